@@ -1,0 +1,1 @@
+//! `explain`: the one source of "why is it stuck?".
