@@ -1,0 +1,43 @@
+# The commands of the project. `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+DEMO_SECONDS ?= 60
+
+.PHONY: help setup check test demo bench faults cluster-up cluster-down images crds fmt clean-figures
+
+help: ## list the commands
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## install what the project needs and is missing (Debian packages)
+	@scripts/setup.sh
+
+check: ## format, clippy, generated files, licences and sources of dependencies
+	@scripts/check.sh
+
+test: ## every test, the real cluster included; LANEKEEPER_SKIP="tier,tier" leaves tiers out by name
+	@scripts/test.sh
+
+demo: ## the SaaS workload on this machine, live, with a summary; DEMO_SECONDS bounds the traffic
+	@DEMO_SECONDS=$(DEMO_SECONDS) scripts/demo.sh
+
+bench: ## benchmarks, each beside the raw Redis limit of the same run
+	@scripts/bench.sh
+
+faults: ## 50 kill -9 of workers and 10 of Redis under load, checked by the ledger
+	@scripts/faults.sh full
+
+images: ## container images without a Docker engine, as OCI tars in target/images
+	@docker/build-images.sh
+
+cluster-up: ## a cluster to play with: kind where Docker runs, else one real node
+	@tests/cluster/cluster.sh up
+
+cluster-down: ## stop it and remove its state
+	@tests/cluster/cluster.sh down
+
+crds: ## regenerate crds/ and the chart's copy
+	@$(CARGO) run -q -p lanekeeper-api --bin crdgen -- --out crds --helm charts/lanekeeper/templates/crds
+
+fmt: ## format
+	@$(CARGO) fmt --all
