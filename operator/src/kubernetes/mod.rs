@@ -1,0 +1,1 @@
+//! What both reconcilers share: stores, conditions, Events, the platform.

@@ -1,0 +1,1 @@
+//! The local mode: the same manifests, autoscaler and policies on one machine, workers as processes.

@@ -1,0 +1,1 @@
+//! The process's Prometheus registry and the figures the autoscaler keeps in it.
