@@ -4,8 +4,14 @@
 //! [`platform::Platform`]: Deployments in a cluster, child processes on one machine. The local mode
 //! ([`local`]) and the operator run the same loops over the two.
 
+pub mod args;
 pub mod autoscale;
 pub mod clock;
+pub mod job_queue;
+pub mod kubernetes;
+pub mod leader;
 pub mod local;
 pub mod metrics;
 pub mod platform;
+pub mod probes;
+pub mod worker_pool;
