@@ -1,5 +1,29 @@
 //! Lanekeeper's custom resources, their validation, and the resolved policy that lands in Redis.
 //!
-//! Workers need only [`policy`]; build with `default-features = false` to leave Kubernetes types out.
+//! | module | holds |
+//! |---|---|
+//! | [`policy`] | the resolved policy: no defaults, no Kubernetes types; all that workers need |
+//! | [`job_queue`], [`worker_pool`] | the custom resources as people write them |
+//! | [`duration`], [`size`] | the two small grammars, `1h30m` and `256Ki` |
+//!
+//! Workers build with `default-features = false`, which leaves everything but [`policy`] out.
 
 pub mod policy;
+
+#[cfg(feature = "crd")]
+pub mod duration;
+#[cfg(feature = "crd")]
+#[expect(unreachable_pub, reason = "KubeSchema derives through a copy of the type inside a function")]
+pub mod job_queue;
+#[cfg(feature = "crd")]
+pub mod size;
+#[cfg(feature = "crd")]
+#[expect(unreachable_pub, reason = "KubeSchema derives through a copy of the type inside a function")]
+pub mod worker_pool;
+
+/// API group of every custom resource.
+pub const GROUP: &str = "lanekeeper.dev";
+/// Version of every custom resource.
+pub const VERSION: &str = "v1beta1";
+/// `apiVersion` of every custom resource.
+pub const API_VERSION: &str = "lanekeeper.dev/v1beta1";

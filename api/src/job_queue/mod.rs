@@ -1,0 +1,264 @@
+//! `JobQueue`: one isolated job space in one Redis, with its lanes, job types and policies.
+
+mod handler;
+mod policy;
+mod status;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use handler::{ExecHandlerSpec, HandlerSpec, HttpHandlerSpec, SecretKeyRef, Signing};
+pub use policy::{
+    BackoffSpec, Completed, DEFAULT_RETRY_LIMIT, Exponential, JitterSpec, PolicyDefaults, Retry,
+};
+pub use status::{JobQueueStatus, LaneStatus};
+
+use crate::duration::{self, Duration};
+use crate::size::Size;
+
+/// Most lanes in a queue.
+pub const MAX_LANES: usize = 64;
+/// Most job types in a queue.
+pub const MAX_JOB_TYPES: usize = 256;
+
+/// Background work of one team: its classes of jobs (lanes), what the jobs are (job types), what runs them and what
+/// happens when they fail.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[kube(
+    group = "lanekeeper.dev",
+    version = "v1beta1",
+    kind = "JobQueue",
+    plural = "jobqueues",
+    shortname = "jq",
+    category = "lanekeeper",
+    namespaced,
+    status = "JobQueueStatus",
+    derive = "PartialEq",
+    doc = "Background work of one team: its lanes, job types, handlers and policies, in one Redis.",
+    validation = Rule::new("self.metadata.name.size() <= 52")
+        .message("metadata.name may have at most 52 characters, because other names are made from it"),
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "Depth", type_ = "integer", json_path = ".status.depth", description = "Jobs that are due and wait"),
+    printcolumn(name = "Oldest", type_ = "string", json_path = ".status.oldest", description = "How long the oldest due job has waited"),
+    printcolumn(name = "Running", type_ = "integer", json_path = ".status.running"),
+    printcolumn(name = "Dead", type_ = "integer", json_path = ".status.dead", description = "Dead letters"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.jobTypes.all(t, self.lanes.exists(l, l.name == t.lane))")
+    .message("every jobTypes[].lane must be the name of one of spec.lanes: correct the name or add the lane"))]
+#[x_kube(validation = Rule::new("has(self.defaults.handler) || self.jobTypes.all(t, has(t.handler) || \
+    self.lanes.exists(l, l.name == t.lane && has(l.handler)))")
+    .message("every job type needs a handler: set one on the job type, on its lane or in spec.defaults"))]
+pub struct JobQueueSpec {
+    /// Redis that holds the jobs. Absent: the operator's default Redis.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redis: Option<RedisSpec>,
+    /// What becomes of the jobs when this object is deleted: Retain leaves them in Redis, Delete removes them.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+    /// A paused queue accepts jobs and starts none; what runs is finished.
+    #[serde(default)]
+    pub paused: bool,
+    /// Largest payload accepted, at most 1Mi.
+    #[serde(default = "default_max_payload")]
+    pub max_payload: Size,
+    /// How long a worker's right to a job lasts without renewal, from 1s to 10m. Workers renew it three times in that
+    /// time; a job whose worker died is taken over after it.
+    #[serde(default = "default_lease")]
+    #[schemars(schema_with = "lease_schema")]
+    pub lease: Duration,
+    /// Policy that holds where neither the job type nor its lane says otherwise.
+    #[serde(default)]
+    pub defaults: PolicyDefaults,
+    /// Classes of jobs, each with one latency promise.
+    #[schemars(length(min = 1, max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub lanes: Vec<LaneSpec>,
+    /// What the jobs are.
+    #[serde(default)]
+    #[schemars(length(max = 256))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub job_types: Vec<JobTypeSpec>,
+}
+
+/// Which Redis, and as whom.
+#[derive(Serialize, Deserialize, KubeSchema, Debug, Clone, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.adminSecretRef) || (!has(self.workerSecretRef) && !has(self.caSecretRef))")
+    .message("workerSecretRef and caSecretRef belong to a Redis of your own: set adminSecretRef too"))]
+pub struct RedisSpec {
+    /// Secret key with the operator's URL (redis:// or rediss://). Absent: the operator's default Redis.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin_secret_ref: Option<SecretKeyRef>,
+    /// Secret key with the workers' URL. Absent: the operator makes an ACL user for this queue and a Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker_secret_ref: Option<SecretKeyRef>,
+    /// Secret key with the certificate authority (PEM) for rediss://. Absent: the usual public ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<SecretKeyRef>,
+    /// Work also on a Redis that may lose jobs (no persistence, or a maxmemory-policy that evicts).
+    #[serde(default)]
+    pub allow_unsafe: bool,
+}
+
+/// What becomes of a queue's jobs when its object is deleted.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DeletionPolicy {
+    /// Leave them in Redis.
+    #[default]
+    Retain,
+    /// Remove them.
+    Delete,
+}
+
+/// A class of jobs with one latency promise.
+#[derive(Serialize, Deserialize, KubeSchema, Debug, Clone, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct LaneSpec {
+    /// Name, unique in the queue.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// The promise: the oldest due job starts within this.
+    #[serde(default = "default_start_within")]
+    #[schemars(schema_with = "duration::positive")]
+    pub start_within: Duration,
+    /// Replaces defaults.timeout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "duration::positive")]
+    pub timeout: Option<Duration>,
+    /// Replaces defaults.retry as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// Replaces defaults.giveUpAfter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "duration::positive")]
+    pub give_up_after: Option<Duration>,
+    /// Replaces defaults.crashBudget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub crash_budget: Option<u32>,
+    /// Replaces defaults.completed as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed: Option<Completed>,
+    /// Replaces defaults.handler as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handler: Option<HandlerSpec>,
+}
+
+/// What a job is.
+#[derive(Serialize, Deserialize, KubeSchema, Debug, Clone, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct JobTypeSpec {
+    /// Name, unique in the queue; jobs are enqueued under it.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-zA-Z0-9]([-._a-zA-Z0-9]*[a-zA-Z0-9])?$"))]
+    pub name: String,
+    /// The lane its jobs stand in.
+    #[schemars(length(min = 1, max = 63))]
+    pub lane: String,
+    /// The team to ask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-zA-Z0-9]([-._a-zA-Z0-9]*[a-zA-Z0-9])?$"))]
+    pub owner: Option<String>,
+    /// 0 to 9, lower first; within one priority first come, first served.
+    #[serde(default = "default_priority")]
+    #[schemars(range(min = 0, max = 9))]
+    pub priority: u8,
+    /// Idempotency key, rendered from the JSON payload: text with placeholders such as email:{user.id}. A second job
+    /// with the same key is answered 'duplicate'. Absent: only the key that the caller gives, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "key_schema")]
+    pub key: Option<String>,
+    /// How long after success the key still answers 'duplicate'.
+    #[serde(default = "default_key_for")]
+    #[schemars(schema_with = "duration::positive")]
+    pub key_for: Duration,
+    /// Most jobs of this type running at once in one worker, for work bound to CPU or memory. Absent: no bound but
+    /// the pool's concurrency.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub per_worker: Option<u32>,
+    /// Replaces the lane's timeout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "duration::positive")]
+    pub timeout: Option<Duration>,
+    /// Replaces the lane's retry as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// Replaces the lane's giveUpAfter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "duration::positive")]
+    pub give_up_after: Option<Duration>,
+    /// Replaces the lane's crashBudget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub crash_budget: Option<u32>,
+    /// Replaces the lane's completed as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed: Option<Completed>,
+    /// Replaces the lane's handler as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handler: Option<HandlerSpec>,
+}
+
+impl JobQueue {
+    /// `namespace/name`, the name under which Redis and workers know the queue.
+    #[must_use]
+    pub fn queue_name(&self) -> String {
+        let namespace = self.metadata.namespace.as_deref().unwrap_or("default");
+        format!("{namespace}/{}", self.metadata.name.as_deref().unwrap_or_default())
+    }
+
+    /// The condition of that type, if the status has it.
+    #[must_use]
+    pub fn condition(&self, type_: &str) -> Option<&Condition> {
+        self.status.as_ref()?.conditions.iter().find(|condition| condition.type_ == type_)
+    }
+}
+
+fn default_max_payload() -> Size {
+    Size::from_bytes(256 << 10)
+}
+
+fn default_lease() -> Duration {
+    Duration::from_secs(15)
+}
+
+fn default_start_within() -> Duration {
+    Duration::from_secs(60)
+}
+
+fn default_priority() -> u8 {
+    5
+}
+
+fn default_key_for() -> Duration {
+    Duration::from_secs(24 * 3600)
+}
+
+/// CEL's own durations know no days, which no lease needs.
+fn lease_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let mut schema = <Duration as JsonSchema>::json_schema(generator);
+    schema.insert(
+        "x-kubernetes-validations".to_owned(),
+        serde_json::json!([{
+            "rule": "!self.contains('d') && duration(self) >= duration('1s') && duration(self) <= duration('10m')",
+            "message": "a lease lasts from 1s to 10m",
+        }]),
+    );
+    schema
+}
+
+fn key_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "string",
+        "minLength": 1,
+        "maxLength": 512,
+        "x-kubernetes-validations": [{
+            "rule": r"self.matches('^([^{}]|[{][^{}.[:space:]]+([.][^{}.[:space:]]+)*[}])*$')",
+            "message": "every { needs its }, and between them the path of a payload field, such as {user.id}",
+        }],
+    })
+}
