@@ -1,0 +1,27 @@
+//! `lanekeeper cancel JOB…`.
+
+use clap::Args;
+
+use crate::args::{OutputArgs, QueueArgs};
+use crate::failure::Result;
+use crate::{present, target};
+
+/// Arguments of `cancel`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  lanekeeper cancel 01K…\n  lanekeeper cancel -q apps/saas 01K… 01M… -o json")]
+pub(crate) struct CancelArgs {
+    /// Ids of the jobs.
+    #[arg(required = true, value_name = "JOB")]
+    jobs: Vec<String>,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    queue: QueueArgs,
+}
+
+/// Calls the jobs off.
+pub(crate) async fn run(args: &CancelArgs) -> Result<()> {
+    let opened = target::open(&args.queue).await?;
+    let acted = opened.queue.cancel(&args.jobs).await.map_err(|error| opened.failure(&error))?;
+    present::acted::report(&acted, args.output.json())
+}

@@ -1,0 +1,73 @@
+//! What became of a command on several jobs.
+
+use comfy_table::Cell;
+use lanekeeper_queue::types::Acted;
+
+use super::job::state_name;
+use crate::failure::{Failure, Result};
+use crate::out::{self, bad, good, render, table};
+
+/// Prints one line per job; fails when one was not acted on (4 when none exists, else 1).
+pub(crate) fn report(acted: &[Acted], json: bool) -> Result<()> {
+    if json {
+        out::json(&acted)?;
+    } else if !acted.is_empty() {
+        out::print(&rendered(acted))?;
+    }
+    let refused: Vec<&Acted> = acted.iter().filter(|one| !done(one)).collect();
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let message = format!("{} of {} not done", refused.len(), acted.len());
+    let missing = refused.len() == acted.len() && refused.iter().all(|one| one.outcome == "not-found");
+    Err(if missing { Failure::not_found(message) } else { Failure::failed(message) })
+}
+
+fn done(acted: &Acted) -> bool {
+    matches!(acted.outcome.as_str(), "cancelled" | "cancelling" | "replayed" | "deleted")
+}
+
+fn rendered(acted: &[Acted]) -> String {
+    let mut rows = table(&["JOB", "OUTCOME", ""]);
+    for one in acted {
+        let outcome = if done(one) { good(&one.outcome) } else { bad(&one.outcome) };
+        rows.add_row(vec![Cell::new(&one.id), outcome, Cell::new(meaning(one))]);
+    }
+    render(&rows)
+}
+
+fn meaning(acted: &Acted) -> String {
+    let state = acted.state.map_or("gone", state_name);
+    match acted.outcome.as_str() {
+        "cancelling" => "it runs; its worker stops the handler at the next heartbeat".to_owned(),
+        "replayed" => format!("it is {state} again"),
+        "not-found" => "there is no such job".to_owned(),
+        "wrong-state" => format!("it is {state}"),
+        "key-conflict" => "its idempotency key belongs to another job by now".to_owned(),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lanekeeper_queue::types::JobState;
+
+    use super::*;
+    use crate::failure::Exit;
+
+    fn acted(outcome: &str) -> Acted {
+        Acted { id: "1".into(), outcome: outcome.into(), state: Some(JobState::Ready) }
+    }
+
+    #[test]
+    fn the_exit_code_tells_missing_from_refused() {
+        let exit = |outcomes: &[&str]| {
+            let all: Vec<Acted> = outcomes.iter().map(|o| acted(o)).collect();
+            report(&all, true).err().map(|failure| failure.exit())
+        };
+        assert_eq!(exit(&["replayed", "cancelling"]), None);
+        assert_eq!(exit(&["not-found"]), Some(Exit::NotFound));
+        assert_eq!(exit(&["not-found", "deleted"]), Some(Exit::Failed));
+        assert_eq!(exit(&["wrong-state"]), Some(Exit::Failed));
+    }
+}
