@@ -13,7 +13,7 @@ pub struct ScalePolicy {
     pub slots: u32,
     /// Age the oldest due job should not reach.
     pub oldest_age_ms: u64,
-    /// Due and running jobs that one replica should answer for, if the pool says so.
+    /// Due jobs that one replica should answer for, if the pool says so.
     pub depth_per_replica: Option<u32>,
     /// Quiet time before the last replica goes.
     pub idle_after_ms: u64,
@@ -77,6 +77,9 @@ pub struct TypeLoad {
     pub running: u64,
     /// Most that one worker runs at once.
     pub per_worker: Option<u32>,
+    /// Jobs that became due so far: waiting, running and ended ones. Rises with every arrival, whether it was
+    /// enqueued, scheduled or retried; cancelling lowers it.
+    pub arrived_total: u64,
     /// Attempts ended so far (monotonic).
     pub ended_total: u64,
     /// Their durations, summed (monotonic).

@@ -1,0 +1,56 @@
+//! Hears a queue's wake channel.
+//!
+//! Messages may be lost while the connection is down, so every (re)subscription counts as a message.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use lanekeeper_queue::client::RedisOptions;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// Bounds of the time between two attempts to subscribe.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// Notifies `woken` at every message and every (re)subscription, until cancelled.
+pub(super) async fn listen(
+    redis: RedisOptions,
+    channel: String,
+    woken: Arc<Notify>,
+    cancel: CancellationToken,
+) {
+    let mut pause = RETRY.0;
+    loop {
+        let heard = tokio::select! {
+            () = cancel.cancelled() => return,
+            heard = subscribe(&redis, &channel, &woken) => heard,
+        };
+        match heard {
+            Ok(()) => pause = RETRY.0,
+            Err(error) => tracing::debug!(%error, channel, "wake channel: not subscribed"),
+        }
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        pause = (pause * 2).min(RETRY.1);
+    }
+}
+
+/// Returns when the subscription ends.
+async fn subscribe(
+    redis: &RedisOptions,
+    channel: &str,
+    woken: &Notify,
+) -> lanekeeper_queue::client::Result<()> {
+    let client = redis::Client::open(redis.url.as_str())?;
+    let mut pubsub = client.get_async_pubsub().await?;
+    pubsub.subscribe(channel).await?;
+    woken.notify_one();
+    let mut messages = pubsub.on_message();
+    while messages.next().await.is_some() {
+        woken.notify_one();
+    }
+    Ok(())
+}
