@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`policy`] | the resolved policy: no defaults, no Kubernetes types; all that workers need |
 //! | [`job_queue`], [`worker_pool`] | the custom resources as people write them |
+//! | [`validate`] | pure checks, and the resolution of the former to the latter |
 //! | [`duration`], [`size`] | the two small grammars, `1h30m` and `256Ki` |
 //!
 //! Workers build with `default-features = false`, which leaves everything but [`policy`] out.
@@ -17,6 +18,8 @@ pub mod duration;
 pub mod job_queue;
 #[cfg(feature = "crd")]
 pub mod size;
+#[cfg(feature = "crd")]
+pub mod validate;
 #[cfg(feature = "crd")]
 #[expect(unreachable_pub, reason = "KubeSchema derives through a copy of the type inside a function")]
 pub mod worker_pool;

@@ -61,7 +61,7 @@ impl Size {
 
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whole = UNITS.iter().find(|(_, factor)| self.0 > 0 && self.0 % factor == 0);
+        let whole = UNITS.iter().find(|(_, factor)| self.0 > 0 && self.0.is_multiple_of(*factor));
         let (name, factor) = whole.copied().unwrap_or(("", 1));
         write!(f, "{}{name}", self.0 / factor)
     }
