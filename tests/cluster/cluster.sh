@@ -13,6 +13,7 @@
 #   cluster.sh provider           print kind or node
 #   cluster.sh forward PORT NAMESPACE/SERVICE:PORT
 #                                 127.0.0.1:PORT here to that Service, until killed
+#   cluster.sh kill-container ID  end a container by SIGKILL, as a crash would
 #   cluster.sh ns CMD...          (node only) run a command in the node's network namespace
 #
 # LANEKEEPER_CLUSTER=kind|node chooses by hand. KC_ROOT (default ~/.cache/one-node-kubernetes) holds binaries,
@@ -42,6 +43,9 @@ case $command in
   forward)
     [[ $# -eq 2 && $1 =~ ^[0-9]+$ && $2 =~ ^([^/]+)/([^:]+):([0-9]+)$ ]] || die "usage: forward PORT NAMESPACE/SERVICE:PORT"
     "${PROVIDER}_forward" "$1" "${BASH_REMATCH[1]}" "${BASH_REMATCH[2]}" "${BASH_REMATCH[3]}" ;;
+  kill-container)
+    [ $# -eq 1 ] || die "usage: kill-container ID"
+    "${PROVIDER}_kill_container" "$1" ;;
   kubeconfig) echo "$KC" ;;
   env) printf 'export KUBECONFIG=%q\nexport PATH=%q:$PATH\n' "$KC" "$BIN" ;;
   provider) echo "$PROVIDER" ;;

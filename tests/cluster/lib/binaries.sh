@@ -64,7 +64,7 @@ image() { # image TAR NAME ARGS-OF-MKIMAGE...
 test_images() { # what tests run beside the project's own images
   local applet links=()
   for applet in $(busybox --list); do [ "$applet" = busybox ] || links+=(--link "/bin/$applet=busybox"); done
-  image busybox localhost/busybox:1 --entrypoint /bin/sh --mkdir tmp=1777 --mkdir root "$(command -v busybox):/bin/busybox" "${links[@]}"
+  image busybox localhost/busybox:1 --user 65532 --entrypoint /bin/sh --mkdir tmp=1777 --mkdir root "$(command -v busybox):/bin/busybox" "${links[@]}"
   image redis localhost/redis:7.0.15 --user 65532 --with-libs --mkdir data=1777 --mkdir tmp=1777 --workdir /data \
     "$(readlink -f "$(command -v redis-server)"):/usr/bin/redis-server" "$(command -v redis-cli):/usr/bin/redis-cli"
 }

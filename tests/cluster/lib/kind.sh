@@ -47,4 +47,5 @@ kind_status() {
 
 kind_images() { docker exec "$KIND_NAME-control-plane" crictl images; }
 kind_load_image() { kind load image-archive --name "$KIND_NAME" "$1" 9>&-; }
+kind_kill_container() { docker exec "$KIND_NAME-control-plane" ctr -n k8s.io tasks kill -s SIGKILL "$1"; }
 kind_forward() { exec kubectl --kubeconfig "$KC" -n "$2" port-forward --address 127.0.0.1 "svc/$3" "$1:$4"; }

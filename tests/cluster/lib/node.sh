@@ -115,6 +115,7 @@ node_status() {
 
 node_images() { ctr8 images ls; }
 node_load_image() { ctr8 images import "$1"; }
+node_kill_container() { ctr8 tasks kill -s SIGKILL "$1"; }
 
 node_forward() { # node_forward PORT NAMESPACE SERVICE SERVICE-PORT
   local ip

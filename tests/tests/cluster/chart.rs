@@ -1,0 +1,111 @@
+//! The chart itself.
+
+use anyhow::{Result, ensure};
+use lanekeeper_tests::{release, scenario};
+
+#[test]
+fn helm_test_enqueues_a_job_and_sees_it_done() {
+    scenario::run("chart-test", async |world| {
+        let args = ["test", release::NAME, "--namespace", release::NAMESPACE, "--timeout", "4m", "--logs"];
+        let said = world.cluster.helm(&args).await?;
+        eprintln!("{}", said.out);
+        said.success()?;
+        let left = world
+            .cluster
+            .kubectl(&format!("-n {} get jobqueues -o name", release::NAMESPACE))
+            .await?
+            .success()?;
+        ensure!(left.trim().is_empty(), "helm test left {left}");
+        Ok(())
+    });
+}
+
+#[test]
+fn every_set_of_values_renders_objects_that_the_api_server_takes() {
+    let sets: &[&[&str]] = &[
+        &[],
+        &["redis.enabled=true", "networkPolicy.enabled=true", "redis.maxmemory=100mb"],
+        &[
+            "redis.enabled=true",
+            "redis.persistence.enabled=false",
+            "redis.password=0123456789abcdef",
+            "crds.keep=false",
+        ],
+        &[
+            "watchNamespaces={lk-chart-values}",
+            "clusterId=test",
+            "replicas=3",
+            "defaultRedis.urlSecretRef.name=mine",
+            "defaultRedis.caSecretRef.name=ca",
+            "serviceAccount.annotations.a=b",
+            "podLabels.a=b",
+            "podAnnotations.a=b",
+            "extraArgs={--concurrency=8}",
+            "extraEnv[0].name=A,extraEnv[0].value=b",
+            "imagePullSecrets[0].name=pull",
+            "priorityClassName=system-cluster-critical",
+        ],
+    ];
+    scenario::run("chart-values", async |world| {
+        for set in sets {
+            let rendered = template(world, set).await?.success()?;
+            let line =
+                format!("-n {} apply --dry-run=server --server-side --force-conflicts -f -", world.namespace);
+            let said = world.cluster.kubectl_with(&line, &rendered).await?;
+            ensure!(!said.err.contains("Warning"), "with {set:?} the API server warns: {}", said.err);
+            said.success()?;
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn values_that_cannot_work_are_refused_by_name() {
+    scenario::run("chart-refusals", async |world| {
+        for (set, word) in [
+            ("replica=2", "'replica' not allowed"),
+            ("image.pullPolicy=Sometimes", "pullPolicy"),
+            ("redis.password=short", "/redis/password"),
+            ("redis.appendfsync=no", "appendfsync"),
+            ("watchNamespaces={Bad_Name}", "watchNamespaces"),
+            ("networkPolicy.redisPorts={70000}", "redisPorts"),
+        ] {
+            let refusal = template(world, &[set]).await?.refusal()?;
+            ensure!(refusal.contains(word), "{set}: {refusal}");
+        }
+        let two = ["redis.enabled=true", "defaultRedis.urlSecretRef.name=mine"];
+        let refusal = template(world, &two).await?.refusal()?;
+        ensure!(refusal.contains("exclude each other"), "{refusal}");
+        Ok(())
+    });
+}
+
+#[test]
+fn the_operator_has_no_right_to_list_secrets() {
+    scenario::run("chart-rights", async |world| {
+        let who = format!("--as=system:serviceaccount:{}:{}", release::NAMESPACE, release::NAME);
+        for (line, allowed) in [
+            ("list secrets", false),
+            ("watch secrets", false),
+            ("create clusterroles", false),
+            ("delete pods", false),
+            ("delete jobqueues.lanekeeper.dev", false),
+            ("get secrets", true),
+            ("patch deployments.apps --subresource=scale", true),
+            ("update jobqueues.lanekeeper.dev --subresource=status", true),
+        ] {
+            let said =
+                world.cluster.kubectl(&format!("-n {} auth can-i {line} {who}", world.namespace)).await?;
+            ensure!((said.out.trim() == "yes") == allowed, "can-i {line}: {}{}", said.out, said.err);
+        }
+        Ok(())
+    });
+}
+
+async fn template(world: &scenario::World, set: &[&str]) -> Result<lanekeeper_tests::command::Said> {
+    let mut args = vec!["template", "other", release::CHART, "--namespace", &world.namespace, "--skip-tests"];
+    for value in set {
+        args.extend(["--set", value]);
+    }
+    world.cluster.helm(&args).await
+}

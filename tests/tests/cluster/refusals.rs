@@ -1,0 +1,1 @@
+//! Manifests that cannot work are refused by `kubectl apply`, with a sentence that helps.

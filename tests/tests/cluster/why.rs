@@ -1,0 +1,1 @@
+//! `lanekeeper why`, for the causes that need a cluster.
