@@ -69,21 +69,42 @@ fn workload() -> Vec<(&'static str, Vec<String>)> {
     let many = |count: usize, payload: &dyn Fn(usize) -> Value| {
         (0..count).map(|n| payload(n).to_string()).collect::<Vec<_>>()
     };
-    let mail = |kind: &'static str| move |n: usize| json!({"userId": n, "templateId": kind, "eventId": format!("{kind}-{n}"), "to": format!("user{n}@example.com")});
+    let mail = |template: &'static str, vars: Value| {
+        move |n: usize| {
+            json!({
+                "userId": n, "templateId": template, "eventId": format!("{template}-{n}"),
+                "to": format!("user{n}@example.test"), "vars": vars,
+            })
+        }
+    };
+    let reset = mail("password-reset", json!({"name": "Ada", "link": "https://example.test/reset"}));
+    let receipt = mail("receipt", json!({"name": "Ada", "amount": "12.00", "number": "R-1"}));
     vec![
-        ("password-reset", many(EACH, &mail("password-reset"))),
-        ("receipt-email", many(EACH, &mail("receipt"))),
+        ("password-reset", many(EACH, &reset)),
+        ("receipt-email", many(EACH, &receipt)),
         ("image-thumbnail", many(EACH, &|n| json!({"imageId": format!("img-{n}"), "size": 64}))),
         (
             "stripe-event",
             many(
                 EACH,
-                &|n| json!({"eventId": format!("evt-{n}"), "type": "charge.succeeded", "amount": 100 + n}),
+                &|n| json!({"eventId": format!("evt-{n}"), "type": "charge.succeeded", "customerId": format!("c{n}"), "amountCents": 100 + n}),
             ),
         ),
-        ("webhook-delivery", many(EACH, &|n| json!({"eventId": format!("wh-{n}"), "customerId": n % 5}))),
-        ("analytics-sync", many(EACH, &|n| json!({"batchTimestamp": format!("2026-09-01T00:{n:02}:00Z")}))),
-        ("pdf-report", many(REPORTS, &|n| json!({"customerId": n, "period": "2026-08"}))),
+        (
+            "webhook-delivery",
+            many(
+                EACH,
+                &|n| json!({"eventId": format!("wh-{n}"), "customerId": format!("c{n}"), "type": "invoice.paid"}),
+            ),
+        ),
+        (
+            "analytics-sync",
+            many(
+                EACH,
+                &|n| json!({"batchTimestamp": format!("2026-09-01T{:02}:{:02}:00Z", n / 4, n % 4 * 15), "events": {"login": n}}),
+            ),
+        ),
+        ("pdf-report", many(REPORTS, &|n| json!({"customerId": format!("c{n}"), "period": "2026-08"}))),
     ]
 }
 
