@@ -5,6 +5,8 @@
 //! | [`policy`] | the resolved policy: no defaults, no Kubernetes types; all that workers need |
 //! | [`job_queue`], [`worker_pool`] | the custom resources as people write them |
 //! | [`validate`] | pure checks, and the resolution of the former to the latter |
+//! | [`manifest`] | the former from YAML files, with exact errors |
+//! | [`crds`] | the definitions as they are installed |
 //! | [`duration`], [`size`] | the two small grammars, `1h30m` and `256Ki` |
 //!
 //! Workers build with `default-features = false`, which leaves everything but [`policy`] out.
@@ -12,10 +14,14 @@
 pub mod policy;
 
 #[cfg(feature = "crd")]
+pub mod crds;
+#[cfg(feature = "crd")]
 pub mod duration;
 #[cfg(feature = "crd")]
 #[expect(unreachable_pub, reason = "KubeSchema derives through a copy of the type inside a function")]
 pub mod job_queue;
+#[cfg(feature = "crd")]
+pub mod manifest;
 #[cfg(feature = "crd")]
 pub mod size;
 #[cfg(feature = "crd")]

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 pub use handler::{ExecHandlerSpec, HandlerSpec, HttpHandlerSpec, SecretKeyRef, Signing};
 pub use policy::{
-    BackoffSpec, Completed, DEFAULT_RETRY_LIMIT, Exponential, JitterSpec, PolicyDefaults, Retry,
+    BackoffSpec, Completed, DEFAULT_RETRY_LIMIT, Exponential, JITTER_PATTERN, JitterError, JitterSpec,
+    PolicyDefaults, Retry,
 };
 pub use status::{JobQueueStatus, LaneStatus};
 

@@ -117,7 +117,8 @@ pub enum JitterSpec {
     Percent(u8),
 }
 
-const JITTER_PATTERN: &str = "^(none|full|([1-9][0-9]?|100)%)$";
+/// What the schema accepts as jitter.
+pub const JITTER_PATTERN: &str = "^(none|full|([1-9][0-9]?|100)%)$";
 
 impl fmt::Display for JitterSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -129,18 +130,28 @@ impl fmt::Display for JitterSpec {
     }
 }
 
+/// Why a text is no jitter.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is no jitter: write none, full or a percentage from 1% to 100%")]
+pub struct JitterError {
+    text: String,
+}
+
 impl JitterSpec {
     /// Reads `none`, `full` or a percentage.
-    fn parse(text: &str) -> Option<Self> {
+    ///
+    /// # Errors
+    /// The text does not match [`JITTER_PATTERN`].
+    pub fn parse(text: &str) -> Result<Self, JitterError> {
+        let percent = || {
+            let digits = text.strip_suffix('%')?;
+            let plain = digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
+            digits.parse().ok().filter(|percent| plain && (1..=100).contains(percent))
+        };
         match text {
-            "none" => Some(Self::None),
-            "full" => Some(Self::Full),
-            _ => {
-                let digits = text.strip_suffix('%')?;
-                let plain = digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0');
-                let percent = digits.parse().ok().filter(|percent| (1..=100).contains(percent))?;
-                plain.then_some(Self::Percent(percent))
-            }
+            "none" => Ok(Self::None),
+            "full" => Ok(Self::Full),
+            _ => percent().map(Self::Percent).ok_or_else(|| JitterError { text: text.to_owned() }),
         }
     }
 }
@@ -154,11 +165,7 @@ impl Serialize for JitterSpec {
 impl<'de> Deserialize<'de> for JitterSpec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Cow::<'de, str>::deserialize(deserializer)?;
-        Self::parse(&text).ok_or_else(|| {
-            serde::de::Error::custom(format!(
-                "{text:?} is no jitter: write none, full or a percentage from 1% to 100%"
-            ))
-        })
+        Self::parse(&text).map_err(serde::de::Error::custom)
     }
 }
 
