@@ -1,10 +1,22 @@
-//! The custom resource definitions as they are installed.
+//! The custom resource definitions as they are installed, and what else is generated from them.
+
+mod helm;
+mod reference;
+
+#[cfg(test)]
+mod tests;
 
 use kube::CustomResourceExt;
 use serde_json::Value;
 
 use crate::job_queue::JobQueue;
 use crate::worker_pool::WorkerPool;
+
+pub use helm::template;
+pub use reference::reference;
+
+/// First line of every generated file.
+pub(crate) const HEADER: &str = "Generated from the Rust types by crdgen (make generate): do not edit.";
 
 /// Both definitions, as JSON documents in the shape that is installed.
 #[must_use]
@@ -18,6 +30,17 @@ pub fn documents() -> Vec<Value> {
             document
         })
         .collect()
+}
+
+/// A definition as a YAML file.
+#[must_use]
+pub fn yaml(document: &Value) -> String {
+    format!("# {HEADER}\n{}", body(document))
+}
+
+fn body(document: &Value) -> String {
+    // As above: plain data always serialises.
+    serde_yaml::to_string(document).unwrap_or_default()
 }
 
 /// File name of a definition: `jobqueues.yaml`.
