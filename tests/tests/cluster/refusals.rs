@@ -101,7 +101,8 @@ fn cases() -> Vec<(&'static str, &'static str, Value, &'static [&'static str])> 
 /// Sets a field whose parent is there.
 fn put(manifest: &mut Value, path: &str, value: Value) {
     let (parent, field) = path.rsplit_once('/').expect("a path has a slash");
-    let parent = manifest.pointer_mut(parent).unwrap_or_else(|| panic!("{path} has no parent in the good manifest"));
+    let parent =
+        manifest.pointer_mut(parent).unwrap_or_else(|| panic!("{path} has no parent in the good manifest"));
     match parent {
         Value::Array(items) => items[field.parse::<usize>().expect("an index")] = value,
         other => other[field] = value,
