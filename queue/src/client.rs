@@ -1,81 +1,138 @@
 //! The typed side of the function library.
 
+use std::sync::Arc;
+
+use redis::aio::ConnectionManager;
+use redis::{Cmd, Value};
+
+use crate::library::is_function_missing;
 use crate::name::QueueName;
-use crate::types::*;
-use lanekeeper_api::policy::QueuePolicy;
 
-/// Errors of queue calls.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Redis answered with an error or could not be reached.
-    #[error("redis: {0}")]
-    Redis(#[from] redis::RedisError),
-    /// The queue has no policy yet.
-    #[error("queue {0} has no policy in this Redis: apply a JobQueue first")]
-    NoPolicy(QueueName),
-    /// A reply that this version does not understand.
-    #[error("unexpected reply of {function}: {what}")]
-    Reply {
-        /// The function.
-        function: &'static str,
-        /// What was wrong with it.
-        what: String,
-    },
+pub use crate::acl::worker_acl;
+pub use crate::connection::RedisOptions;
+pub use crate::error::{Error, Result};
+pub use crate::library::install_library;
+pub use crate::safety::{Safety, safety};
+pub use crate::wake::Waker;
+
+/// A client for subscriptions and the like, with TLS and CA as the options say; connects nowhere yet.
+///
+/// # Errors
+/// When the options are unusable.
+pub fn open(options: &RedisOptions) -> Result<redis::Client> {
+    options.client()
 }
-/// Result of queue calls.
-pub type Result<T> = std::result::Result<T, Error>;
 
-/// How to reach a Redis.
-#[derive(Debug, Clone, Default)]
-pub struct RedisOptions {
-    /// `redis://` or `rediss://`.
-    pub url: String,
-    /// PEM bundle that signs the server, for `rediss://`; absent: the web's roots.
-    pub ca_pem: Option<Vec<u8>>,
+/// The queues that have a policy in this Redis, by name. Walks over all keys of the Redis, a bounded step at a time.
+///
+/// # Errors
+/// When Redis cannot be reached or denies `SCAN`.
+pub async fn queues(conn: &mut ConnectionManager) -> Result<Vec<QueueName>> {
+    let mut found = std::collections::BTreeSet::new();
+    let mut cursor = 0u64;
+    loop {
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(cursor).arg("MATCH").arg(QueueName::POLICY_KEYS).arg("COUNT").arg(1000);
+        let (next, keys): (u64, Vec<String>) = scan.query_async(conn).await.map_err(Error::from_redis)?;
+        found.extend(keys.iter().filter_map(|key| QueueName::from_policy_key(key)));
+        cursor = next;
+        if cursor == 0 {
+            return Ok(found.into_iter().collect());
+        }
+    }
 }
 
 /// One queue in one Redis. Cheap to clone; every clone shares one reconnecting connection.
 #[derive(Clone)]
 pub struct Queue {
     name: QueueName,
-    conn: redis::aio::ConnectionManager,
+    root: Arc<str>,
+    conn: ConnectionManager,
 }
 
-#[allow(clippy::todo, missing_docs, unused_variables, clippy::unused_async)]
 impl Queue {
-    pub async fn connect(options: &RedisOptions, name: QueueName) -> Result<Self> { todo!() }
-    pub fn name(&self) -> &QueueName { &self.name }
+    /// Connects to the Redis of the queue. Needs neither library nor policy there yet.
+    ///
+    /// # Errors
+    /// When the options are unusable or Redis cannot be reached.
+    pub async fn connect(options: &RedisOptions, name: QueueName) -> Result<Self> {
+        Ok(Self::on(options.connect().await?, name))
+    }
+
+    /// A queue on a connection that exists.
+    #[must_use]
+    pub fn on(conn: ConnectionManager, name: QueueName) -> Self {
+        Self { root: name.root().into(), name, conn }
+    }
+
+    /// The queue's name.
+    #[must_use]
+    pub fn name(&self) -> &QueueName {
+        &self.name
+    }
+
     /// The same connection, another queue.
-    pub fn with_name(&self, name: QueueName) -> Self { Self { name, conn: self.conn.clone() } }
-    pub fn connection(&self) -> redis::aio::ConnectionManager { self.conn.clone() }
-    /// At most 200 jobs or 1 MiB a call; `enqueue_all` splits.
-    pub async fn enqueue(&self, jobs: &[NewJob]) -> Result<Vec<Enqueued>> { todo!() }
-    /// Settle what is done and take new jobs in one call. Either list may be empty.
-    pub async fn settle_and_claim(&self, worker: &WorkerIdentity, done: &[Settlement], want: &ClaimRequest) -> Result<(Vec<Settled>, ClaimReply)> { todo!() }
-    pub async fn settle(&self, worker: &WorkerIdentity, done: &[Settlement]) -> Result<Vec<Settled>> { todo!() }
-    /// Heartbeat: shows the worker alive and extends its leases by the policy's lease.
-    pub async fn extend(&self, worker: &WorkerInfo, held: &[Held]) -> Result<HeartbeatReply> { todo!() }
-    /// The worker is gone: forget its heartbeat.
-    pub async fn leave(&self, worker: &WorkerIdentity) -> Result<()> { todo!() }
-    pub async fn sweep(&self, sweeper: &WorkerIdentity, limit: u32) -> Result<SweepReply> { todo!() }
-    pub async fn configure(&self, policy: &QueuePolicy, adopt: bool) -> Result<Configured> { todo!() }
-    /// The stored policy and its version.
-    pub async fn policy(&self) -> Result<Option<(QueuePolicy, u64)>> { todo!() }
-    pub async fn stats(&self) -> Result<Stats> { todo!() }
-    pub async fn get(&self, ids: &[String], with_payload: bool) -> Result<Vec<Option<Job>>> { todo!() }
-    pub async fn find(&self, find: &Find) -> Result<Page> { todo!() }
-    pub async fn cancel(&self, ids: &[String]) -> Result<Vec<Acted>> { todo!() }
-    /// Newest first.
-    pub async fn dead_list(&self, job_type: Option<&str>, limit: u32, cursor: Option<&str>) -> Result<Page> { todo!() }
-    pub async fn dead_replay(&self, ids: &[String], by: &str) -> Result<Vec<Acted>> { todo!() }
-    pub async fn dead_delete(&self, ids: &[String], by: &str) -> Result<Vec<Acted>> { todo!() }
-    /// Delete everything the queue has in Redis, in bounded steps (`deletionPolicy: Delete`).
-    pub async fn destroy(&self) -> Result<u64> { todo!() }
+    #[must_use]
+    pub fn with_name(&self, name: QueueName) -> Self {
+        Self::on(self.conn.clone(), name)
+    }
+
+    /// The shared connection.
+    #[must_use]
+    pub fn connection(&self) -> ConnectionManager {
+        self.conn.clone()
+    }
+
+    /// Starts a call of a function that writes.
+    pub(crate) fn call(&self, function: &'static str) -> Call<'_> {
+        Call::new(self, "FCALL", function)
+    }
+
+    /// Starts a call of a function that only reads.
+    pub(crate) fn read(&self, function: &'static str) -> Call<'_> {
+        Call::new(self, "FCALL_RO", function)
+    }
 }
 
-// Blocks on a connection of its own (BLPOP), at most `timeout`: true when a token for one of `lanes` was taken.
-// pub struct Waker; impl Waker { connect(options, name) ; async fn wait(&mut self, lanes, timeout) -> Result<bool> }
-// pub async fn install_library(conn) -> Result<bool>   // loads or upgrades the function library
-// pub async fn safety(conn) -> Result<Safety>          // persistence and maxmemory-policy: Safe | Unsafe{why} | Unknown{why}
-// pub fn worker_acl(name, user, password) -> Vec<String> // ACL SETUSER arguments
-// pub mod retry { pub fn next_retry(policy, tries, jitter: f64 in 0..1) -> u64; pub fn verdict(policy, job, error, now) -> Outcome }
+/// One function call being put together.
+pub(crate) struct Call<'a> {
+    queue: &'a Queue,
+    function: &'static str,
+    cmd: Cmd,
+}
+
+impl<'a> Call<'a> {
+    fn new(queue: &'a Queue, verb: &str, function: &'static str) -> Self {
+        let mut cmd = redis::cmd(verb);
+        cmd.arg(function).arg(1).arg(queue.root.as_bytes());
+        Self { queue, function, cmd }
+    }
+
+    pub(crate) fn arg(mut self, value: impl redis::ToRedisArgs) -> Self {
+        self.cmd.arg(value);
+        self
+    }
+
+    /// Runs the call. Where the library is missing (a flushed or fresh Redis) it is loaded, when this user may, and the
+    /// call runs again: nothing has happened the first time.
+    pub(crate) async fn run(self) -> Result<Value> {
+        let mut conn = self.queue.conn.clone();
+        let first: redis::RedisResult<Value> = self.cmd.query_async(&mut conn).await;
+        let outcome = match first {
+            Err(error) if is_function_missing(&error) => {
+                install_library(&mut conn).await.map_err(|_| Error::NoLibrary)?;
+                tracing::info!(queue = %self.queue.name, "loaded the function library");
+                self.cmd.query_async(&mut conn).await
+            }
+            outcome => outcome,
+        };
+        outcome.map_err(|error| match error.code() {
+            Some("NOPOLICY") => Error::NoPolicy(self.queue.name.clone()),
+            _ => Error::from_redis(error),
+        })
+    }
+
+    pub(crate) fn function(&self) -> &'static str {
+        self.function
+    }
+}

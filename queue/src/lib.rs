@@ -1,11 +1,37 @@
 //! Queue semantics: a Redis function library (`lua/`) and its typed Rust side.
 //!
-//! Knows Redis and the resolved policy; knows nothing of Kubernetes.
+//! Knows Redis and the resolved policy; knows nothing of Kubernetes. Decisions are pure (`retry`, `explain`) or single
+//! transitions of the library; this crate holds no loop.
 
+mod acl;
+mod admin;
 pub mod client;
+mod connection;
+mod enqueue;
+mod error;
 pub mod explain;
+mod library;
 pub mod name;
+mod pack;
+mod policy;
+mod record;
+pub mod retry;
+mod safety;
+mod stats;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod types;
+mod wake;
+mod wire;
+mod work;
 
+pub use acl::worker_acl;
 pub use client::Queue;
+pub use connection::{RedisOptions, redacted};
+pub use enqueue::{MAX_BYTES_PER_CALL, MAX_JOBS_PER_CALL};
+pub use error::{Error, Result};
+pub use library::{LIBRARY_VERSION, install_library, library_source};
 pub use name::QueueName;
+pub use safety::{Safety, safety};
+pub use wake::Waker;
+pub use work::MAX_BATCH;

@@ -13,6 +13,26 @@ impl QueueName {
         Self(format!("{namespace}/{name}"))
     }
 
+    /// The part before the slash.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        self.0.split_once('/').map_or("", |(namespace, _)| namespace)
+    }
+
+    /// The part after the slash.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.0.split_once('/').map_or(&self.0, |(_, name)| name)
+    }
+
+    /// The queue whose policy lives under this key, if the key is that of a policy.
+    pub(crate) fn from_policy_key(key: &str) -> Option<Self> {
+        key.strip_prefix("lk:{")?.strip_suffix("}:p")?.parse().ok()
+    }
+
+    /// Pattern of the keys under which policies live.
+    pub(crate) const POLICY_KEYS: &'static str = "lk:{*}:p";
+
     /// The root key, whose braces keep the whole queue in one cluster slot.
     #[must_use]
     pub fn root(&self) -> String {
@@ -23,6 +43,28 @@ impl QueueName {
     #[must_use]
     pub fn wake_channel(&self) -> String {
         format!("{}:wake", self.root())
+    }
+
+    /// The list of wake tokens of a lane: the only key that is touched from outside the function library, by `BLPOP`.
+    #[must_use]
+    pub fn wake_list(&self, lane: &str) -> String {
+        format!("{}:w:{lane}", self.root())
+    }
+}
+
+impl std::str::FromStr for QueueName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let plain = |part: &str| {
+            !part.is_empty()
+                && part.len() <= 253
+                && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+        };
+        match text.split_once('/') {
+            Some((namespace, name)) if plain(namespace) && plain(name) => Ok(Self::new(namespace, name)),
+            _ => Err(format!("{text:?} is no queue name: write <namespace>/<name>")),
+        }
     }
 }
 

@@ -22,6 +22,29 @@ pub enum JobState {
     Cancelled,
 }
 
+impl JobState {
+    /// The name as stored and shown.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Scheduled => "scheduled",
+            Self::Ready => "ready",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Dead => "dead",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The state of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Scheduled, Self::Ready, Self::Running, Self::Succeeded, Self::Dead, Self::Cancelled]
+            .into_iter()
+            .find(|state| state.name() == name)
+    }
+}
+
 /// One job to enqueue.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NewJob {
@@ -152,7 +175,7 @@ pub struct Claimed {
     pub tries: u32,
     /// Attempts already lost to crashes.
     pub crashes: u32,
-    /// Server time of the enqueue, ms.
+    /// Server time of the enqueue, or of the last replay, ms: from here `giveUpAfter` counts.
     pub enqueued_ms: u64,
     /// Server time at which it became due, ms.
     pub due_ms: u64,
@@ -218,7 +241,7 @@ pub enum Outcome {
         /// What the last attempt cost.
         spends: Spends,
     },
-    /// Handed back unfinished (drain, unknown type); ready at once, costs nothing.
+    /// Handed back unfinished (drain, unknown type, a cancellation); ready at once in its old place, costs nothing.
     Release {
         /// Why, for the history.
         why: String,
@@ -268,6 +291,18 @@ pub enum ErrorClass {
     Ambiguous,
 }
 
+impl ErrorClass {
+    /// The name as stored and shown.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Transient => "transient",
+            Self::Permanent => "permanent",
+            Self::Ambiguous => "ambiguous",
+        }
+    }
+}
+
 /// Which bound or verdict ended a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DeadReason {
@@ -279,6 +314,27 @@ pub enum DeadReason {
     CrashBudgetExhausted,
     /// `giveUpAfter` has passed, or would have before the next try.
     GaveUp,
+}
+
+impl DeadReason {
+    /// The name as stored and shown.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PermanentError => "PermanentError",
+            Self::TriesExhausted => "TriesExhausted",
+            Self::CrashBudgetExhausted => "CrashBudgetExhausted",
+            Self::GaveUp => "GaveUp",
+        }
+    }
+
+    /// The reason of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::PermanentError, Self::TriesExhausted, Self::CrashBudgetExhausted, Self::GaveUp]
+            .into_iter()
+            .find(|reason| reason.name() == name)
+    }
 }
 
 /// Result of one settlement, in request order.
@@ -308,7 +364,8 @@ pub struct HeartbeatReply {
     pub policy_version: u64,
     /// Leases that are no longer this worker's: stop these handlers.
     pub lost: Vec<String>,
-    /// Jobs whose cancellation was asked for: stop these handlers.
+    /// Jobs whose cancellation was asked for: stop these handlers and settle with `Release`, which is recorded as
+    /// `cancel` and ends the job; a success that came first still counts.
     pub cancelled: Vec<String>,
 }
 
@@ -388,7 +445,8 @@ pub struct Attempt {
     pub token: u64,
     /// Policy version that decided the outcome.
     pub policy_version: u64,
-    /// `success`, `retry`, `dead`, `release`, `snooze`, `cancel`.
+    /// `success`, `retry`, `dead`, `release`, `snooze`, `cancel`; `replay` marks that a person (`worker`) replayed the dead
+    /// job, which is no attempt and does not count as one.
     pub outcome: String,
     /// What went wrong, or why it was handed back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -489,6 +547,9 @@ pub struct Stats {
     pub next_due_ms: Option<u64>,
     /// By lane, in policy order; types that no lane claims stand under the lane `""`.
     pub lanes: Vec<LaneStats>,
+    /// Index entries met so far whose record was missing or damaged; they were dropped.
+    #[serde(default)]
+    pub damaged: u64,
     /// Live workers (heartbeat within three leases).
     pub workers: Vec<WorkerInfo>,
 }
@@ -520,6 +581,9 @@ pub struct TypeStats {
     /// When the oldest due job became due, ms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oldest_due_ms: Option<u64>,
+    /// When its next scheduled job becomes due, ms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_due_ms: Option<u64>,
     /// Jobs accepted.
     pub enqueued_total: u64,
     /// Jobs succeeded.
@@ -572,4 +636,13 @@ pub struct Acted {
     pub outcome: String,
     /// State afterwards, or the state that stood in the way.
     pub state: Option<JobState>,
+}
+
+/// Where a ready job stands in its lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Position {
+    /// Jobs of the lane that go first.
+    pub ahead: u64,
+    /// Jobs of the lane that wait in all.
+    pub waiting: u64,
 }

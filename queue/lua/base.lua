@@ -1,0 +1,152 @@
+-- What every transition stands on: standard functions, limits, keys, time.
+--
+-- Redis lets a library see nothing but `redis` while it loads, so standard functions are bound on the first call
+-- (`lk.boot`). Everything lives in the one table `lk`, because all files share one Lua chunk and its limit on locals.
+
+local lk = {}
+local call, floor, min, max, fmt, sub, byte, find, concat, unpack_list
+local pack, unpack_one, unpack_blob, json
+
+-- Limits of one call. Redis refuses Lua's unpack beyond ~8000 values, hence batches well under it.
+lk.MAX_PAIRS = 200
+lk.MAX_BYTES = 1048576
+lk.MAX_BATCH = 200
+lk.MAX_HELD = 1000
+lk.CLAIM_BYTES = 4194304
+lk.PROMOTE = 200
+lk.WAKE_CAP = 64
+-- Orders jobs by priority first, then by due time: ms since the epoch stay below 1e13 until the year 2286.
+lk.PRIORITY_STEP = 1e13
+-- Longest delay that is accepted: ten years.
+lk.MAX_DELAY = 315360000000
+
+local ALPHABET = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'
+-- All pairs of digits of Crockford's base 32, so that an id costs few lookups.
+local digits2 = {}
+
+function lk.boot()
+  call, floor, min, max = redis.call, math.floor, math.min, math.max
+  fmt, sub, byte, find = string.format, string.sub, string.byte, string.find
+  concat, unpack_list = table.concat, unpack
+  pack, unpack_one, unpack_blob = cmsgpack.pack, cmsgpack.unpack_one, cmsgpack.unpack
+  -- An instance of our own: settings of the shared one would reach into other libraries.
+  json = cjson.new()
+  json.decode_invalid_numbers(false)
+  json.encode_sparse_array(true)
+  for high = 1, 32 do
+    for low = 1, 32 do
+      digits2[#digits2 + 1] = sub(ALPHABET, high, high) .. sub(ALPHABET, low, low)
+    end
+  end
+  lk.booted = true
+end
+
+-- The exact decimal digits of an integer; `..` would round beyond 14 of them.
+function lk.digits(n)
+  return fmt('%.0f', n)
+end
+
+function lk.error(code, sentence)
+  return redis.error_reply(code .. ' ' .. sentence)
+end
+
+-- Every fixed key of a queue and the prefixes of the others. No other place spells a key.
+function lk.keys_of(root)
+  return {
+    root = root,
+    meta = root .. ':m', -- hash: v policy version, a last activity, o end of the last outage, t last token, s salt, x damage
+    policy = root .. ':p', -- string: the policy as JSON
+    jobs = root .. ':j', -- hash: id -> record
+    leases = root .. ':l', -- hash: id -> lease
+    running = root .. ':r', -- zset: id by expiry of its lease
+    next = root .. ':n', -- zset: type by the due time of its first scheduled job
+    keys = root .. ':k', -- hash: idempotency key -> owner id, and expiry once that succeeded
+    keys_by_expiry = root .. ':kx', -- zset: idempotency key by expiry
+    dead = root .. ':d', -- zset: id by time of death
+    counters = root .. ':c', -- hash: monotonic counters and gauges, `<letter>:<type>`
+    types = root .. ':t', -- set: job types that may have keys
+    workers = root .. ':h', -- hash: boot -> heartbeat
+    wake = root .. ':wake', -- channel
+    ready_of = root .. ':q:', -- zset per type: id by priority and due time
+    scheduled_of = root .. ':s:', -- zset per type: id by due time and priority
+    finished_of = root .. ':f:', -- zset per type: id by end (succeeded, cancelled)
+    dead_of = root .. ':d:', -- zset per type: id by time of death
+    wake_of = root .. ':w:', -- list per lane: wake tokens
+  }
+end
+
+-- Base 32 of a non-negative integer in `chars` digits (even).
+local function base32(n, chars)
+  local out = ''
+  for _ = 1, chars / 2 do
+    local rest = n % 1024
+    out = digits2[rest + 1] .. out
+    n = (n - rest) / 1024
+  end
+  return out
+end
+lk.base32 = base32
+
+-- A new job id, 14 characters that sort by time: 9 for ms, 2 for µs, 3 of the queue's salt. Unique by the server's
+-- clock; callers check it against the records, so that even a clock that went back cannot repeat one.
+function lk.new_id(ctx)
+  local us = max(ctx.us, ctx.last_us + 1)
+  ctx.last_us = us
+  local rest = us % 1000
+  local ms = (us - rest) / 1000
+  if ms ~= ctx.id_ms then
+    ctx.id_ms = ms
+    ctx.id_prefix = sub(base32(ms, 10), 2)
+  end
+  return ctx.id_prefix .. digits2[rest + 1] .. ctx.salt
+end
+
+-- True when the bytes are well-formed UTF-8.
+function lk.is_utf8(s)
+  local at = find(s, '[\128-\255]')
+  if not at then
+    return true
+  end
+  local len = #s
+  while at <= len do
+    local a, b, c, d = byte(s, at, at + 3)
+    if a < 128 then
+      at = at + 1
+    elseif a >= 194 and a <= 223 and b and b >= 128 and b <= 191 then
+      at = at + 2
+    elseif a >= 224 and a <= 239 and c and c >= 128 and c <= 191 and b >= (a == 224 and 160 or 128)
+      and b <= (a == 237 and 159 or 191) then
+      at = at + 3
+    elseif a >= 240 and a <= 244 and d and d >= 128 and d <= 191 and c >= 128 and c <= 191
+      and b >= (a == 240 and 144 or 128) and b <= (a == 244 and 143 or 191) then
+      at = at + 4
+    else
+      return false
+    end
+  end
+  return true
+end
+
+-- The first `limit` bytes of a text, cut between characters.
+function lk.clip(s, limit)
+  if #s <= limit then
+    return s
+  end
+  while limit > 0 do
+    local next_byte = byte(s, limit + 1)
+    if next_byte < 128 or next_byte >= 192 then
+      break
+    end
+    limit = limit - 1
+  end
+  return sub(s, 1, limit)
+end
+
+-- `unpack` for msgpack that came from a client: nil when it is not a table.
+function lk.decode(blob)
+  local ok, value = pcall(unpack_blob, blob)
+  if ok and type(value) == 'table' then
+    return value
+  end
+  return nil
+end

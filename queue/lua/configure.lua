@@ -1,0 +1,149 @@
+-- lk_configure root policy owner uid created generation adopt(0|1)
+--   ->  {applied|unchanged, version} | {stale, generation there} | {foreign, owner there}
+--
+-- Writes the policy. A newer generation of the same object replaces an older one; a recreated object (another uid, created
+-- later) starts over; another owner is refused unless it adopts the queue. Versions rise with the clock, so that a
+-- restored older state cannot give two policies the same version.
+
+local function check_policy(text)
+  local ok, doc = pcall(json.decode, text)
+  if not ok or type(doc) ~= 'table' then
+    return 'it is not valid JSON'
+  end
+  if type(doc.lanes) ~= 'table' or type(doc.jobTypes) ~= 'table' then
+    return 'lanes or jobTypes are missing'
+  end
+  if type(doc.leaseMs) ~= 'number' or doc.leaseMs < 1 or type(doc.maxPayload) ~= 'number' then
+    return 'leaseMs or maxPayload are missing'
+  end
+  for name, spec in pairs(doc.jobTypes) do
+    if type(name) ~= 'string' or type(spec) ~= 'table' or type(spec.lane) ~= 'string' or type(spec.priority) ~= 'number'
+      or type(spec.keyForMs) ~= 'number' or type(spec.completed) ~= 'table' or type(spec.completed.keep) ~= 'number'
+      or type(spec.completed.forMs) ~= 'number' or (spec.key ~= nil and type(spec.key) ~= 'table') then
+      return 'job type ' .. tostring(name) .. ' is incomplete'
+    end
+  end
+end
+
+-- What the stored source says to the new one: nil to go on, else the reply.
+local function compare_source(stored, new)
+  if not stored.owner then
+    return nil
+  end
+  if stored.owner ~= new.owner then
+    return not new.adopt and {'foreign', stored.owner} or nil
+  end
+  if stored.uid == new.uid then
+    return new.generation < stored.generation and {'stale', stored.generation} or nil
+  end
+  return new.created < stored.created and {'stale', stored.generation} or nil
+end
+
+local function read_stored(keys)
+  local m = call('HMGET', keys.meta, 'v', 'owner', 'uid', 'created', 'generation', 's')
+  return {
+    version = tonumber(m[1]) or 0, owner = m[2], uid = m[3], created = tonumber(m[4]) or 0,
+    generation = tonumber(m[5]) or 0, salt = m[6],
+  }
+end
+
+-- Wake lists of lanes that are gone hold nothing of value; types that are gone stay known while they have jobs.
+local function forget_old(keys, old, new)
+  for name, lane in pairs(old and old.lane or {}) do
+    if not new.lane[name] then
+      call('DEL', lane.wake)
+    end
+  end
+  for _, name in ipairs(call('SMEMBERS', keys.types)) do
+    if not new.types[name] then
+      local ty = lk.type_of(new, name)
+      local used = call('EXISTS', ty.ready, ty.scheduled, ty.finished, ty.dead)
+      local running = tonumber(call('HGET', keys.counters, 'r:' .. name)) or 0
+      if used == 0 and running <= 0 then
+        call('SREM', keys.types, name)
+        for _, letter in ipairs({'e', 's', 'f', 'd', 'x', 'a', 'b', 'r'}) do
+          call('HDEL', keys.counters, letter .. ':' .. name)
+        end
+      end
+    end
+  end
+end
+
+-- What waits may start under the new policy, also in a lane it did not stand in before.
+local function wake_all(ctx_keys, policy)
+  call('PUBLISH', ctx_keys.wake, 'policy')
+  if policy.held then
+    return
+  end
+  for _, lane in ipairs(policy.lanes) do
+    for _, ty in ipairs(lane.types) do
+      local waiting = call('ZCARD', ty.ready)
+      local room = lk.WAKE_CAP - call('LLEN', lane.wake)
+      for _ = 1, min(waiting, room) do
+        call('RPUSH', lane.wake, '1')
+      end
+    end
+  end
+end
+
+local function write_policy(keys, stored, text, new, us)
+  local version = max(stored.version + 1, floor(us / 1000))
+  local old_text = call('GET', keys.policy)
+  local ok, old = pcall(lk.compile, keys.root, 0, old_text or '')
+  call('SET', keys.policy, text)
+  -- The salt keeps ids of different queues apart; any digits do that differ between places and times of birth.
+  local salt = stored.salt or sub(lk.base32(tonumber(sub(redis.sha1hex(keys.root .. lk.digits(us)), 1, 8), 16), 8), 6)
+  call('HSET', keys.meta, 'v', version, 'owner', new.owner, 'uid', new.uid, 'created', lk.digits(new.created),
+    'generation', lk.digits(new.generation), 's', salt)
+  local policy = lk.compile(keys.root, version, text)
+  for name in pairs(policy.types) do
+    call('SADD', keys.types, name)
+  end
+  forget_old(keys, ok and old or nil, policy)
+  wake_all(keys, policy)
+  return version
+end
+
+local function configure(keys, args)
+  if not lk.booted then
+    lk.boot()
+  end
+  local root = keys[1]
+  if #keys ~= 1 or not find(root, '^lk:{[^{}]+}$') or #args ~= 6 then
+    return lk.error('LKARGS', 'lk_configure takes the root and policy, owner, uid, created, generation, adopt')
+  end
+  local text = args[1]
+  local new = {owner = args[2], uid = args[3], created = tonumber(args[4]), generation = tonumber(args[5]),
+    adopt = args[6] == '1'}
+  local why = (new.owner == '' and 'the owner is empty') or (not (new.created and new.generation) and
+    'created and generation must be numbers') or check_policy(text)
+  if why then
+    return lk.error('LKPOLICY', 'the policy was refused: ' .. why)
+  end
+  local time = call('TIME')
+  local own = lk.keys_of(root)
+  local stored = read_stored(own)
+  local refusal = compare_source(stored, new)
+  if refusal then
+    return refusal
+  end
+  if stored.owner == new.owner and stored.uid == new.uid and stored.generation == new.generation
+    and call('GET', own.policy) == text then
+    return {'unchanged', stored.version}
+  end
+  return {'applied', write_policy(own, stored, text, new, time[1] * 1000000 + time[2])}
+end
+
+-- lk_policy root  ->  {policy as JSON, version}, or an empty list when there is none
+local function read_policy(keys)
+  local root = keys[1]
+  local version = redis.call('HGET', root .. ':m', 'v')
+  local text = redis.call('GET', root .. ':p')
+  if not version or not text then
+    return {}
+  end
+  return {text, tonumber(version)}
+end
+
+redis.register_function{function_name = 'lk_configure', callback = configure, flags = {'allow-oom'}}
+redis.register_function{function_name = 'lk_policy', callback = read_policy, flags = {'no-writes'}}

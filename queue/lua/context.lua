@@ -1,0 +1,138 @@
+-- The context of one call: time (read once), meta, and the policy in the form the transitions need.
+
+-- Decoded policies by root, valid for one version: decoding JSON on every call would cost more than the call.
+local policies, policy_count = {}, 0
+local ABSENT_RETENTION = {keep = 1000, forMs = 86400000}
+
+-- A job type in use form. `spec` is nil for a type that the policy no longer has; its jobs still finish.
+local function compile_type(keys, name, lane, spec)
+  local retention = spec and spec.completed or ABSENT_RETENTION
+  return {
+    name = name,
+    lane = lane,
+    known = spec ~= nil,
+    ready = keys.ready_of .. name,
+    scheduled = keys.scheduled_of .. name,
+    finished = keys.finished_of .. name,
+    dead = keys.dead_of .. name,
+    priority = spec and spec.priority or 5,
+    key = spec and spec.key,
+    key_for = spec and spec.keyForMs or 86400000,
+    keep = retention.keep,
+    keep_for = retention.forMs,
+  }
+end
+
+local function compile(root, version, text)
+  local doc = json.decode(text)
+  local keys = lk.keys_of(root)
+  local closed = doc.closed ~= cjson.null and doc.closed or nil
+  local policy = {
+    version = version, keys = keys, paused = doc.paused == true, closed = closed,
+    max_payload = doc.maxPayload, lease = doc.leaseMs, lanes = {}, lane = {}, types = {}, gone = {}, gone_count = 0,
+  }
+  policy.held = policy.paused and 'paused' or (closed and 'closed') or false
+  for i, lane in ipairs(doc.lanes) do
+    local compiled = {name = lane.name, index = i, wake = keys.wake_of .. lane.name, types = {}}
+    policy.lanes[i] = compiled
+    policy.lane[lane.name] = compiled
+  end
+  local names = {}
+  for name in pairs(doc.jobTypes) do
+    names[#names + 1] = name
+  end
+  table.sort(names)
+  for _, name in ipairs(names) do
+    local spec = doc.jobTypes[name]
+    local lane = policy.lane[spec.lane]
+    local compiled = compile_type(keys, name, lane, spec)
+    policy.types[name] = compiled
+    if lane then
+      lane.types[#lane.types + 1] = compiled
+    end
+  end
+  return policy
+end
+lk.compile = compile
+
+-- The type by name, also one that the policy no longer has.
+function lk.type_of(policy, name)
+  local found = policy.types[name] or policy.gone[name]
+  if not found then
+    if policy.gone_count >= 1000 then
+      policy.gone, policy.gone_count = {}, 0
+    end
+    found = compile_type(policy.keys, name, nil, nil)
+    policy.gone[name] = found
+    policy.gone_count = policy.gone_count + 1
+  end
+  return found
+end
+
+local function cached_policy(root, version)
+  local policy = policies[root]
+  if policy and policy.version == version then
+    return policy
+  end
+  local text = call('GET', root .. ':p')
+  if not text then
+    return nil
+  end
+  local ok, compiled = pcall(compile, root, version, text)
+  if not ok then
+    return nil, 'the stored policy cannot be read: apply the JobQueue again'
+  end
+  if not policy then
+    if policy_count >= 256 then
+      policies, policy_count = {}, 0
+    end
+    policy_count = policy_count + 1
+  end
+  policies[root] = compiled
+  return compiled
+end
+
+-- Opens a call: the context, or nil and an error reply.
+function lk.open(keys)
+  if not lk.booted then
+    lk.boot()
+  end
+  local root = keys[1]
+  if #keys ~= 1 or not find(root, '^lk:{[^{}]+}$') then
+    return nil, lk.error('LKARGS', 'give exactly one key, the root of the queue: lk:{<namespace>/<queue>}')
+  end
+  local time = call('TIME')
+  local us = time[1] * 1000000 + time[2]
+  local meta = call('HMGET', root .. ':m', 'v', 'a', 't', 'o', 's')
+  local version = tonumber(meta[1])
+  local policy, why
+  if version then
+    policy, why = cached_policy(root, version)
+  end
+  if not policy then
+    return nil, lk.error('NOPOLICY', why or ('queue ' .. sub(root, 5, -2) .. ' has no policy here: apply a JobQueue first'))
+  end
+  return {
+    us = us, now = floor(us / 1000), policy = policy, keys = policy.keys, salt = meta[5] or '000', last_us = 0,
+    activity = tonumber(meta[2]), token = tonumber(meta[3]) or 0, outage = tonumber(meta[4]) or 0,
+  }
+end
+
+-- A new fencing token: above every earlier one, also after an older state was restored.
+function lk.new_token(ctx)
+  ctx.token = max(ctx.token + 1, ctx.us)
+  return ctx.token
+end
+
+-- Marks the queue as served now. A gap of more than half a lease, or a clock that went back, is an outage: it cost
+-- workers their chance to renew, so leases get one whole lease from its end (see sweep).
+function lk.touch(ctx)
+  local last = ctx.activity
+  local now = ctx.now
+  if not last or now < last or now - last > ctx.policy.lease / 2 then
+    ctx.outage = now
+    call('HSET', ctx.keys.meta, 'a', now, 't', ctx.token, 'o', now)
+  else
+    call('HSET', ctx.keys.meta, 'a', now, 't', ctx.token)
+  end
+end

@@ -1,0 +1,74 @@
+-- lk_dead_replay root by id...  ->  {outcome, state} per id
+--
+-- replayed: ready again with all its tries, its history kept. key-conflict: another job owns its idempotency key now.
+-- wrong-state, not-found as in lk_cancel. Not allowed at OOM: it adds work.
+
+-- Whether another job that counts owns the key.
+local function key_taken(ctx, id, key)
+  local entry = key ~= '' and call('HGET', ctx.keys.keys, key)
+  if not entry then
+    return false
+  end
+  local owner, expiry = string.match(entry, '^([^ ]+) ?(%d*)$')
+  if owner == id then
+    return false
+  end
+  if expiry and expiry ~= '' then
+    return tonumber(expiry) > ctx.now
+  end
+  local rec = lk.read_record(call('HGET', ctx.keys.jobs, owner or ''))
+  return rec ~= nil and rec[STATE] ~= CANCELLED
+end
+
+-- Staged as leaving the dead letters.
+function lk.stage_undead(stage, ty, id)
+  stage.dead_del[#stage.dead_del + 1] = id
+  local own = lk.of_type(stage, ty)
+  own.dead_del[#own.dead_del + 1] = id
+end
+
+local function replay_one(ctx, stage, by, id, raw, claimed)
+  local rec, payload = lk.read_record(raw)
+  if not rec then
+    return {id, 'not-found', ''}
+  end
+  if rec[STATE] ~= DEAD then
+    return {id, 'wrong-state', lk.state_of(ctx, id, rec)}
+  end
+  local key = rec[KEY]
+  if (key ~= '' and claimed[key]) or key_taken(ctx, id, key) then
+    return {id, 'key-conflict', 'dead'}
+  end
+  local ty = lk.type_of(ctx.policy, rec[TYPE])
+  lk.stage_undead(stage, ty, id)
+  lk.remember(rec, {rec[ATTEMPTS], ctx.now, ctx.now, by, '', 0, ctx.policy.version, 'replay'})
+  rec[TRIES], rec[CRASHES], rec[STATE], rec[FINISHED], rec[REASON] = 0, 0, LIVE, 0, ''
+  rec[REPLAYED] = ctx.now
+  lk.stage_waiting(ctx, stage, ty, id, rec, ctx.now)
+  lk.push2(stage.record_set, id, lk.write_record(rec, payload))
+  if key ~= '' then
+    claimed[key] = true
+    lk.push2(stage.key_set, key, id)
+  end
+  return {id, 'replayed', 'ready'}
+end
+
+local function replay(keys, args)
+  local ctx, failure = lk.open(keys)
+  if failure then
+    return failure
+  end
+  local ids, wrong = lk.read_ids(args, 2)
+  if wrong then
+    return wrong
+  end
+  local records = call('HMGET', ctx.keys.jobs, unpack_list(ids))
+  local stage, replies, claimed = lk.stage(), {}, {}
+  for i, id in ipairs(ids) do
+    replies[i] = replay_one(ctx, stage, lk.clip(args[1], 128), id, records[i], claimed)
+  end
+  lk.commit(ctx, stage)
+  return replies
+end
+
+redis.register_function{function_name = 'lk_dead_replay', callback = replay}

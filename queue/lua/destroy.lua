@@ -1,0 +1,30 @@
+-- lk_destroy root  ->  number of job records that were there
+--
+-- Deletes everything the queue has. Its keys are few and UNLINK frees their contents in the background, so one call is
+-- bounded by the number of types and lanes, not of jobs.
+
+local function destroy(keys)
+  if not lk.booted then
+    lk.boot()
+  end
+  local root = keys[1]
+  if #keys ~= 1 or not find(root, '^lk:{[^{}]+}$') then
+    return lk.error('LKARGS', 'give exactly one key, the root of the queue: lk:{<namespace>/<queue>}')
+  end
+  local own = lk.keys_of(root)
+  local jobs = call('HLEN', own.jobs)
+  local text = call('GET', own.policy)
+  local ok, policy = pcall(lk.compile, root, 0, text or '')
+  for _, lane in ipairs(ok and policy.lanes or {}) do
+    call('UNLINK', lane.wake)
+  end
+  for _, name in ipairs(call('SMEMBERS', own.types)) do
+    call('UNLINK', own.ready_of .. name, own.scheduled_of .. name, own.finished_of .. name, own.dead_of .. name)
+  end
+  call('UNLINK', own.meta, own.policy, own.jobs, own.leases, own.running, own.next, own.keys, own.keys_by_expiry,
+    own.dead, own.counters, own.types, own.workers)
+  call('PUBLISH', own.wake, 'policy')
+  return jobs
+end
+
+redis.register_function{function_name = 'lk_destroy', callback = destroy, flags = {'allow-oom'}}

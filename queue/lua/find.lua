@@ -1,0 +1,130 @@
+-- lk_find root state or '' type or '' key or '' limit cursor or ''  ->  {now, views, next cursor or ''}
+--
+-- By key: the present owner. Else jobs of a state, over one type or all, in index order; without a state every state in
+-- turn. A cursor names a place, `<index>:<score>:<id>`, not a rank, so pages neither skip nor repeat jobs that stay put.
+
+local FIND_STATES = {'running', 'ready', 'scheduled', 'dead', 'succeeded', 'cancelled'}
+
+-- Rank at which the page after (score, id) starts, in ascending or descending order.
+local function rank_after(key, score, id, newest_first)
+  local rank = call(newest_first and 'ZREVRANK' or 'ZRANK', key, id)
+  if rank and call('ZSCORE', key, id) == score then
+    return rank + 1
+  end
+  if newest_first then
+    return call('ZCOUNT', key, '(' .. score, '+inf')
+  end
+  return call('ZCOUNT', key, '-inf', '(' .. score)
+end
+
+-- Up to `limit` members after the cursor, and the cursor of the last one ('' at the end).
+function lk.page(key, limit, cursor, newest_first)
+  local rank, score, id = 0, string.match(cursor, '^(%-?[%d.e+]+):(.*)$')
+  if score then
+    rank = rank_after(key, score, id, newest_first)
+  end
+  local ids, last = {}, nil
+  -- More than a page is read when jobs of the cursor's own millisecond have to be passed over.
+  for _ = 1, 5 do
+    local found = call(newest_first and 'ZREVRANGE' or 'ZRANGE', key, rank, rank + limit - 1, 'WITHSCORES')
+    for i = 1, #found, 2 do
+      local before = score and found[i + 1] == score
+        and ((newest_first and found[i] >= id) or (not newest_first and found[i] <= id))
+      if not before and #ids < limit then
+        ids[#ids + 1] = found[i]
+        last = found[i + 1] .. ':' .. found[i]
+      end
+    end
+    rank = rank + limit
+    if #ids >= limit or #found < 2 * limit then
+      break
+    end
+  end
+  return ids, #ids >= limit and last or ''
+end
+
+-- The indexes a search goes through: {state, key, newest first}.
+local function indexes(ctx, state, type_name)
+  local names = type_name ~= '' and {type_name} or call('SMEMBERS', ctx.keys.types)
+  table.sort(names)
+  local out = {}
+  for _, each in ipairs(state ~= '' and {state} or FIND_STATES) do
+    if each == 'running' then
+      out[#out + 1] = {each, ctx.keys.running}
+    elseif each == 'dead' and type_name == '' then
+      out[#out + 1] = {each, ctx.keys.dead, true}
+    else
+      for _, name in ipairs(names) do
+        local ty = lk.type_of(ctx.policy, name)
+        -- Due jobs that nobody promoted yet are ready, though they stand in the schedule.
+        if each == 'ready' then
+          out[#out + 1] = {each, ty.ready}
+          out[#out + 1] = {each, ty.scheduled}
+        elseif each == 'scheduled' then
+          out[#out + 1] = {each, ty.scheduled}
+        elseif each == 'dead' then
+          out[#out + 1] = {each, ty.dead, true}
+        else
+          out[#out + 1] = {each, ty.finished, true}
+        end
+      end
+    end
+  end
+  return out
+end
+
+local function find_by_key(ctx, key, state, type_name)
+  local entry = call('HGET', ctx.keys.keys, key)
+  if not entry then
+    return {}
+  end
+  local id = string.match(entry, '^[^ ]+')
+  local view = lk.views(ctx, {id}, false)[1]
+  if not view or (state ~= '' and view[2] ~= state) or (type_name ~= '' and lk.read_record(view[5])[TYPE] ~= type_name) then
+    return {}
+  end
+  return {view}
+end
+
+local function find_by_index(ctx, state, type_name, limit, cursor)
+  local list, views = indexes(ctx, state, type_name), {}
+  local at, place = string.match(cursor, '^(%d+)|(.*)$')
+  at, place = tonumber(at) or 1, place or ''
+  local budget = 4 * limit
+  while list[at] do
+    local index = list[at]
+    local ids, rest = lk.page(index[2], limit - #views, place, index[3])
+    budget = budget - #ids - 1
+    for _, view in ipairs(lk.views(ctx, ids, false)) do
+      if view and view[2] == index[1] and (type_name == '' or lk.read_record(view[5])[TYPE] == type_name) then
+        views[#views + 1] = view
+      end
+    end
+    place = rest
+    if rest == '' then
+      at = at + 1
+    end
+    if #views >= limit or budget <= 0 then
+      break
+    end
+  end
+  return views, list[at] and (at .. '|' .. place) or ''
+end
+
+local function search(keys, args)
+  local ctx, failure = lk.open(keys)
+  if failure then
+    return failure
+  end
+  local state, type_name, key, limit, cursor = args[1], args[2], args[3], tonumber(args[4]), args[5]
+  if #args ~= 5 or not limit or limit < 1 then
+    return lk.error('LKARGS', 'lk_find takes state, type, key, limit and cursor; the limit is 1 to 200')
+  end
+  if key ~= '' then
+    return {ctx.now, find_by_key(ctx, key, state, type_name), ''}
+  end
+  local views, next_cursor = find_by_index(ctx, state, type_name, floor(min(limit, lk.MAX_BATCH)), cursor)
+  return {ctx.now, views, next_cursor}
+end
+
+redis.register_function{function_name = 'lk_find', callback = search, flags = {'no-writes'}}

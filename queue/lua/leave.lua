@@ -1,0 +1,17 @@
+-- lk_leave root identity  ->  1 when the worker was known, else 0
+--
+-- A worker says goodbye: its heartbeat is forgotten. Leases it still has run on until they expire.
+
+local function leave(keys, args)
+  local ctx, failure = lk.open(keys)
+  if failure then
+    return failure
+  end
+  local who, _, wrong = lk.read_worker_call(args[1], nil, 0)
+  if wrong then
+    return wrong
+  end
+  return call('HDEL', ctx.keys.workers, who[1])
+end
+
+redis.register_function{function_name = 'lk_leave', callback = leave, flags = {'allow-oom'}}

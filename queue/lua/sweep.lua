@@ -1,0 +1,185 @@
+-- lk_sweep root identity limit
+--   ->  {now, policy version, rearmed, promoted, trimmed, more (0|1), id, token, lane, since, lost by, record, ...}
+--
+-- Promotes what became due, takes over expired leases, trims by age, forgets old keys and silent workers; every part
+-- bounded by `limit`. The sweeper decides about each job it took over and settles it under the new token; when it dies
+-- before that, its own lease on the job expires and the job is swept again, still in the name of the worker that lost it.
+-- Outage-neutral: within one lease after an outage (see lk.touch) leases are re-armed and none expires.
+
+-- After an outage: every lapsed lease, and every one that a clock gone back left far in the future, ends one lease
+-- after the outage did.
+local function rearm(ctx, limit)
+  local keys, horizon = ctx.keys, ctx.outage + ctx.policy.lease
+  local ids = call('ZRANGEBYSCORE', keys.running, '-inf', ctx.now, 'LIMIT', 0, limit)
+  local far = call('ZRANGEBYSCORE', keys.running, '(' .. lk.digits(ctx.now + ctx.policy.lease), '+inf', 'LIMIT', 0, limit)
+  local changes = {}
+  for _, id in ipairs(ids) do
+    lk.push2(changes, horizon, id)
+  end
+  for _, id in ipairs(far) do
+    lk.push2(changes, horizon, id)
+  end
+  if changes[1] then
+    call('ZADD', keys.running, unpack_list(changes))
+  end
+  return #changes / 2, #ids == limit or #far == limit
+end
+
+-- An entry without a lease: the job goes back to its line when it lives, the entry goes.
+local function repair(ctx, stage, id, rec)
+  stage.running_del[#stage.running_del + 1] = id
+  if rec and rec[STATE] == LIVE then
+    local ty = lk.type_of(ctx.policy, rec[TYPE])
+    lk.push2(lk.of_type(stage, ty).ready, lk.ready_score(rec, lk.due_of(rec)), id)
+  end
+end
+
+local function take_over(ctx, stage, identity, id, lease, holder, raw, rec, reply)
+  local token = lk.new_token(ctx)
+  local lost_by = lease[L_LOST_BY] or holder
+  local lost_token = lease[L_LOST_BY] and lease[L_LOST_TOKEN] or lease[L_TOKEN]
+  local own = {token, lease[L_SINCE], lease[L_TYPE], lease[L_CANCEL] or 0, lost_token, lost_by}
+  lk.push2(stage.lease_set, id, lk.write_lease(own, identity))
+  lk.push2(stage.running_add, ctx.now + ctx.policy.lease, id)
+  local ty = lk.type_of(ctx.policy, rec[TYPE])
+  for _, value in ipairs({id, token, ty.lane and ty.lane.name or '', lease[L_SINCE], lost_by, raw}) do
+    reply[#reply + 1] = value
+  end
+end
+
+-- Takes expired leases over into `reply`; returns whether more have expired.
+local function expire(ctx, stage, identity, limit, reply)
+  local ids = call('ZRANGEBYSCORE', ctx.keys.running, '-inf', ctx.now, 'LIMIT', 0, limit)
+  if not ids[1] then
+    return false
+  end
+  local leases = call('HMGET', ctx.keys.leases, unpack_list(ids))
+  local records = call('HMGET', ctx.keys.jobs, unpack_list(ids))
+  local bytes, damage = 0, 0
+  for i, id in ipairs(ids) do
+    local lease, holder = lk.read_lease(leases[i])
+    local rec = lk.read_record(records[i])
+    local live = rec and rec[STATE] == LIVE
+    if lease and live then
+      bytes = bytes + #records[i]
+      if bytes > lk.CLAIM_BYTES and #reply > 6 then
+        lk.damaged(ctx, damage)
+        return true
+      end
+      take_over(ctx, stage, identity, id, lease, holder, records[i], rec, reply)
+    else
+      damage = damage + 1
+      if lease then
+        lk.stage_unlease(stage, id, lease[L_TYPE])
+      else
+        stage.lease_del[#stage.lease_del + 1] = id
+        repair(ctx, stage, id, rec)
+      end
+    end
+  end
+  lk.damaged(ctx, damage)
+  return #ids == limit
+end
+
+-- Removes finished records beyond their age or number.
+local function trim(ctx, limit)
+  local names = call('SMEMBERS', ctx.keys.types)
+  local removed = 0
+  for _, name in ipairs(names) do
+    local ty = lk.type_of(ctx.policy, name)
+    if removed < limit then
+      removed = removed + lk.trim_count(ctx, ty, limit - removed)
+    end
+    if removed < limit then
+      local old = call('ZRANGEBYSCORE', ty.finished, '-inf', ctx.now - ty.keep_for, 'LIMIT', 0, limit - removed)
+      if old[1] then
+        call('ZREM', ty.finished, unpack_list(old))
+        call('HDEL', ctx.keys.jobs, unpack_list(old))
+        removed = removed + #old
+      end
+    end
+  end
+  return removed
+end
+
+-- Forgets idempotency keys whose time is over; an entry that a new owner took meanwhile stays.
+local function forget_keys(ctx, limit)
+  local keys = ctx.keys
+  local old = call('ZRANGEBYSCORE', keys.keys_by_expiry, '-inf', ctx.now, 'LIMIT', 0, limit)
+  if not old[1] then
+    return false
+  end
+  local entries, gone = call('HMGET', keys.keys, unpack_list(old)), {}
+  for i, key in ipairs(old) do
+    local expiry = entries[i] and tonumber(string.match(entries[i], ' (%d+)$'))
+    if expiry and expiry <= ctx.now then
+      gone[#gone + 1] = key
+    end
+  end
+  call('ZREM', keys.keys_by_expiry, unpack_list(old))
+  if gone[1] then
+    call('HDEL', keys.keys, unpack_list(gone))
+  end
+  return #old == limit
+end
+
+-- Forgets workers that have been silent for long, and gauges that damage left behind when nothing runs.
+local function forget_workers(ctx)
+  local beats = call('HGETALL', ctx.keys.workers)
+  local gone = {}
+  for i = 1, #beats, 2 do
+    local times = lk.read_heartbeat(beats[i + 1])
+    if (not times or times[1] < ctx.now - 20 * ctx.policy.lease) and #gone < 1000 then
+      gone[#gone + 1] = beats[i]
+    end
+  end
+  if gone[1] then
+    call('HDEL', ctx.keys.workers, unpack_list(gone))
+  end
+end
+
+local function reset_gauges(ctx)
+  if call('EXISTS', ctx.keys.running) == 1 then
+    return
+  end
+  local gauges = {}
+  for _, name in ipairs(call('SMEMBERS', ctx.keys.types)) do
+    gauges[#gauges + 1] = 'r:' .. name
+  end
+  if gauges[1] then
+    call('HDEL', ctx.keys.counters, unpack_list(gauges))
+  end
+end
+
+local function sweep(keys, args)
+  local ctx, failure = lk.open(keys)
+  if failure then
+    return failure
+  end
+  local _, _, wrong = lk.read_worker_call(args[1], nil, 0)
+  local limit = tonumber(args[2])
+  if wrong or not limit or limit < 1 then
+    return wrong or lk.error('LKARGS', 'lk_sweep takes an identity and a limit of 1 to 200')
+  end
+  limit = floor(min(limit, lk.MAX_BATCH))
+  lk.touch(ctx)
+  local reply = {ctx.now, ctx.policy.version, 0, 0, 0, 0}
+  local stage, more_leases = lk.stage(), false
+  if ctx.now < ctx.outage + ctx.policy.lease then
+    reply[3], more_leases = rearm(ctx, limit)
+  else
+    more_leases = expire(ctx, stage, args[1], limit, reply)
+  end
+  lk.commit(ctx, stage)
+  local promoted, more_due = lk.promote(ctx, limit)
+  local trimmed = trim(ctx, limit)
+  local more_keys = forget_keys(ctx, limit)
+  forget_workers(ctx)
+  reset_gauges(ctx)
+  call('HSET', ctx.keys.meta, 't', ctx.token)
+  reply[4], reply[5] = promoted, trimmed
+  reply[6] = (more_leases or more_due or trimmed >= limit or more_keys) and 1 or 0
+  return reply
+end
+
+redis.register_function{function_name = 'lk_sweep', callback = sweep, flags = {'allow-oom'}}

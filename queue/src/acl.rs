@@ -1,0 +1,74 @@
+//! Credentials of workers.
+
+use crate::name::QueueName;
+
+/// Commands that the functions run on a worker's behalf, and those of a connection. Functions run with their caller's
+/// rights, so a worker needs them itself; it gets no command that administers Redis, runs code or leaves the queue's keys.
+const COMMANDS: [&str; 46] = [
+    "fcall",
+    "fcall_ro",
+    "blpop",
+    "publish",
+    "ping",
+    "hello",
+    "auth",
+    "select",
+    "reset",
+    "quit",
+    "time",
+    "get",
+    "exists",
+    "del",
+    "hget",
+    "hmget",
+    "hset",
+    "hdel",
+    "hlen",
+    "hexists",
+    "hgetall",
+    "hincrby",
+    "smembers",
+    "llen",
+    "rpush",
+    "zadd",
+    "zrem",
+    "zcard",
+    "zcount",
+    "zscore",
+    "zrank",
+    "zrevrank",
+    "zrange",
+    "zrevrange",
+    "zrangebyscore",
+    "zpopmin",
+    "zremrangebyrank",
+    "subscribe",
+    "unsubscribe",
+    "psubscribe",
+    "punsubscribe",
+    "multi",
+    "exec",
+    "discard",
+    "echo",
+    "asking",
+];
+
+/// Arguments of `ACL SETUSER` for the workers of one queue, the user's name first. `reset` makes applying it again exact:
+/// rights and passwords that someone added are gone.
+#[must_use]
+pub fn worker_acl(name: &QueueName, user: &str, password: &str) -> Vec<String> {
+    let root = name.root();
+    let mut rules = vec![
+        user.to_owned(),
+        "reset".to_owned(),
+        "on".to_owned(),
+        format!(">{password}"),
+        format!("~{root}:*"),
+        // Functions are called with the root itself as their key.
+        format!("~{root}"),
+        format!("&{root}:*"),
+        "-@all".to_owned(),
+    ];
+    rules.extend(COMMANDS.iter().map(|command| format!("+{command}")));
+    rules
+}

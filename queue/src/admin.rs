@@ -1,0 +1,180 @@
+//! The operator's hand: look at jobs, cancel, replay and delete them, destroy a queue.
+
+use redis::Value;
+
+use crate::client::Queue;
+use crate::error::Result;
+use crate::record::{split, split_lease};
+use crate::types::{Acted, Find, Job, JobState, Lease, Page, Position};
+use crate::wire::Reply;
+
+/// Most ids of one call.
+const MAX_IDS: usize = 200;
+
+impl Queue {
+    /// The jobs of these ids, in order; none where no readable record stands.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached or the queue has no policy.
+    pub async fn get(&self, ids: &[String], with_payload: bool) -> Result<Vec<Option<Job>>> {
+        let mut jobs = Vec::with_capacity(ids.len());
+        // Payloads may be large: fewer at a time keep a reply within a few MiB.
+        for batch in ids.chunks(if with_payload { 16 } else { MAX_IDS }) {
+            let call = self.read("lk_get").arg(u8::from(with_payload)).arg(batch);
+            let function = call.function();
+            let mut reply = Reply::new(function, call.run().await?)?;
+            let _now = reply.uint()?;
+            let mut views = reply.list()?;
+            for _ in 0..views.len() {
+                jobs.push(views.maybe_list()?.map(|view| read_view(view, with_payload)).transpose()?);
+            }
+        }
+        Ok(jobs)
+    }
+
+    /// Jobs by key, state or type.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached or the queue has no policy.
+    pub async fn find(&self, find: &Find) -> Result<Page> {
+        let call = self
+            .read("lk_find")
+            .arg(find.state.map_or("", JobState::name))
+            .arg(find.job_type.as_deref().unwrap_or_default())
+            .arg(find.key.as_deref().unwrap_or_default())
+            .arg(find.limit.max(1))
+            .arg(find.cursor.as_deref().unwrap_or_default());
+        let function = call.function();
+        read_page(Reply::new(function, call.run().await?)?)
+    }
+
+    /// Where a ready job stands in its lane; none when it is not in line.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached or the queue has no policy.
+    pub async fn position(&self, id: &str) -> Result<Option<Position>> {
+        let call = self.read("lk_position").arg(id);
+        let function = call.function();
+        let mut reply = Reply::new(function, call.run().await?)?;
+        if reply.len() == 0 {
+            return Ok(None);
+        }
+        Ok(Some(Position { ahead: reply.uint()?, waiting: reply.uint()? }))
+    }
+
+    /// Calls jobs off: waiting ones at once, running ones through their worker.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached or the queue has no policy.
+    pub async fn cancel(&self, ids: &[String]) -> Result<Vec<Acted>> {
+        self.act("lk_cancel", None, ids).await
+    }
+
+    /// Newest first.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached or the queue has no policy.
+    pub async fn dead_list(&self, job_type: Option<&str>, limit: u32, cursor: Option<&str>) -> Result<Page> {
+        let call = self
+            .read("lk_dead_list")
+            .arg(job_type.unwrap_or_default())
+            .arg(limit.max(1))
+            .arg(cursor.unwrap_or_default());
+        let function = call.function();
+        read_page(Reply::new(function, call.run().await?)?)
+    }
+
+    /// Gives dead jobs all their tries again; `by` goes into their history.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached or is full, or the queue has no policy.
+    pub async fn dead_replay(&self, ids: &[String], by: &str) -> Result<Vec<Acted>> {
+        self.act("lk_dead_replay", Some(by), ids).await
+    }
+
+    /// Deletes dead jobs for good and frees their keys.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached or the queue has no policy.
+    pub async fn dead_delete(&self, ids: &[String], by: &str) -> Result<Vec<Acted>> {
+        self.act("lk_dead_delete", Some(by), ids).await
+    }
+
+    /// Delete everything the queue has in Redis (`deletionPolicy: Delete`). The keys are few and Redis frees their
+    /// contents in the background, so one call is enough; answers how many job records there were.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached.
+    pub async fn destroy(&self) -> Result<u64> {
+        match self.call("lk_destroy").run().await? {
+            Value::Int(jobs) => Ok(u64::try_from(jobs).unwrap_or_default()),
+            other => Err(Reply::new("lk_destroy", other)?.wrong("a number was expected")),
+        }
+    }
+
+    async fn act(&self, function: &'static str, by: Option<&str>, ids: &[String]) -> Result<Vec<Acted>> {
+        let mut acted = Vec::with_capacity(ids.len());
+        for batch in ids.chunks(MAX_IDS) {
+            let mut call = self.call(function);
+            if let Some(by) = by {
+                call = call.arg(by);
+            }
+            let mut reply = Reply::new(function, call.arg(batch).run().await?)?;
+            for _ in 0..reply.len() {
+                let mut entry = reply.list()?;
+                acted.push(Acted {
+                    id: entry.text()?,
+                    outcome: entry.text()?,
+                    state: JobState::from_name(&entry.text()?),
+                });
+            }
+        }
+        Ok(acted)
+    }
+}
+
+fn read_page(mut reply: Reply) -> Result<Page> {
+    let _now = reply.uint()?;
+    let mut views = reply.list()?;
+    let jobs = (0..views.len()).map(|_| read_view(views.list()?, false)).collect::<Result<_>>()?;
+    Ok(Page { jobs, cursor: reply.maybe_text()? })
+}
+
+fn read_view(mut view: Reply, with_payload: bool) -> Result<Job> {
+    let (id, state) = (view.text()?, view.text()?);
+    let state = JobState::from_name(&state).ok_or_else(|| view.wrong("unknown state"))?;
+    let (lane, payload_bytes) = (view.maybe_text()?, view.uint()?);
+    let raw = view.bytes()?;
+    let (header, payload) = split(&raw).ok_or_else(|| view.wrong("a record cannot be read"))?;
+    let (lease, expires_ms) = (view.bytes()?, view.maybe_uint()?);
+    let lease = split_lease(&lease).map(|(lease, holder)| Lease {
+        worker: holder.name,
+        pool: holder.pool,
+        node: holder.node,
+        token: lease.token,
+        since_ms: lease.since_ms,
+        expires_ms: expires_ms.unwrap_or_default(),
+    });
+    Ok(Job {
+        id,
+        lane,
+        state,
+        priority: header.priority,
+        enqueued_ms: header.enqueued_ms,
+        due_ms: header.due_ms(),
+        finished_ms: (header.finished_ms > 0).then_some(header.finished_ms),
+        tries: header.tries,
+        crashes: header.crashes,
+        attempts: header.attempts,
+        key: header.key(),
+        meta: header.meta(),
+        lease,
+        dead_reason: header.dead_reason(),
+        history: header.history(),
+        history_dropped: header.dropped,
+        payload_bytes,
+        result: (!header.result.is_empty()).then(|| String::from_utf8_lossy(&header.result).into_owned()),
+        payload: with_payload.then(|| payload.to_vec()),
+        job_type: header.job_type,
+    })
+}

@@ -1,0 +1,291 @@
+//! The worker's side: claim, settle, extend, sweep.
+
+use redis::Value;
+
+use crate::client::Queue;
+use crate::error::Result;
+use crate::pack;
+use crate::record::{identity_blob, identity_from, split};
+use crate::types::ClaimReply;
+use crate::types::{
+    AttemptError, ClaimRequest, Claimed, Expired, HeartbeatReply, Held, Outcome, Settled, Settlement, Spends,
+    SweepReply, WorkerIdentity, WorkerInfo,
+};
+use crate::wire::Reply;
+
+/// Most settlements, and most claimed jobs, of one call.
+pub const MAX_BATCH: usize = 200;
+/// Most leases extended by one call.
+const MAX_HELD: usize = 1000;
+
+impl Queue {
+    /// Settle what is done and take new jobs in one call. Either list may be empty.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached or the queue has no policy. What was sent may have happened all the same: settling it
+    /// again then answers `Stale`.
+    pub async fn settle_and_claim(
+        &self,
+        worker: &WorkerIdentity,
+        done: &[Settlement],
+        want: &ClaimRequest,
+    ) -> Result<(Vec<Settled>, ClaimReply)> {
+        let mut settled = Vec::with_capacity(done.len());
+        let mut rest = done;
+        while rest.len() > MAX_BATCH {
+            let (now, later) = rest.split_at(MAX_BATCH);
+            settled.extend(self.settle(worker, now).await?);
+            rest = later;
+        }
+        let call = self
+            .call("lk_claim")
+            .arg(identity_blob(worker))
+            .arg(pack_settlements(rest))
+            .arg(pack_request(want));
+        let function = call.function();
+        let mut reply = Reply::new(function, call.run().await?)?;
+        let mut claim = ClaimReply {
+            now_ms: reply.uint()?,
+            policy_version: reply.uint()?,
+            next_due_ms: reply.maybe_uint()?,
+            held: reply.maybe_text()?,
+            jobs: Vec::new(),
+        };
+        settled.extend(read_letters(&mut reply)?);
+        claim.jobs.reserve(reply.len() / 4);
+        while reply.len() > 0 {
+            let lease = Lease {
+                id: reply.text()?,
+                token: reply.uint()?,
+                lane: reply.text()?,
+                since_ms: claim.now_ms,
+            };
+            let raw = reply.bytes()?;
+            claim.jobs.push(lease.job(&raw).ok_or_else(|| reply.wrong("a record cannot be read"))?);
+        }
+        Ok((settled, claim))
+    }
+
+    /// Records how attempts ended.
+    ///
+    /// # Errors
+    /// As `settle_and_claim`.
+    pub async fn settle(&self, worker: &WorkerIdentity, done: &[Settlement]) -> Result<Vec<Settled>> {
+        let mut settled = Vec::with_capacity(done.len());
+        for batch in done.chunks(MAX_BATCH) {
+            let call = self.call("lk_settle").arg(identity_blob(worker)).arg(pack_settlements(batch));
+            let function = call.function();
+            let mut reply = Reply::new(function, call.run().await?)?;
+            let (_now, _version) = (reply.uint()?, reply.uint()?);
+            settled.extend(read_letters(&mut reply)?);
+        }
+        Ok(settled)
+    }
+
+    /// Heartbeat: shows the worker alive and extends its leases by the policy's lease.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached or the queue has no policy.
+    pub async fn extend(&self, worker: &WorkerInfo, held: &[Held]) -> Result<HeartbeatReply> {
+        let identity = identity_blob(&worker.identity);
+        let info = pack_info(worker);
+        let mut all = HeartbeatReply::default();
+        let mut rest = held;
+        loop {
+            let (now, later) = rest.split_at(rest.len().min(MAX_HELD));
+            let call =
+                self.call("lk_extend").arg(identity.as_slice()).arg(info.as_slice()).arg(pack_held(now));
+            let function = call.function();
+            let mut reply = Reply::new(function, call.run().await?)?;
+            all.now_ms = reply.uint()?;
+            all.policy_version = reply.uint()?;
+            all.lost.extend(reply.texts()?);
+            all.cancelled.extend(reply.texts()?);
+            rest = later;
+            if rest.is_empty() {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// The worker is gone: forget its heartbeat.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached or the queue has no policy.
+    pub async fn leave(&self, worker: &WorkerIdentity) -> Result<()> {
+        self.call("lk_leave").arg(identity_blob(worker)).run().await.map(|_: Value| ())
+    }
+
+    /// Housekeeping: promotes due jobs, takes over expired leases, trims. At most 200 of each a call.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached or the queue has no policy.
+    pub async fn sweep(&self, sweeper: &WorkerIdentity, limit: u32) -> Result<SweepReply> {
+        let call = self.call("lk_sweep").arg(identity_blob(sweeper)).arg(limit.max(1));
+        let function = call.function();
+        let mut reply = Reply::new(function, call.run().await?)?;
+        let mut sweep = SweepReply {
+            now_ms: reply.uint()?,
+            policy_version: reply.uint()?,
+            rearmed: reply.uint()?,
+            promoted: reply.uint()?,
+            trimmed: reply.uint()?,
+            more: reply.int()? != 0,
+            expired: Vec::new(),
+        };
+        while reply.len() > 0 {
+            let lease = Lease {
+                id: reply.text()?,
+                token: reply.uint()?,
+                lane: reply.text()?,
+                since_ms: reply.uint()?,
+            };
+            let (lost_by, raw) = (reply.bytes()?, reply.bytes()?);
+            let job = lease.job(&raw).ok_or_else(|| reply.wrong("a record cannot be read"))?;
+            let lost_by = identity_from(&lost_by).ok_or_else(|| reply.wrong("an identity cannot be read"))?;
+            sweep.expired.push(Expired { job, lost_by });
+        }
+        Ok(sweep)
+    }
+}
+
+/// What a reply says of a leased job beside its record.
+struct Lease {
+    id: String,
+    token: u64,
+    lane: String,
+    since_ms: u64,
+}
+
+impl Lease {
+    fn job(self, raw: &[u8]) -> Option<Claimed> {
+        let (header, payload) = split(raw)?;
+        Some(Claimed {
+            id: self.id,
+            token: self.token,
+            lane: self.lane,
+            payload: payload.to_vec(),
+            attempt: header.attempts + 1,
+            tries: header.tries,
+            crashes: header.crashes,
+            enqueued_ms: header.accepted_ms(),
+            due_ms: header.due_ms(),
+            claimed_ms: self.since_ms,
+            key: header.key(),
+            meta: header.meta(),
+            job_type: header.job_type,
+        })
+    }
+}
+
+fn read_letters(reply: &mut Reply) -> Result<Vec<Settled>> {
+    Ok(reply
+        .bytes()?
+        .iter()
+        .map(|letter| if *letter == b'd' { Settled::Done } else { Settled::Stale })
+        .collect())
+}
+
+fn pack_settlements(done: &[Settlement]) -> Vec<u8> {
+    if done.is_empty() {
+        return Vec::new();
+    }
+    let mut out = Vec::with_capacity(64 * done.len());
+    pack::array(&mut out, done.len());
+    for settlement in done {
+        pack_settlement(&mut out, settlement);
+    }
+    out
+}
+
+fn pack_settlement(out: &mut Vec<u8>, settlement: &Settlement) {
+    let (kind, fields) = match &settlement.outcome {
+        Outcome::Success { .. } => (b's', 5),
+        Outcome::Retry { .. } => (b'r', 9),
+        Outcome::Dead { .. } => (b'x', 9),
+        Outcome::Release { .. } => (b'l', 5),
+        Outcome::Snooze { .. } => (b'z', 6),
+    };
+    pack::array(out, fields);
+    pack::bytes(out, settlement.id.as_bytes());
+    pack::uint(out, settlement.token);
+    pack::uint(out, settlement.policy_version);
+    pack::bytes(out, &[kind]);
+    match &settlement.outcome {
+        Outcome::Success { result } => pack::bytes(out, result),
+        Outcome::Retry { delay_ms, spends, error } => {
+            pack::uint(out, *delay_ms);
+            pack_error(out, *spends, error);
+        }
+        Outcome::Dead { reason, error, spends } => {
+            pack::bytes(out, reason.name().as_bytes());
+            pack_error(out, *spends, error);
+        }
+        Outcome::Release { why } => pack::bytes(out, why.as_bytes()),
+        Outcome::Snooze { delay_ms, why } => {
+            pack::uint(out, *delay_ms);
+            pack::bytes(out, why.as_bytes());
+        }
+    }
+}
+
+fn pack_error(out: &mut Vec<u8>, spends: Spends, error: &AttemptError) {
+    pack::bytes(
+        out,
+        match spends {
+            Spends::Try => b"t",
+            Spends::Crash => b"c",
+            Spends::Nothing => b"n",
+        },
+    );
+    pack::bytes(out, error.class.name().as_bytes());
+    pack::bytes(out, error.code.as_bytes());
+    pack::bytes(out, error.message.as_bytes());
+}
+
+fn pack_request(want: &ClaimRequest) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64);
+    pack::array(&mut out, 3);
+    pack::uint(&mut out, want.slots.into());
+    pack::array(&mut out, want.lanes.len());
+    for lane in &want.lanes {
+        pack::bytes(&mut out, lane.as_bytes());
+    }
+    pack::map(&mut out, want.type_limits.len());
+    for (name, limit) in &want.type_limits {
+        pack::bytes(&mut out, name.as_bytes());
+        pack::uint(&mut out, (*limit).into());
+    }
+    out
+}
+
+fn pack_held(held: &[Held]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(32 * held.len() + 3);
+    pack::array(&mut out, held.len());
+    for lease in held {
+        pack::array(&mut out, 2);
+        pack::bytes(&mut out, lease.id.as_bytes());
+        pack::uint(&mut out, lease.token);
+    }
+    out
+}
+
+/// The part of a heartbeat that only Rust reads: {identity, lanes, slots, busy, draining}.
+fn pack_info(worker: &WorkerInfo) -> Vec<u8> {
+    let WorkerInfo { identity, lanes, slots, busy, draining, seen_ms: _, started_ms: _ } = worker;
+    rmp_serde::to_vec(&(
+        (&identity.boot, &identity.name, &identity.pool, &identity.node),
+        lanes,
+        slots,
+        busy,
+        draining,
+    ))
+    .expect("strings and numbers can always be packed")
+}
+
+/// The other way round, for `stats`.
+pub(crate) fn read_info(raw: &[u8], seen_ms: u64, started_ms: u64) -> Option<WorkerInfo> {
+    let ((boot, name, pool, node), lanes, slots, busy, draining) = rmp_serde::from_slice(raw).ok()?;
+    let identity = WorkerIdentity { name, boot, pool, node };
+    Some(WorkerInfo { identity, lanes, slots, busy, draining, seen_ms, started_ms })
+}

@@ -1,0 +1,253 @@
+//! What the tests of this folder share: policies, workers, short ways to call.
+#![allow(unreachable_pub, reason = "a module of one test binary")]
+
+use std::collections::BTreeMap;
+
+use lanekeeper_api::policy::{
+    Backoff, ExecHandler, Handler, Jitter, JobTypePolicy, KeyPart, LanePolicy, QueuePolicy, Retention,
+    RetryPolicy, Source,
+};
+use lanekeeper_queue::testing::TestRedis;
+use lanekeeper_queue::types::{
+    AttemptError, ClaimReply, ClaimRequest, Claimed, EnqueueOptions, Enqueued, ErrorClass, HeartbeatReply,
+    Held, Job, JobState, NewJob, Outcome, Settled, Settlement, Spends, WorkerIdentity, WorkerInfo,
+};
+use lanekeeper_queue::{Queue, Result};
+
+/// A lease that no test outlives by accident.
+pub const LEASE_MS: u64 = 60_000;
+
+/// A server with one queue: lanes `fast` (types `mail`, `reset`, `limited`) and `slow` (`report`).
+pub struct Bed {
+    pub redis: TestRedis,
+    pub queue: Queue,
+    pub policy: QueuePolicy,
+}
+
+impl Bed {
+    pub async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    pub async fn with(change: impl FnOnce(&mut QueuePolicy)) -> Self {
+        Self::on(TestRedis::start().await.unwrap(), change).await
+    }
+
+    pub async fn on(redis: TestRedis, change: impl FnOnce(&mut QueuePolicy)) -> Self {
+        let queue = redis.queue("apps/saas").await.unwrap();
+        let mut policy = policy();
+        change(&mut policy);
+        queue.configure(&policy, false).await.unwrap();
+        Self { redis, queue, policy }
+    }
+
+    /// Writes the policy anew under the next generation.
+    pub async fn change(&mut self, change: impl FnOnce(&mut QueuePolicy)) {
+        change(&mut self.policy);
+        self.policy.source.generation += 1;
+        self.queue.configure(&self.policy, false).await.unwrap();
+    }
+
+    pub async fn put(&self, job: NewJob) -> Enqueued {
+        self.queue.enqueue(&[job]).await.unwrap().remove(0)
+    }
+
+    /// Enqueues a job that must be accepted; its id.
+    pub async fn accept(&self, job: NewJob) -> String {
+        match self.put(job).await {
+            Enqueued::Accepted { id, .. } => id,
+            other => panic!("not accepted: {other:?}"),
+        }
+    }
+
+    pub async fn claim(&self, worker: &WorkerIdentity, lanes: &[&str], slots: u32) -> Vec<Claimed> {
+        self.claim_reply(worker, &want(lanes, slots)).await.jobs
+    }
+
+    pub async fn claim_reply(&self, worker: &WorkerIdentity, want: &ClaimRequest) -> ClaimReply {
+        self.queue.settle_and_claim(worker, &[], want).await.unwrap().1
+    }
+
+    /// Enqueues a job and claims it.
+    pub async fn running(&self, worker: &WorkerIdentity, job: NewJob) -> Claimed {
+        let id = self.accept(job).await;
+        let mut jobs = self.claim(worker, &["fast", "slow"], 1).await;
+        assert_eq!(jobs.len(), 1);
+        assert_eq!(jobs[0].id, id);
+        jobs.remove(0)
+    }
+
+    pub async fn settle(&self, worker: &WorkerIdentity, job: &Claimed, outcome: Outcome) -> Settled {
+        self.queue.settle(worker, &[settlement(job, outcome)]).await.unwrap()[0]
+    }
+
+    pub async fn beat(&self, worker: &WorkerIdentity, jobs: &[&Claimed]) -> HeartbeatReply {
+        let held: Vec<Held> = jobs.iter().map(|job| Held { id: job.id.clone(), token: job.token }).collect();
+        self.queue.extend(&info(worker), &held).await.unwrap()
+    }
+
+    pub async fn job(&self, id: &str) -> Job {
+        self.maybe_job(id).await.expect("the job's record stands")
+    }
+
+    pub async fn maybe_job(&self, id: &str) -> Option<Job> {
+        self.queue.get(&[id.to_owned()], true).await.unwrap().remove(0)
+    }
+
+    pub async fn state(&self, id: &str) -> JobState {
+        self.job(id).await.state
+    }
+
+    /// A raw command on the server.
+    pub async fn raw<T: redis::FromRedisValue>(&self, command: &[&str]) -> redis::RedisResult<T> {
+        let mut cmd = redis::cmd(command[0]);
+        cmd.arg(&command[1..]);
+        cmd.query_async(&mut self.queue.connection()).await
+    }
+
+    /// A raw write whose answer does not matter.
+    pub async fn poke(&self, command: &[&str]) {
+        let _: redis::Value = self.raw(command).await.unwrap();
+    }
+
+    pub fn key(&self, suffix: &str) -> String {
+        format!("{}:{suffix}", self.queue.name().root())
+    }
+
+    /// Makes a lease look expired, as time would.
+    pub async fn expire(&self, id: &str) {
+        self.poke(&["ZADD", &self.key("r"), "1", id]).await;
+    }
+
+    /// Forgets that the server was ever silent, so that sweeps do expire.
+    pub async fn calm(&self) {
+        self.poke(&["HSET", &self.key("m"), "o", "0"]).await;
+    }
+
+    /// A job that died of a permanent error; its id.
+    pub async fn dead(&self, job: NewJob) -> String {
+        let worker = worker("w-dead");
+        let job = self.running(&worker, job).await;
+        assert_eq!(self.settle(&worker, &job, dead("broken")).await, Settled::Done);
+        job.id
+    }
+}
+
+pub fn policy() -> QueuePolicy {
+    let lane = |name: &str| LanePolicy { name: name.into(), start_within_ms: 10_000 };
+    let types = [("mail", "fast"), ("reset", "fast"), ("limited", "fast"), ("report", "slow")];
+    let mut job_types: BTreeMap<String, JobTypePolicy> =
+        types.iter().map(|(name, lane)| ((*name).to_owned(), job_type(lane))).collect();
+    job_types.get_mut("reset").unwrap().priority = 1;
+    job_types.get_mut("limited").unwrap().per_worker = Some(2);
+    QueuePolicy {
+        queue: "apps/saas".into(),
+        source: Source { owner: "kubernetes:a".into(), uid: "u1".into(), created_ms: 1_000, generation: 1 },
+        paused: false,
+        closed: None,
+        max_payload: 256 * 1024,
+        lease_ms: LEASE_MS,
+        lanes: vec![lane("fast"), lane("slow")],
+        job_types,
+    }
+}
+
+pub fn job_type(lane: &str) -> JobTypePolicy {
+    JobTypePolicy {
+        lane: lane.into(),
+        owner: None,
+        priority: 5,
+        key: None,
+        key_for_ms: 86_400_000,
+        per_worker: None,
+        timeout_ms: 10_000,
+        retry: RetryPolicy { limit: 3, backoff: Backoff::Schedule(vec![1_000]), jitter: Jitter::None },
+        give_up_after_ms: 604_800_000,
+        crash_budget: 3,
+        completed: Retention { keep: 1_000, for_ms: 86_400_000 },
+        handler: Handler::Exec(ExecHandler {
+            command: vec!["/bin/true".into()],
+            env: BTreeMap::new(),
+            permanent_exit_codes: vec![],
+        }),
+    }
+}
+
+/// The template `mail:{userId}`.
+pub fn user_key() -> Vec<KeyPart> {
+    vec![KeyPart::Text("mail:".into()), KeyPart::Path(vec!["userId".into()])]
+}
+
+pub fn job(job_type: &str, payload: impl AsRef<[u8]>) -> NewJob {
+    NewJob {
+        payload: payload.as_ref().to_vec(),
+        options: EnqueueOptions { job_type: job_type.into(), ..Default::default() },
+    }
+}
+
+pub fn with(mut job: NewJob, change: impl FnOnce(&mut EnqueueOptions)) -> NewJob {
+    change(&mut job.options);
+    job
+}
+
+pub fn worker(name: &str) -> WorkerIdentity {
+    WorkerIdentity {
+        name: name.into(),
+        boot: format!("boot-{name}"),
+        pool: "pool".into(),
+        node: "node".into(),
+    }
+}
+
+pub fn info(worker: &WorkerIdentity) -> WorkerInfo {
+    WorkerInfo {
+        identity: worker.clone(),
+        lanes: vec!["fast".into()],
+        slots: 10,
+        busy: 1,
+        draining: false,
+        seen_ms: 0,
+        started_ms: 0,
+    }
+}
+
+pub fn want(lanes: &[&str], slots: u32) -> ClaimRequest {
+    ClaimRequest {
+        slots,
+        lanes: lanes.iter().map(ToString::to_string).collect(),
+        type_limits: BTreeMap::new(),
+    }
+}
+
+pub fn settlement(job: &Claimed, outcome: Outcome) -> Settlement {
+    Settlement { id: job.id.clone(), token: job.token, outcome, policy_version: 7 }
+}
+
+pub fn success() -> Outcome {
+    Outcome::Success { result: b"{\"ok\":true}".to_vec() }
+}
+
+pub fn error(message: &str) -> AttemptError {
+    AttemptError { class: ErrorClass::Transient, code: "Test".into(), message: message.into() }
+}
+
+pub fn retry(delay_ms: u64) -> Outcome {
+    Outcome::Retry { delay_ms, spends: Spends::Try, error: error("again") }
+}
+
+pub fn dead(message: &str) -> Outcome {
+    Outcome::Dead {
+        reason: lanekeeper_queue::types::DeadReason::PermanentError,
+        error: error(message),
+        spends: Spends::Try,
+    }
+}
+
+pub fn ids(jobs: &[Claimed]) -> Vec<&str> {
+    jobs.iter().map(|job| job.id.as_str()).collect()
+}
+
+/// What a result is not: for asserts on errors.
+pub fn refusal<T: std::fmt::Debug>(result: Result<T>) -> String {
+    result.expect_err("refused").to_string()
+}
