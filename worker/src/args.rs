@@ -1,0 +1,175 @@
+//! Settings of a worker, from flags or from the environment that the operator sets.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Args;
+use lanekeeper_queue::QueueName;
+
+/// Settings of `run`. Every flag has an environment variable, and a flag wins.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// Redis with the queue: redis://, rediss:// or redis+unix://
+    #[arg(long, env = "LANEKEEPER_REDIS_URL", hide_env_values = true)]
+    pub redis_url: RedisUrl,
+    /// PEM file of the CA that signs the Redis server
+    #[arg(long, env = "LANEKEEPER_REDIS_CA_FILE")]
+    pub redis_ca_file: Option<PathBuf>,
+    /// Queue to work for: namespace/name
+    #[arg(long, env = "LANEKEEPER_QUEUE", value_parser = queue_name)]
+    pub queue: QueueName,
+    /// WorkerPool this worker belongs to; empty when run by hand
+    #[arg(long, env = "LANEKEEPER_POOL", default_value = "")]
+    pub pool: String,
+    /// Lanes to take jobs from, the first before the second
+    #[arg(long, env = "LANEKEEPER_LANES", value_delimiter = ',', required = true)]
+    pub lanes: Vec<String>,
+    /// Jobs at once
+    #[arg(long, env = "LANEKEEPER_CONCURRENCY", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub concurrency: u32,
+    /// Time for running jobs to finish once asked to end, such as 60s or 5m
+    #[arg(long, env = "LANEKEEPER_DRAIN_TIMEOUT", default_value = "60s", value_parser = duration)]
+    pub drain_timeout: Duration,
+    /// Name of this worker, unique among live ones [default: host name and process id]
+    #[arg(long, env = "LANEKEEPER_WORKER_NAME")]
+    pub worker_name: Option<String>,
+    /// Node or host it runs on [default: host name]
+    #[arg(long, env = "LANEKEEPER_NODE")]
+    pub node: Option<String>,
+    /// Address for /livez, /readyz and /metrics, or "off"
+    #[arg(long, env = "LANEKEEPER_LISTEN", default_value = "0.0.0.0:8081")]
+    pub listen: Listen,
+    /// Directory with the handlers' signing secrets: <dir>/<secret name>/<key>
+    #[arg(long, env = "LANEKEEPER_SECRETS_DIR", default_value = "/etc/lanekeeper/secrets")]
+    pub secrets_dir: PathBuf,
+}
+
+/// A Redis URL that never shows its password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RedisUrl(pub String);
+
+impl FromStr for RedisUrl {
+    type Err = String;
+
+    fn from_str(url: &str) -> Result<Self, Self::Err> {
+        let schemes = ["redis://", "rediss://", "redis+unix://", "unix://"];
+        if schemes.iter().any(|scheme| url.starts_with(scheme)) {
+            Ok(Self(url.to_owned()))
+        } else {
+            Err("expected redis://, rediss:// or redis+unix://".to_owned())
+        }
+    }
+}
+
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, rest) = self.0.split_once("://").unwrap_or_default();
+        let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+        write!(f, "{scheme}://{}", place.split('?').next().unwrap_or_default())
+    }
+}
+
+/// Where probes are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listen {
+    /// Nowhere.
+    Off,
+    /// There.
+    On(SocketAddr),
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "off" {
+            return Ok(Self::Off);
+        }
+        text.parse().map(Self::On).map_err(|_| "expected address:port or \"off\"".to_owned())
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::On(address) => address.fmt(f),
+        }
+    }
+}
+
+fn queue_name(text: &str) -> Result<QueueName, String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+            Ok(QueueName::new(namespace, name))
+        }
+        _ => Err("expected namespace/name".to_owned()),
+    }
+}
+
+/// The project's one grammar for durations: digits and one of ms, s, m, h, d.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "expected digits and one of ms, s, m, h, d, such as 60s".to_owned();
+    let split = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let (digits, unit) = text.split_at(split);
+    let factor = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    number.checked_mul(factor).map(Duration::from_millis).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        run: RunArgs,
+    }
+
+    fn parse(extra: &[&str]) -> Result<RunArgs, clap::Error> {
+        let basis =
+            ["w", "--redis-url", "redis://u:pw@h:6379/0?x=pw", "--queue", "apps/saas", "--lanes", "a,b"];
+        Cli::try_parse_from(basis.iter().chain(extra)).map(|cli| cli.run)
+    }
+
+    #[test]
+    fn settings_parse_and_have_defaults() {
+        let args = parse(&["--drain-timeout", "90s"]).unwrap();
+        assert_eq!(args.lanes, ["a", "b"]);
+        assert_eq!(args.concurrency, 10);
+        assert_eq!(args.drain_timeout, Duration::from_secs(90));
+        assert_eq!(args.queue.to_string(), "apps/saas");
+        assert_eq!(parse(&["--listen", "off"]).unwrap().listen, Listen::Off);
+    }
+
+    #[test]
+    fn a_redis_url_shows_no_password() {
+        assert_eq!(format!("{:?}", parse(&[]).unwrap().redis_url), "redis://h:6379/0");
+    }
+
+    #[test]
+    fn unusable_settings_are_refused() {
+        for wrong in [
+            ["--concurrency", "0"],
+            ["--drain-timeout", "60"],
+            ["--drain-timeout", "1w"],
+            ["--listen", "8081"],
+        ] {
+            assert!(parse(&wrong).is_err(), "{wrong:?}");
+        }
+        assert!(queue_name("saas").is_err() && queue_name("a/b/c").is_err());
+        assert!("http://h".parse::<RedisUrl>().is_err());
+    }
+}

@@ -1,0 +1,329 @@
+//! The claim loop: one task that settles finished jobs and takes new ones, both in one call where it has both.
+//!
+//! It calls Redis when there is something to settle, or when there is room and a reason to look: a wake-up token, a
+//! scheduled job falling due, or two seconds without a look. It never looks more often than that.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use lanekeeper_queue::types::{ClaimReply, ClaimRequest, Claimed, Outcome, Settlement};
+
+use super::Shared;
+use super::batch::Batch;
+use super::drain::Drain;
+use super::executor::Ticket;
+use super::health::{Backoff, CallError, bounded};
+use super::policy::PolicyView;
+use super::wake::BLOCK;
+use crate::error::Error;
+use crate::handler::JobContext;
+
+/// Most jobs in one claim.
+const MOST: usize = 200;
+/// Tokens may outnumber what this worker may take (`perWorker`, other workers were faster): after looks in vain it
+/// pauses before it follows the next token, up to this long.
+const MAX_CALM: Duration = Duration::from_millis(100);
+
+/// See the module.
+pub(super) struct Loop {
+    pub(super) shared: Arc<Shared>,
+    want: ClaimRequest,
+    /// When to look for jobs if nothing happens before.
+    look_at: Instant,
+    /// No calls before this, after one that failed.
+    not_before: Instant,
+    backoff: Backoff,
+    calm: Duration,
+    calm_until: Instant,
+    /// Types met without a policy: left alone until then, for longer each time.
+    unknown: HashMap<String, (Instant, Backoff)>,
+    waiting_for_policy: bool,
+    drain: Drain,
+}
+
+impl Loop {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        let now = Instant::now();
+        Self {
+            want: ClaimRequest { lanes: shared.options.lanes.clone(), ..ClaimRequest::default() },
+            drain: Drain::new(shared.options.shutdown.clone(), shared.options.drain_timeout),
+            shared,
+            look_at: now,
+            not_before: now,
+            backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(2)),
+            calm: Duration::ZERO,
+            calm_until: now,
+            unknown: HashMap::new(),
+            waiting_for_policy: false,
+        }
+    }
+
+    /// Goes round until the worker has drained.
+    pub(super) async fn run(&mut self) -> Result<(), Error> {
+        loop {
+            self.shared.health.round();
+            self.collect();
+            if self.drain.step(&self.shared) {
+                return self.drain.leave(&self.shared).await;
+            }
+            let now = Instant::now();
+            if now < self.not_before {
+                self.pause(self.not_before).await;
+            } else if !self.load_policy().await {
+                self.fail();
+            } else if !self.call(now).await {
+                self.pause(self.look_at).await;
+            }
+        }
+    }
+
+    /// Turns finished attempts into settlements.
+    fn collect(&mut self) {
+        for finished in self.shared.executor.take_finished() {
+            let running = self.shared.table().finish(finished.slot);
+            if let Some(running) = running {
+                self.shared.conclude(&running.ctx, &running.entry, finished.ended, finished.took);
+            }
+        }
+    }
+
+    /// Waits for a reason to go round, at the latest at `until`.
+    async fn pause(&mut self, until: Instant) {
+        let until = until.min(Instant::now() + BLOCK);
+        let until = self.drain.next().map_or(until, |next| until.min(next));
+        tokio::select! {
+            () = self.shared.engine.notified() => {}
+            () = tokio::time::sleep_until(until.into()) => {}
+            () = self.drain.changed() => self.shared.heartbeat.notify_one(),
+        }
+        if self.shared.arm.take_token() {
+            self.look_at = self.look_at.min(self.calm_until.max(Instant::now()));
+        }
+    }
+
+    /// Makes sure that there is a policy and that it is the one Redis has; false when a call failed.
+    async fn load_policy(&mut self) -> bool {
+        let shared = &self.shared;
+        let have = shared.policy();
+        let seen = shared.version.load(Ordering::Acquire);
+        if have.as_ref().is_some_and(|policy| policy.version == seen || seen == 0) {
+            return true;
+        }
+        match bounded(shared.queue.policy()).await {
+            Ok(Some((policy, version))) => {
+                shared.health.answered();
+                let view = PolicyView::new(policy, version, shared.handlers.as_ref(), &shared.metrics);
+                tracing::info!(version, types = view.types.len(), "policy loaded");
+                shared.set_policy(Some(Arc::new(view)));
+                shared.saw_version(version);
+                shared.heartbeat.notify_one();
+                self.unknown.clear();
+                self.waiting_for_policy = false;
+                true
+            }
+            Ok(None) => {
+                shared.health.answered();
+                self.no_policy();
+                false
+            }
+            Err(error) if error.no_policy() => {
+                self.no_policy();
+                false
+            }
+            Err(error) => {
+                shared.health.failed("policy", &error, &shared.metrics);
+                // An older policy still runs jobs, and every settlement says which version decided.
+                have.is_some()
+            }
+        }
+    }
+
+    /// The queue was never configured, or it was deleted with its leases, so that there is nothing left to settle.
+    fn no_policy(&mut self) {
+        let queue = &self.shared.options.queue;
+        if !self.waiting_for_policy {
+            tracing::warn!(%queue, "the queue has no policy in this Redis: waiting for a JobQueue to be applied");
+        }
+        self.waiting_for_policy = true;
+        let dropped = self.shared.table().forget_unsettled();
+        if dropped > 0 {
+            tracing::warn!(%queue, dropped, "the queue was deleted: the outcomes of its last jobs have no place to go");
+        }
+    }
+
+    /// Settles and claims; false when there was nothing to do.
+    async fn call(&mut self, now: Instant) -> bool {
+        let batch = Batch::take(&self.shared);
+        let room = self.room(now);
+        if batch.is_empty() && room == 0 {
+            self.look_at = now + BLOCK;
+            self.shared.arm.disarm();
+            return false;
+        }
+        if batch.is_empty() && now < self.look_at {
+            // The loop was woken for something else; what it waits for has not come yet.
+            self.shared.arm.arm();
+            return false;
+        }
+        if room == 0 {
+            self.settle(batch).await;
+        } else {
+            self.settle_and_claim(batch, room).await;
+        }
+        true
+    }
+
+    /// How many jobs to ask for, with the limits of each type in the request.
+    fn room(&mut self, now: Instant) -> usize {
+        let Some(policy) = self.shared.policy().filter(|_| !self.drain.began()) else { return 0 };
+        let table = self.shared.table();
+        let room = table.free().min(MOST);
+        if room > 0 {
+            self.want.type_limits.clear();
+            table.limits(&policy.limits, &mut self.want.type_limits);
+            for (job_type, (until, _)) in &self.unknown {
+                if now < *until {
+                    self.want.type_limits.insert(job_type.clone(), 0);
+                }
+            }
+            self.want.slots = u32::try_from(room).unwrap_or(u32::MAX);
+        }
+        room
+    }
+
+    async fn settle(&mut self, batch: Batch) {
+        let shared = &self.shared;
+        match bounded(shared.queue.settle(&shared.options.identity, batch.settlements())).await {
+            Ok(results) => {
+                batch.settled(shared, &results);
+                self.answered();
+            }
+            Err(error) => self.failed(batch, error).await,
+        }
+    }
+
+    async fn settle_and_claim(&mut self, batch: Batch, room: usize) {
+        let shared = &self.shared;
+        let asked = Instant::now();
+        let call = shared.queue.settle_and_claim(&shared.options.identity, batch.settlements(), &self.want);
+        match bounded(call).await {
+            Ok((results, reply)) => {
+                shared.metrics.claim_duration.observe(asked.elapsed().as_secs_f64());
+                batch.settled(shared, &results);
+                shared.saw_version(reply.policy_version);
+                self.answered();
+                self.plan_next_look(&reply, room);
+                self.start(reply.jobs).await;
+            }
+            Err(error) => self.failed(batch, error).await,
+        }
+    }
+
+    fn answered(&mut self) {
+        self.shared.health.answered();
+        self.backoff.reset();
+    }
+
+    async fn failed(&mut self, batch: Batch, error: CallError) {
+        let shared = Arc::clone(&self.shared);
+        if error.no_policy() {
+            batch.failed(&shared, &error);
+            self.no_policy();
+            shared.saw_version(0);
+            shared.set_policy(None);
+            return self.fail();
+        }
+        shared.health.failed("claim", &error, &shared.metrics);
+        if error.refused() && !batch.is_empty() {
+            batch.one_by_one(&shared).await;
+        } else {
+            batch.failed(&shared, &error);
+        }
+        self.fail();
+    }
+
+    fn fail(&mut self) {
+        self.not_before = Instant::now() + self.backoff.pause();
+        self.look_at = self.not_before;
+    }
+
+    fn plan_next_look(&mut self, reply: &ClaimReply, room: usize) {
+        let now = Instant::now();
+        if reply.jobs.len() >= room {
+            // There may be more: look again as soon as there is room.
+            self.calm = Duration::ZERO;
+            self.look_at = now;
+            return;
+        }
+        self.look_at = now + BLOCK;
+        if reply.held.is_some() {
+            // Paused or closed: tokens of new jobs mean nothing now.
+            self.shared.arm.disarm();
+            return;
+        }
+        if let Some(due) = reply.next_due_ms {
+            let wait = Duration::from_millis(due.saturating_sub(reply.now_ms).max(1));
+            self.look_at = self.look_at.min(now + wait);
+        }
+        self.calm = if reply.jobs.is_empty() {
+            (self.calm * 2).clamp(Duration::from_millis(1), MAX_CALM)
+        } else {
+            Duration::ZERO
+        };
+        self.calm_until = now + self.calm;
+        self.shared.arm.arm();
+    }
+
+    /// Hands claimed jobs to the executor, under the policy they were claimed under where it can be had.
+    async fn start(&mut self, jobs: Vec<Claimed>) {
+        if jobs.is_empty() {
+            return;
+        }
+        self.load_policy().await;
+        self.shared.metrics.claimed.inc_by(jobs.len() as u64);
+        let Some(policy) = self.shared.policy() else {
+            jobs.into_iter().for_each(|job| self.release_unknown(job, 0));
+            return;
+        };
+        let mut tickets = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let Some(entry) = policy.types.get(&job.job_type) else {
+                self.release_unknown(job, policy.version);
+                continue;
+            };
+            entry.metrics.pickup.observe(job.claimed_ms.saturating_sub(job.due_ms) as f64 / 1000.0);
+            let timeout = Duration::from_millis(entry.policy.timeout_ms);
+            let ctx = Arc::new(JobContext::new(job, Arc::clone(&self.shared.queue_label), timeout));
+            let Some(slot) = self.shared.table().start(Arc::clone(&ctx), Arc::clone(entry)) else {
+                // More than was asked for: an older library. What has no slot goes back.
+                self.release(ctx.job.id.clone(), ctx.job.token, "no free slot", policy.version);
+                continue;
+            };
+            tickets.push(Ticket { slot, ctx, handler: Arc::clone(&entry.handler) });
+        }
+        self.shared.executor.start(tickets);
+    }
+
+    /// Unknown here, perhaps known to a newer worker: handed back, and not taken again at once.
+    fn release_unknown(&mut self, job: Claimed, version: u64) {
+        let first = || (Instant::now(), Backoff::new(Duration::from_secs(1), Duration::from_secs(60)));
+        let (until, backoff) = self.unknown.entry(job.job_type.clone()).or_insert_with(first);
+        if *until <= Instant::now() {
+            *until = Instant::now() + backoff.pause();
+            tracing::warn!(
+                job = job.id,
+                r#type = job.job_type,
+                version,
+                "the policy has no such job type: handed back"
+            );
+        }
+        self.release(job.id, job.token, "this worker's policy has no such job type", version);
+    }
+
+    fn release(&self, id: String, token: u64, why: &str, policy_version: u64) {
+        let outcome = Outcome::Release { why: why.to_owned() };
+        self.shared.table().push(Settlement { id, token, outcome, policy_version });
+    }
+}

@@ -1,0 +1,176 @@
+//! What becomes of an attempt: pure decisions, given how the handler ended and why it was stopped.
+
+use std::time::Duration;
+
+use lanekeeper_api::policy::JobTypePolicy;
+use lanekeeper_queue::retry;
+use lanekeeper_queue::types::{AttemptError, Claimed, DeadReason, ErrorClass, Outcome, Spends};
+
+use super::executor::Ended;
+use crate::handler::{Cause, Failure, MAX_TEXT, code, error, millis};
+use crate::metrics::Ending;
+
+/// Longest a `Retry-After` may hold a job, and the shortest: none may make a job spin.
+const MAX_HOLD: Duration = Duration::from_secs(15 * 60);
+const MIN_HOLD: Duration = Duration::from_secs(1);
+
+/// The outcome to settle; none when the lease is another's and nothing may be said any more.
+pub(super) fn outcome(
+    job: &Claimed,
+    policy: &JobTypePolicy,
+    ended: Ended,
+    stopped: Option<Cause>,
+    now_ms: u64,
+) -> Option<Outcome> {
+    if stopped == Some(Cause::LeaseLost) {
+        return None;
+    }
+    let failure = match ended {
+        // A handler that finished although it was told to stop has done the work.
+        Ended::Returned(Ok(answer)) => {
+            let mut result = answer.result;
+            result.truncate(MAX_TEXT);
+            return Some(Outcome::Success { result });
+        }
+        Ended::Returned(Err(failure)) => failure,
+        Ended::Panicked(text) => Failure::ambiguous(code::PANICKED, format!("the handler panicked\n{text}")),
+        Ended::Abandoned => {
+            let why = format!("still running {} s after its timeout", crate::handler::STOP_GRACE.as_secs());
+            Failure::ambiguous(code::TIMEOUT, why)
+        }
+    };
+    Some(match (stopped, failure) {
+        (Some(Cause::Cancelled), _) => Outcome::Release { why: Cause::Cancelled.as_str().to_owned() },
+        (Some(Cause::Drain), Failure::Retry { .. }) => {
+            Outcome::Release { why: Cause::Drain.as_str().to_owned() }
+        }
+        (_, Failure::Retry { error, retry_after: Some(after) }) => hold(job, policy, error, after, now_ms),
+        (_, Failure::Retry { error, retry_after: None } | Failure::Permanent { error }) => {
+            retry::verdict(policy, job, error, Spends::Try, rand::random(), now_ms)
+        }
+    })
+}
+
+/// `Retry-After`: held without a cost, unless the job would be given up before it may come back.
+fn hold(job: &Claimed, policy: &JobTypePolicy, error: AttemptError, after: Duration, now_ms: u64) -> Outcome {
+    let delay_ms = millis(after.clamp(MIN_HOLD, MAX_HOLD));
+    if now_ms.saturating_add(delay_ms) > job.enqueued_ms.saturating_add(policy.give_up_after_ms) {
+        return Outcome::Dead { reason: DeadReason::GaveUp, error, spends: Spends::Nothing };
+    }
+    Outcome::Snooze { delay_ms, why: error.message }
+}
+
+/// An attempt whose worker stopped renewing its lease.
+pub(super) fn crashed(
+    job: &Claimed,
+    policy: &JobTypePolicy,
+    worker: &str,
+    node: &str,
+    now_ms: u64,
+) -> Outcome {
+    let text = format!(
+        "worker {worker} on {node} stopped renewing its lease: it crashed, was killed or lost its network"
+    );
+    let error = error(ErrorClass::Ambiguous, code::LEASE_EXPIRED, text);
+    retry::verdict(policy, job, error, Spends::Crash, rand::random(), now_ms)
+}
+
+/// The outcome as figures and log lines call it.
+pub(super) fn ending(outcome: &Outcome, stopped: Option<Cause>) -> Ending {
+    match outcome {
+        Outcome::Success { .. } => Ending::Success,
+        Outcome::Retry { .. } => Ending::Retry,
+        Outcome::Dead { .. } => Ending::Dead,
+        Outcome::Release { .. } if stopped == Some(Cause::Cancelled) => Ending::Cancelled,
+        Outcome::Release { .. } => Ending::Release,
+        Outcome::Snooze { .. } => Ending::Snooze,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handler::{Answer, testing::claimed};
+    use lanekeeper_api::policy::{Backoff, ExecHandler, Handler, Jitter, Retention, RetryPolicy};
+
+    fn policy() -> JobTypePolicy {
+        JobTypePolicy {
+            lane: "fast".into(),
+            owner: None,
+            priority: 5,
+            key: None,
+            key_for_ms: 0,
+            per_worker: None,
+            timeout_ms: 1000,
+            retry: RetryPolicy { limit: 3, backoff: Backoff::Schedule(vec![1000]), jitter: Jitter::None },
+            give_up_after_ms: 60_000,
+            crash_budget: 3,
+            completed: Retention { keep: 1, for_ms: 1 },
+            handler: Handler::Exec(ExecHandler {
+                command: vec![],
+                env: Default::default(),
+                permanent_exit_codes: vec![],
+            }),
+        }
+    }
+
+    fn of(ended: Ended, stopped: Option<Cause>) -> Option<Outcome> {
+        let job = claimed(b"");
+        outcome(&job, &policy(), ended, stopped, job.claimed_ms)
+    }
+
+    fn failed() -> Ended {
+        Ended::Returned(Err(Failure::transient("X", "no")))
+    }
+
+    #[test]
+    fn a_failure_spends_a_try_and_waits() {
+        assert!(matches!(
+            of(failed(), None),
+            Some(Outcome::Retry { delay_ms: 1000, spends: Spends::Try, .. })
+        ));
+        assert!(matches!(of(Ended::Panicked("x".into()), None), Some(Outcome::Retry { .. })));
+        assert!(matches!(of(Ended::Abandoned, Some(Cause::Timeout)), Some(Outcome::Retry { error, .. })
+            if error.code == code::TIMEOUT && error.class == ErrorClass::Ambiguous));
+    }
+
+    #[test]
+    fn a_permanent_failure_is_dead_at_once() {
+        let ended = Ended::Returned(Err(Failure::permanent("X", "no")));
+        assert!(matches!(of(ended, None), Some(Outcome::Dead { reason: DeadReason::PermanentError, .. })));
+    }
+
+    #[test]
+    fn nothing_is_said_of_a_lost_lease() {
+        assert_eq!(of(Ended::Returned(Ok(Answer::default())), Some(Cause::LeaseLost)), None);
+    }
+
+    #[test]
+    fn a_drain_hands_back_what_did_not_finish_and_keeps_what_did() {
+        assert!(matches!(of(failed(), Some(Cause::Drain)), Some(Outcome::Release { .. })));
+        assert!(matches!(of(Ended::Abandoned, Some(Cause::Drain)), Some(Outcome::Release { .. })));
+        let done = Ended::Returned(Ok(Answer { result: b"x".to_vec() }));
+        assert!(matches!(of(done, Some(Cause::Drain)), Some(Outcome::Success { .. })));
+        let refused = Ended::Returned(Err(Failure::permanent("X", "no")));
+        assert!(matches!(of(refused, Some(Cause::Drain)), Some(Outcome::Dead { .. })));
+    }
+
+    #[test]
+    fn retry_after_is_bounded_and_costs_nothing() {
+        let after = |secs| {
+            let Failure::Retry { error, .. } = Failure::transient("X", "busy") else { unreachable!() };
+            Ended::Returned(Err(Failure::Retry { error, retry_after: Some(Duration::from_secs(secs)) }))
+        };
+        let job = claimed(b"");
+        let mut long = policy();
+        long.give_up_after_ms = u64::MAX;
+        let of = |secs, policy: &JobTypePolicy| outcome(&job, policy, after(secs), None, job.claimed_ms);
+        assert!(matches!(of(30, &long), Some(Outcome::Snooze { delay_ms: 30_000, .. })));
+        assert!(matches!(of(0, &long), Some(Outcome::Snooze { delay_ms: 1000, .. })));
+        assert!(matches!(of(86_400, &long), Some(Outcome::Snooze { delay_ms: 900_000, .. })));
+        assert!(matches!(
+            of(86_400, &policy()),
+            Some(Outcome::Dead { reason: DeadReason::GaveUp, spends: Spends::Nothing, .. })
+        ));
+    }
+}

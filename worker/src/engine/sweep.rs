@@ -1,0 +1,98 @@
+//! Sweep duty: every worker now and then collects expired leases, decides what becomes of their jobs, and settles them
+//! under the takeover token. No leader is needed; the sweep itself hands each lease to one sweeper.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lanekeeper_queue::types::{Expired, Outcome, Settlement};
+
+use super::health::{Backoff, bounded};
+use super::{Shared, decide};
+
+/// Leases taken over in one call.
+const BATCH: u32 = 100;
+/// Consecutive calls while there is more, before others get their turn.
+const ROUNDS: usize = 20;
+/// Tries to settle what was taken over; after that its takeover lease lapses and the next sweep has it.
+const TRIES: usize = 5;
+
+/// Sweeps until the drain begins.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let mut first = true;
+    loop {
+        // Well below half a lease: beyond that the sweep would take the gap for an outage and expire nothing.
+        let third = shared.policy().map_or(Duration::from_secs(5), |policy| policy.lease / 3);
+        let spread = if first { 0.0..1.0 } else { 0.7..1.2 };
+        first = false;
+        let pause = third.mul_f64(rand::random_range(spread));
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = shared.options.shutdown.drain.cancelled() => return,
+        }
+        if shared.policy().is_some() {
+            sweep(&shared).await;
+        }
+    }
+}
+
+async fn sweep(shared: &Shared) {
+    for _ in 0..ROUNDS {
+        let reply = match bounded(shared.queue.sweep(&shared.options.identity, BATCH)).await {
+            Ok(reply) => reply,
+            Err(error) => {
+                if !error.no_policy() {
+                    shared.health.failed("sweep", &error, &shared.metrics);
+                }
+                return;
+            }
+        };
+        shared.health.answered();
+        shared.saw_version(reply.policy_version);
+        if reply.rearmed > 0 {
+            tracing::info!(leases = reply.rearmed, "leases that lapsed in an outage were renewed");
+        }
+        settle(shared, &reply.expired, reply.now_ms).await;
+        if !reply.more {
+            return;
+        }
+    }
+}
+
+async fn settle(shared: &Shared, expired: &[Expired], now_ms: u64) {
+    if expired.is_empty() {
+        return;
+    }
+    shared.metrics.taken_over.inc_by(expired.len() as u64);
+    let settlements: Vec<_> = expired.iter().map(|expired| decide(shared, expired, now_ms)).collect();
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
+    for _ in 0..TRIES {
+        match bounded(shared.queue.settle(&shared.options.identity, &settlements)).await {
+            Ok(_) => return shared.health.answered(),
+            Err(error) => shared.health.failed("settle", &error, &shared.metrics),
+        }
+        tokio::time::sleep(backoff.pause()).await;
+    }
+}
+
+fn decide(shared: &Shared, expired: &Expired, now_ms: u64) -> Settlement {
+    let (job, lost_by) = (&expired.job, &expired.lost_by);
+    let policy = shared.policy();
+    let entry = policy.as_ref().and_then(|policy| policy.types.get(&job.job_type));
+    let never_started = lost_by.boot == shared.options.identity.boot && !shared.table().knows(&job.id);
+    let outcome = match entry {
+        // Claimed for this very process by a call whose reply was lost: no handler ever saw it.
+        Some(_) if never_started => Outcome::Release { why: "the reply to its claim was lost".to_owned() },
+        Some(entry) => decide::crashed(job, &entry.policy, &lost_by.name, &lost_by.node, now_ms),
+        None => Outcome::Release { why: format!("this worker's policy has no job type {}", job.job_type) },
+    };
+    tracing::warn!(
+        job = job.id,
+        r#type = job.job_type,
+        attempt = job.attempt,
+        lost_by = lost_by.name,
+        outcome = decide::ending(&outcome, None).as_str(),
+        "took over an expired lease"
+    );
+    let policy_version = policy.map_or(0, |policy| policy.version);
+    Settlement { id: job.id.clone(), token: job.token, outcome, policy_version }
+}

@@ -1,0 +1,213 @@
+//! What this worker holds: running attempts by slot, finished ones until Redis knows of them.
+//!
+//! One mutex guards it, held for moments only: the claim loop writes it, the lease keeper and the probes read it.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lanekeeper_queue::types::{Held, Settlement};
+
+use super::policy::TypeEntry;
+use crate::handler::{Cause, JobContext, STOP_GRACE};
+
+/// One running attempt.
+pub(super) struct Running {
+    pub(super) ctx: Arc<JobContext>,
+    pub(super) entry: Arc<TypeEntry>,
+    /// Settled over the handler's head because it blocks and cannot be stopped; only the slot is still taken.
+    written_off: bool,
+}
+
+/// A finished attempt that Redis does not know of yet.
+pub(super) struct Unsettled {
+    pub(super) id: String,
+    pub(super) token: u64,
+    /// What is to be said; away while it is being sent.
+    pub(super) settlement: Option<Settlement>,
+    /// Times it was sent without a certain answer.
+    pub(super) sent: u32,
+    /// Times Redis answered this very settlement with an error.
+    pub(super) refused: u32,
+}
+
+/// See the module.
+pub(super) struct Table {
+    slots: Vec<Option<Running>>,
+    free: Vec<usize>,
+    by_type: HashMap<String, u32>,
+    outbox: VecDeque<Unsettled>,
+    in_flight: Vec<Held>,
+}
+
+impl Table {
+    pub(super) fn new(slots: usize) -> Self {
+        Self {
+            slots: (0..slots).map(|_| None).collect(),
+            free: (0..slots).rev().collect(),
+            by_type: HashMap::new(),
+            outbox: VecDeque::new(),
+            in_flight: Vec::new(),
+        }
+    }
+
+    pub(super) fn free(&self) -> usize {
+        self.free.len()
+    }
+
+    pub(super) fn busy(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Attempts whose handlers are still expected to end.
+    pub(super) fn live(&self) -> usize {
+        self.running().filter(|r| !r.written_off).count()
+    }
+
+    pub(super) fn unsettled(&self) -> usize {
+        self.outbox.len() + self.in_flight.len()
+    }
+
+    /// Puts an attempt into a free slot; none when there is no such slot.
+    pub(super) fn start(&mut self, ctx: Arc<JobContext>, entry: Arc<TypeEntry>) -> Option<usize> {
+        let slot = self.free.pop()?;
+        if entry.policy.per_worker.is_some() {
+            *self.by_type.entry(ctx.job.job_type.clone()).or_default() += 1;
+        }
+        self.slots[slot] = Some(Running { ctx, entry, written_off: false });
+        Some(slot)
+    }
+
+    /// Frees the slot; none when the attempt was written off, so that its end means nothing any more.
+    pub(super) fn finish(&mut self, slot: usize) -> Option<Running> {
+        let running = self.slots.get_mut(slot)?.take()?;
+        self.free.push(slot);
+        if let Some(count) = self.by_type.get_mut(&running.ctx.job.job_type) {
+            *count = count.saturating_sub(1);
+        }
+        (!running.written_off).then_some(running)
+    }
+
+    /// What may still be taken of the types that are limited per worker.
+    pub(super) fn limits(&self, per_worker: &[(String, u32)], into: &mut BTreeMap<String, u32>) {
+        for (job_type, most) in per_worker {
+            let running = self.by_type.get(job_type).copied().unwrap_or(0);
+            into.insert(job_type.clone(), most.saturating_sub(running));
+        }
+    }
+
+    pub(super) fn push(&mut self, settlement: Settlement) {
+        let (id, token) = (settlement.id.clone(), settlement.token);
+        self.outbox.push_back(Unsettled { id, token, settlement: Some(settlement), sent: 0, refused: 0 });
+    }
+
+    /// Takes settlements to send, at most `most` of them and about `bytes` of answers and messages.
+    pub(super) fn take_batch(&mut self, most: usize, bytes: usize) -> Vec<Unsettled> {
+        let mut batch = Vec::with_capacity(most.min(self.outbox.len()));
+        let mut size = 0;
+        while batch.len() < most && size < bytes {
+            let Some(next) = self.outbox.pop_front() else { break };
+            size += next.settlement.as_ref().map_or(0, weight);
+            self.in_flight.push(Held { id: next.id.clone(), token: next.token });
+            batch.push(next);
+        }
+        batch
+    }
+
+    /// The batch is settled; nothing of it is held any more.
+    pub(super) fn batch_settled(&mut self) {
+        self.in_flight.clear();
+    }
+
+    /// The batch may or may not have arrived: it is sent again, before anything newer.
+    pub(super) fn put_back(&mut self, batch: Vec<Unsettled>) {
+        self.in_flight.clear();
+        for unsettled in batch.into_iter().rev() {
+            self.outbox.push_front(unsettled);
+        }
+    }
+
+    /// Drops what was to be settled and says how much it was.
+    pub(super) fn forget_unsettled(&mut self) -> usize {
+        self.in_flight.clear();
+        std::mem::take(&mut self.outbox).len()
+    }
+
+    /// Every lease to renew.
+    pub(super) fn held(&self) -> Vec<Held> {
+        let running = self
+            .running()
+            .filter(|r| !r.written_off && r.ctx.stop.cause() != Some(Cause::LeaseLost))
+            .map(|r| Held { id: r.ctx.job.id.clone(), token: r.ctx.job.token });
+        let waiting = self.outbox.iter().map(|u| Held { id: u.id.clone(), token: u.token });
+        running.chain(waiting).chain(self.in_flight.iter().cloned()).collect()
+    }
+
+    /// Whether some lease on this job is or was just held here.
+    pub(super) fn knows(&self, id: &str) -> bool {
+        self.running().any(|r| r.ctx.job.id == id)
+            || self.outbox.iter().any(|u| u.id == id)
+            || self.in_flight.iter().any(|h| h.id == id)
+    }
+
+    /// Stops the attempts with these leases.
+    pub(super) fn stop(&self, leases: &HashMap<&str, u64>, cause: Cause) -> usize {
+        let mut stopped = 0;
+        for running in self.running() {
+            let job = &running.ctx.job;
+            if leases.get(job.id.as_str()) == Some(&job.token) && running.ctx.stop.cause().is_none() {
+                running.ctx.stop.request(cause);
+                stopped += 1;
+            }
+        }
+        stopped
+    }
+
+    /// Stops every attempt, with or without grace.
+    pub(super) fn stop_all(&self, cause: Cause, at_once: bool) {
+        for running in self.running() {
+            if at_once {
+                running.ctx.stop.request_at_once(cause);
+            } else {
+                running.ctx.stop.request(cause);
+            }
+        }
+    }
+
+    /// Attempts that should have ended at the latest `slack` before `now`, written off: their handlers block.
+    pub(super) fn write_off_overdue(
+        &mut self,
+        now: Instant,
+        slack: Duration,
+    ) -> Vec<(Arc<JobContext>, Arc<TypeEntry>)> {
+        self.write_off(|r| now > r.ctx.deadline() + STOP_GRACE + slack)
+    }
+
+    /// Everything that still runs, written off.
+    pub(super) fn write_off_all(&mut self) -> Vec<(Arc<JobContext>, Arc<TypeEntry>)> {
+        self.write_off(|_| true)
+    }
+
+    fn write_off(&mut self, which: impl Fn(&Running) -> bool) -> Vec<(Arc<JobContext>, Arc<TypeEntry>)> {
+        let overdue = self.slots.iter_mut().flatten().filter(|r| !r.written_off && which(r));
+        overdue
+            .map(|running| {
+                running.written_off = true;
+                (Arc::clone(&running.ctx), Arc::clone(&running.entry))
+            })
+            .collect()
+    }
+
+    fn running(&self) -> impl Iterator<Item = &Running> {
+        self.slots.iter().flatten()
+    }
+}
+
+fn weight(settlement: &Settlement) -> usize {
+    use lanekeeper_queue::types::Outcome;
+    128 + match &settlement.outcome {
+        Outcome::Success { result } => result.len(),
+        Outcome::Retry { error, .. } | Outcome::Dead { error, .. } => error.message.len(),
+        Outcome::Release { .. } | Outcome::Snooze { .. } => 0,
+    }
+}

@@ -1,0 +1,162 @@
+//! Turns a job into a request.
+
+use std::fmt::Write as _;
+
+use lanekeeper_api::policy;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Method, Request, Url};
+use serde::de::IgnoredAny;
+
+use super::signature::{Secrets, sign};
+use crate::handler::{Failure, JobContext, code};
+
+/// What every request of a handler has in common.
+pub(super) struct Template {
+    url: Url,
+    headers: HeaderMap,
+}
+
+impl Template {
+    /// Parses the policy once; a policy that cannot work says why.
+    pub(super) fn new(policy: &policy::HttpHandler) -> Result<Self, String> {
+        let url = Url::parse(&policy.url).map_err(|e| format!("the handler's URL does not parse: {e}"))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(format!("the handler's URL has scheme {}, expected http or https", url.scheme()));
+        }
+        let mut headers = HeaderMap::new();
+        for (name, value) in &policy.headers {
+            let name =
+                HeaderName::try_from(name).map_err(|_| format!("header name {name:?} is not valid"))?;
+            let value = HeaderValue::try_from(value)
+                .map_err(|_| format!("the value of header {name} is not valid"))?;
+            headers.insert(name, value);
+        }
+        Ok(Self { url, headers })
+    }
+
+    /// Host and port, for messages.
+    pub(super) fn host(&self) -> String {
+        let host = self.url.host_str().unwrap_or_default();
+        self.url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    }
+
+    /// The unsigned request for one attempt. The contract's own headers win over declared ones.
+    pub(super) fn request(&self, job: &JobContext) -> Result<Request, Failure> {
+        let mut request = Request::new(Method::POST, self.url.clone());
+        let headers = request.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type(&job.job.payload)));
+        headers.extend(self.headers.clone());
+        let mut set = |name: &'static str, value: &str| -> Result<(), Failure> {
+            headers.insert(HeaderName::from_static(name), header_value(value)?);
+            Ok(())
+        };
+        set("webhook-id", &job.job.id)?;
+        set("webhook-timestamp", &(job.now_ms() / 1000).to_string())?;
+        set("idempotency-key", job.idempotency_key())?;
+        set("lanekeeper-queue", &job.queue)?;
+        set("lanekeeper-lane", &job.job.lane)?;
+        set("lanekeeper-type", &job.job.job_type)?;
+        set("lanekeeper-attempt", &job.job.attempt.to_string())?;
+        set("lanekeeper-token", &job.job.token.to_string())?;
+        set("lanekeeper-deadline", &job.deadline_ms().to_string())?;
+        for name in ["traceparent", "tracestate"] {
+            if let Some(value) = job.job.meta.get(name) {
+                set(name, value)?;
+            }
+        }
+        *request.body_mut() = Some(job.job.payload.clone().into());
+        Ok(request)
+    }
+}
+
+/// Signs what [`Template::request`] made: id, timestamp and payload.
+pub(super) fn add_signature(request: &mut Request, job: &JobContext, secrets: &Secrets) {
+    let timestamp =
+        request.headers().get("webhook-timestamp").and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let signature = sign(secrets, &job.job.id, timestamp, &job.job.payload);
+    if let Ok(value) = HeaderValue::try_from(signature) {
+        request.headers_mut().insert("webhook-signature", value);
+    }
+}
+
+/// `application/json` when the payload is JSON, else plain bytes.
+fn content_type(payload: &[u8]) -> &'static str {
+    if serde_json::from_slice::<IgnoredAny>(payload).is_ok() {
+        "application/json"
+    } else {
+        "application/octet-stream"
+    }
+}
+
+/// A header value of any text: what HTTP does not allow in one (control characters and what is not ASCII) is
+/// percent-escaped.
+fn header_value(text: &str) -> Result<HeaderValue, Failure> {
+    let value = if text.bytes().all(|b| (0x20..0x7f).contains(&b)) {
+        HeaderValue::from_str(text)
+    } else {
+        let mut escaped = String::with_capacity(text.len() * 3);
+        for byte in text.bytes() {
+            if (0x20..0x7f).contains(&byte) && byte != b'%' {
+                escaped.push(char::from(byte));
+            } else {
+                let _ = write!(escaped, "%{byte:02X}");
+            }
+        }
+        HeaderValue::try_from(escaped)
+    };
+    value.map_err(|e| Failure::transient(code::HTTP_REQUEST, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handler::testing::context;
+    use std::time::Duration;
+
+    fn template(url: &str) -> Result<Template, String> {
+        Template::new(&policy::HttpHandler {
+            url: url.into(),
+            headers: [("x-team".into(), "a".into()), ("Lanekeeper-Token".into(), "forged".into())].into(),
+            signing: None,
+        })
+    }
+
+    #[test]
+    fn a_request_carries_the_contract() {
+        let mut job = context(br#"{"a":1}"#, Duration::from_secs(10));
+        job.job.meta.insert("traceparent".into(), "00-aa-bb-01".into());
+        job.job.key = Some("schön\n100%".into());
+        let request = template("http://u:pw@h:81/jobs?x=1").unwrap().request(&job).unwrap();
+        let get = |name: &str| request.headers().get(name).unwrap().to_str().unwrap();
+        assert_eq!(request.method(), Method::POST);
+        assert_eq!(get("webhook-id"), "01J0");
+        assert_eq!(get("webhook-timestamp"), "1700000001");
+        assert_eq!(get("idempotency-key"), "sch%C3%B6n%0A100%25");
+        assert_eq!(get("lanekeeper-queue"), "apps/saas");
+        assert_eq!(get("lanekeeper-lane"), "fast");
+        assert_eq!(get("lanekeeper-type"), "mail");
+        assert_eq!(get("lanekeeper-attempt"), "2");
+        assert_eq!(get("lanekeeper-token"), "7");
+        assert_eq!(get("lanekeeper-deadline"), "1700000011000");
+        assert_eq!(get("traceparent"), "00-aa-bb-01");
+        assert_eq!(get("content-type"), "application/json");
+        assert_eq!(get("x-team"), "a");
+        assert_eq!(request.body().unwrap().as_bytes().unwrap(), br#"{"a":1}"#);
+    }
+
+    #[test]
+    fn opaque_payloads_are_octet_streams_and_the_id_stands_in_for_the_key() {
+        let mut job = context(b"\xff\x00", Duration::from_secs(10));
+        job.job.key = None;
+        let request = template("http://h/").unwrap().request(&job).unwrap();
+        assert_eq!(request.headers()["content-type"], "application/octet-stream");
+        assert_eq!(request.headers()["idempotency-key"], "01J0");
+    }
+
+    #[test]
+    fn a_host_for_messages_has_no_password() {
+        assert_eq!(template("http://u:pw@h:81/jobs").unwrap().host(), "h:81");
+        assert!(template("ftp://h/").is_err_and(|why| why.contains("ftp")));
+        assert!(template("not a url").is_err());
+    }
+}

@@ -1,0 +1,167 @@
+//! What a response means.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
+use reqwest::{Response, StatusCode};
+
+use crate::handler::{Answer, Failure, MAX_TEXT, code};
+
+/// Most of an error's body that goes into the history.
+const MAX_ERROR_BODY: usize = 4 * 1024;
+/// A receiver that has sent its status gets this long for the body. The status has decided already.
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What status and headers say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Success,
+    Hold(Duration),
+    Retry,
+    Redirect(String),
+    Permanent,
+}
+
+/// Reads status and `Retry-After`, whose date form is measured against `now_ms`.
+pub(super) fn classify(status: StatusCode, headers: &HeaderMap, now_ms: u64) -> Verdict {
+    let code = status.as_u16();
+    match code {
+        200..=299 => Verdict::Success,
+        429 | 503 => retry_after(headers, now_ms).map_or(Verdict::Retry, Verdict::Hold),
+        408 | 425 | 500..=599 => Verdict::Retry,
+        300..=399 => {
+            let to = headers.get(LOCATION).and_then(|v| v.to_str().ok()).and_then(|v| v.split('?').next());
+            Verdict::Redirect(to.unwrap_or("nowhere").to_owned())
+        }
+        _ => Verdict::Permanent,
+    }
+}
+
+/// Seconds or an HTTP date; a date in the past holds for nothing.
+fn retry_after(headers: &HeaderMap, now_ms: u64) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = value.parse::<u64>() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    let date = date.duration_since(UNIX_EPOCH).ok()?;
+    Some(date.saturating_sub(Duration::from_millis(now_ms)))
+}
+
+/// A response body, as far as it was read.
+pub(super) struct Body {
+    bytes: Vec<u8>,
+    whole: bool,
+}
+
+/// Reads at most `limit` bytes; the rest is cut off with the connection.
+pub(super) async fn body(mut response: Response, limit: usize) -> Body {
+    let mut bytes = Vec::new();
+    let read = async {
+        while let Ok(chunk) = response.chunk().await {
+            let Some(chunk) = chunk else { return true };
+            let room = limit - bytes.len();
+            bytes.extend_from_slice(&chunk[..chunk.len().min(room)]);
+            if chunk.len() > room {
+                return false;
+            }
+        }
+        false
+    };
+    let whole = tokio::time::timeout(BODY_TIMEOUT, read).await.unwrap_or(false);
+    Body { bytes, whole }
+}
+
+impl Verdict {
+    /// How much of the body is worth reading.
+    pub(super) fn keeps(&self) -> usize {
+        if *self == Self::Success { MAX_TEXT } else { MAX_ERROR_BODY }
+    }
+
+    /// The attempt's end.
+    pub(super) fn conclude(self, status: StatusCode, host: &str, body: Body) -> Result<Answer, Failure> {
+        // What the worker says, then what the receiver said: the first line alone may go into logs.
+        let says = || {
+            format!("{host} answered {status}\n{}", String::from_utf8_lossy(&body.bytes).trim())
+                .trim_end()
+                .to_owned()
+        };
+        match self {
+            // Half an answer is worse than none: the work is done either way, which the status has said.
+            Self::Success if !body.whole => Ok(Answer::default()),
+            Self::Success => Ok(Answer { result: body.bytes }),
+            Self::Hold(after) => match Failure::transient(code::HTTP_STATUS, says()) {
+                Failure::Retry { error, .. } => Err(Failure::Retry { error, retry_after: Some(after) }),
+                permanent @ Failure::Permanent { .. } => Err(permanent),
+            },
+            Self::Retry => Err(Failure::transient(code::HTTP_STATUS, says())),
+            Self::Redirect(to) => Err(Failure::permanent(
+                code::HTTP_REDIRECT,
+                format!("{host} answered {status} to {to}: redirects are not followed, name the final URL"),
+            )),
+            Self::Permanent => Err(Failure::permanent(code::HTTP_STATUS, says())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lanekeeper_queue::types::ErrorClass;
+
+    fn class(status: u16, retry_after: Option<&str>) -> Verdict {
+        let mut headers = HeaderMap::new();
+        if let Some(value) = retry_after {
+            headers.insert(RETRY_AFTER, value.parse().unwrap());
+        }
+        // 1994-11-06T08:49:37Z
+        classify(StatusCode::from_u16(status).unwrap(), &headers, 784_111_777_000)
+    }
+
+    #[test]
+    fn statuses_mean_what_the_contract_says() {
+        for status in [200, 201, 202, 204, 299] {
+            assert_eq!(class(status, None), Verdict::Success, "{status}");
+        }
+        for status in [408, 425, 429, 500, 502, 503, 504, 599] {
+            assert_eq!(class(status, None), Verdict::Retry, "{status}");
+        }
+        for status in [400, 401, 403, 404, 409, 410, 422, 499] {
+            assert_eq!(class(status, None), Verdict::Permanent, "{status}");
+        }
+        for status in [301, 302, 303, 304, 307, 308] {
+            assert!(matches!(class(status, None), Verdict::Redirect(_)), "{status}");
+        }
+    }
+
+    #[test]
+    fn retry_after_counts_for_429_and_503_only() {
+        assert_eq!(class(429, Some("30")), Verdict::Hold(Duration::from_secs(30)));
+        assert_eq!(class(503, Some(" 0 ")), Verdict::Hold(Duration::ZERO));
+        assert_eq!(class(500, Some("30")), Verdict::Retry);
+        assert_eq!(class(408, Some("30")), Verdict::Retry);
+    }
+
+    #[test]
+    fn retry_after_may_be_a_date() {
+        assert_eq!(class(429, Some("Sun, 06 Nov 1994 08:50:07 GMT")), Verdict::Hold(Duration::from_secs(30)));
+        assert_eq!(class(429, Some("Sun, 06 Nov 1994 08:00:00 GMT")), Verdict::Hold(Duration::ZERO));
+        assert_eq!(class(429, Some("soon")), Verdict::Retry);
+        assert_eq!(class(429, Some("-5")), Verdict::Retry);
+    }
+
+    #[test]
+    fn conclusions_name_host_and_status() {
+        let body = || Body { bytes: b"no such user".to_vec(), whole: true };
+        let end = |verdict: Verdict, status: u16| {
+            verdict.conclude(StatusCode::from_u16(status).unwrap(), "mailer:80", body()).unwrap_err()
+        };
+        let failure = end(Verdict::Permanent, 404);
+        assert_eq!(failure.error().class, ErrorClass::Permanent);
+        assert_eq!(failure.error().message, "mailer:80 answered 404 Not Found\nno such user");
+        assert!(end(Verdict::Redirect("http://x/".into()), 302).error().message.contains("to http://x/"));
+        assert_eq!(end(Verdict::Retry, 500).error().class, ErrorClass::Transient);
+        assert!(matches!(end(Verdict::Hold(Duration::from_secs(3)), 429),
+            Failure::Retry { retry_after: Some(after), .. } if after.as_secs() == 3));
+    }
+}
