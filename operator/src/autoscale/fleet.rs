@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use lanekeeper_api::policy::QueuePolicy;
 use lanekeeper_queue::QueueName;
-use lanekeeper_queue::client::RedisOptions;
+use lanekeeper_queue::RedisOptions;
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;

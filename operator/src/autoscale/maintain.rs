@@ -1,10 +1,13 @@
 //! Sweeps a queue: due jobs come up, leases of dead workers return, old records go, also when no worker lives.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lanekeeper_queue::client::RedisOptions;
-use lanekeeper_queue::types::WorkerIdentity;
-use lanekeeper_queue::{Queue, QueueName};
+use lanekeeper_api::policy::QueuePolicy;
+use lanekeeper_queue::types::{
+    AttemptError, ErrorClass, Expired, Outcome, Settlement, Spends, WorkerIdentity,
+};
+use lanekeeper_queue::{Queue, QueueName, RedisOptions, retry};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -14,35 +17,47 @@ use super::runner::Plan;
 const PERIOD: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// Most jobs that one call looks at.
 const BATCH: u32 = 100;
+/// Most calls in a row: whatever is left is the next sweep's.
+const CALLS: usize = 50;
+/// A sweep that takes longer is given up; what it took over lapses again and comes back.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Code of an attempt that was lost with its worker.
+const LEASE_EXPIRED: &str = "LeaseExpired";
+
+/// Sweeps one queue.
+struct Sweeper {
+    redis: RedisOptions,
+    name: QueueName,
+    identity: WorkerIdentity,
+    queue: Option<Queue>,
+    /// The policy in Redis, by its version.
+    policy: Option<(QueuePolicy, u64)>,
+}
 
 /// Sweeps until cancelled.
 pub(super) async fn run(
     redis: RedisOptions,
     name: QueueName,
-    sweeper: WorkerIdentity,
+    identity: WorkerIdentity,
     plan: watch::Receiver<Plan>,
     cancel: CancellationToken,
 ) {
-    let mut queue: Option<Queue> = None;
+    let mut sweeper = Sweeper { redis, name, identity, queue: None, policy: None };
     loop {
-        let period = period(plan.borrow().policy.lease_ms);
-        let swept = async {
-            let connected = match &mut queue {
-                Some(queue) => queue,
-                None => queue.insert(Queue::connect(&redis, name.clone()).await?),
-            };
-            sweep(connected, &sweeper, &plan).await
-        };
+        let pause = period(plan.borrow().policy.lease_ms);
         let swept = tokio::select! {
             () = cancel.cancelled() => return,
-            swept = swept => swept,
+            swept = tokio::time::timeout(TIMEOUT, sweeper.sweep()) => swept,
         };
-        if let Err(error) = swept {
-            tracing::debug!(queue = %name, %error, "sweep failed");
+        match swept {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(queue = %sweeper.name, %error, "sweep failed"),
+            Err(_) => tracing::debug!(queue = %sweeper.name, "sweep took too long"),
         }
         tokio::select! {
             () = cancel.cancelled() => return,
-            () = tokio::time::sleep(period) => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }
@@ -53,15 +68,69 @@ fn period(lease_ms: u64) -> Duration {
     Duration::from_millis(lease_ms / 4).clamp(PERIOD.0, PERIOD.1)
 }
 
-async fn sweep(
-    queue: &Queue,
-    sweeper: &WorkerIdentity,
-    _plan: &watch::Receiver<Plan>,
-) -> lanekeeper_queue::client::Result<()> {
-    loop {
-        let reply = queue.sweep(sweeper, BATCH).await?;
-        if !reply.more {
-            return Ok(());
+impl Sweeper {
+    async fn sweep(&mut self) -> lanekeeper_queue::Result<()> {
+        for _ in 0..CALLS {
+            let queue = self.queue().await?;
+            let reply = queue.sweep(&self.identity, BATCH).await?;
+            if !reply.expired.is_empty() {
+                let version = reply.policy_version;
+                let policy = self.policy(&queue, version).await?;
+                let settlements = settle(policy, &reply.expired, reply.now_ms);
+                queue.settle(&self.identity, &settlements).await?;
+            }
+            if !reply.more {
+                break;
+            }
         }
+        Ok(())
     }
+
+    async fn queue(&mut self) -> lanekeeper_queue::Result<Queue> {
+        if let Some(queue) = &self.queue {
+            return Ok(queue.clone());
+        }
+        let queue = Queue::connect(&self.redis, self.name.clone()).await?;
+        self.queue = Some(queue.clone());
+        Ok(queue)
+    }
+
+    /// The policy of that version, read when another is known. `None`: it changed again meanwhile.
+    async fn policy(
+        &mut self,
+        queue: &Queue,
+        version: u64,
+    ) -> lanekeeper_queue::Result<&Option<(QueuePolicy, u64)>> {
+        if self.policy.as_ref().is_none_or(|(_, known)| *known != version) {
+            self.policy = queue.policy().await?;
+        }
+        Ok(&self.policy)
+    }
+}
+
+/// One settlement per lease that expired. A job whose type the policy does not know is handed back: to judge it
+/// is the right of a policy that knows it.
+fn settle(policy: &Option<(QueuePolicy, u64)>, expired: &[Expired], now_ms: u64) -> Vec<Settlement> {
+    let types = policy.as_ref().map(|(policy, _)| &policy.job_types);
+    let version = policy.as_ref().map_or(0, |(_, version)| *version);
+    let none = BTreeMap::new();
+    let types = types.unwrap_or(&none);
+    let settlement = |lost: &Expired| {
+        let outcome = match types.get(&lost.job.job_type) {
+            Some(job_type) => {
+                let error = AttemptError {
+                    class: ErrorClass::Ambiguous,
+                    code: LEASE_EXPIRED.to_owned(),
+                    message: format!(
+                        "worker {} on {} stopped renewing its lease; the job may have run in part or whole",
+                        lost.lost_by.name, lost.lost_by.node
+                    ),
+                };
+                retry::verdict(job_type, &lost.job, error, Spends::Crash, rand::random(), now_ms)
+            }
+            None => Outcome::Release { why: format!("no policy for job type {} here", lost.job.job_type) },
+        };
+        Settlement { id: lost.job.id.clone(), token: lost.job.token, outcome, policy_version: version }
+    };
+    expired.iter().map(settlement).collect()
 }

@@ -14,6 +14,8 @@ mod runner;
 pub mod sample;
 pub mod sampler;
 mod startup;
+#[cfg(test)]
+mod tests;
 pub mod view;
 mod wake;
 

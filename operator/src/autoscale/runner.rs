@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lanekeeper_api::policy::QueuePolicy;
-use lanekeeper_queue::client::RedisOptions;
+use lanekeeper_queue::RedisOptions;
 use lanekeeper_queue::types::{Stats, WorkerIdentity};
 use lanekeeper_queue::{Queue, QueueName};
 use tokio::sync::{Notify, broadcast, watch};

@@ -1,8 +1,10 @@
 //! From a queue's figures and a pool's workers to a sample: pure.
 
 use lanekeeper_api::policy::QueuePolicy;
+use lanekeeper_api::validate::PoolPlan;
+use lanekeeper_api::worker_pool::ScalingMode;
 use lanekeeper_queue::QueueName;
-use lanekeeper_queue::types::{LaneStats, Stats, TypeStats, WorkerInfo};
+use lanekeeper_queue::types::{LaneStats, Stats, WorkerInfo};
 
 use super::sample::{Held, Load, Mode, Sample, ScalePolicy, TypeLoad};
 use crate::platform::{Observed, PoolRef};
@@ -36,6 +38,27 @@ pub struct PoolSpec {
     pub depth_per_replica: Option<u32>,
     /// Quiet time before the last replica goes.
     pub idle_after_ms: u64,
+}
+
+impl From<&PoolPlan> for PoolSpec {
+    fn from(plan: &PoolPlan) -> Self {
+        let name = plan.queue.split_once('/').map_or(plan.queue.as_str(), |(_, name)| name);
+        Self {
+            pool: PoolRef::new(&plan.namespace, &plan.name),
+            queue: QueueName::new(&plan.namespace, name),
+            lanes: plan.lanes.clone(),
+            mode: match plan.scaling.mode {
+                ScalingMode::Auto => Mode::Auto,
+                ScalingMode::Manual => Mode::Manual(plan.replicas),
+            },
+            min: plan.scaling.min,
+            max: plan.scaling.max,
+            slots: plan.concurrency,
+            oldest_age_ms: plan.scaling.oldest_age_ms,
+            depth_per_replica: plan.scaling.depth_per_replica,
+            idle_after_ms: plan.scaling.idle_after_ms,
+        }
+    }
 }
 
 impl PoolSpec {
@@ -115,7 +138,7 @@ fn load(stats: &Stats, spec: &PoolSpec, pools: &[PoolSpec], policy: &QueuePolicy
             due: t.ready,
             oldest_age_ms: t.oldest_due_ms.map_or(0, |due| stats.now_ms.saturating_sub(due)),
             // How many of them is not counted; one worker is started ahead, the rest follows when they are due.
-            soon: u64::from(t.scheduled > 0 && next_due(stats, t).is_some_and(|due| due <= soon_by)),
+            soon: u64::from(t.next_due_ms.is_some_and(|due| due <= soon_by)),
             running: if all == 0 { 0 } else { (t.running * own).div_ceil(all) },
             per_worker: policy.job_types.get(&t.name).and_then(|p| p.per_worker),
             arrived_total: t.ready + t.running + t.attempts_total,
@@ -124,10 +147,6 @@ fn load(stats: &Stats, spec: &PoolSpec, pools: &[PoolSpec], policy: &QueuePolicy
         })
         .collect();
     Load { held, types }
-}
-
-fn next_due(stats: &Stats, _type: &TypeStats) -> Option<u64> {
-    stats.next_due_ms
 }
 
 fn running(lanes: &[LaneStats], serves: impl Fn(&str) -> bool) -> u64 {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use lanekeeper_queue::client::RedisOptions;
+use lanekeeper_queue::RedisOptions;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -39,12 +39,8 @@ pub(super) async fn listen(
 }
 
 /// Returns when the subscription ends.
-async fn subscribe(
-    redis: &RedisOptions,
-    channel: &str,
-    woken: &Notify,
-) -> lanekeeper_queue::client::Result<()> {
-    let client = redis::Client::open(redis.url.as_str())?;
+async fn subscribe(redis: &RedisOptions, channel: &str, woken: &Notify) -> lanekeeper_queue::Result<()> {
+    let client = redis.client()?;
     let mut pubsub = client.get_async_pubsub().await?;
     pubsub.subscribe(channel).await?;
     woken.notify_one();

@@ -3,6 +3,9 @@
 //! A platform says what is there ([`Platform::observe`]) and carries out one decision
 //! ([`Platform::scale`]). It decides nothing itself.
 
+pub mod conformance;
+pub mod host;
+
 use std::fmt;
 use std::future::Future;
 
