@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::clock;
+use crate::kubernetes::time::timestamp;
 
 /// How long a lease is left alone after its last visible renewal.
 const LEASE_DURATION: Duration = Duration::from_secs(15);
@@ -191,7 +192,7 @@ impl Elector {
     }
 
     fn record(&self, lease: Option<&Lease>, transitions: i32, acquired: Option<MicroTime>) -> Lease {
-        let now = MicroTime(clock::timestamp());
+        let now = MicroTime(timestamp(clock::wall_ms()));
         Lease {
             metadata: ObjectMeta {
                 name: Some(self.name.clone()),
@@ -255,38 +256,35 @@ mod tests {
         LeaseSpec {
             holder_identity: Some(holder.to_owned()),
             lease_duration_seconds: Some(15),
-            renew_time: Some(MicroTime(clock::timestamp())),
+            renew_time: Some(MicroTime(timestamp(clock::wall_ms()))),
             lease_transitions: Some(3),
             ..LeaseSpec::default()
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_live_holder_is_left_alone_until_its_lease_stood_still_for_its_duration() {
-        let (spec, mut observed) = (held_by("a"), Observed::default());
-        observed.note(&spec, Instant::now());
-        assert_eq!(step("b", Some(&spec), &observed, Instant::now()), Step::Wait);
-        tokio::time::advance(Duration::from_secs(14)).await;
-        observed.note(&spec, Instant::now());
-        assert_eq!(step("b", Some(&spec), &observed, Instant::now()), Step::Wait);
-        tokio::time::advance(Duration::from_secs(1)).await;
-        observed.note(&spec, Instant::now());
-        assert_eq!(step("b", Some(&spec), &observed, Instant::now()), Step::Take { transitions: 4 });
+    #[test]
+    fn a_live_holder_is_left_alone_until_its_lease_stood_still_for_its_duration() {
+        let (spec, mut observed, start) = (held_by("a"), Observed::default(), Instant::now());
+        observed.note(&spec, start);
+        assert_eq!(step("b", Some(&spec), &observed, start), Step::Wait);
+        for (seconds, expected) in [(14, Step::Wait), (15, Step::Take { transitions: 4 })] {
+            let now = start + Duration::from_secs(seconds);
+            observed.note(&spec, now);
+            assert_eq!(step("b", Some(&spec), &observed, now), expected);
+        }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_renewal_starts_the_wait_again() {
-        let mut observed = Observed::default();
-        observed.note(&held_by("a"), Instant::now());
-        tokio::time::advance(Duration::from_secs(14)).await;
+    #[test]
+    fn a_renewal_starts_the_wait_again() {
+        let (mut observed, start) = (Observed::default(), Instant::now());
+        observed.note(&held_by("a"), start);
         let renewed = LeaseSpec { renew_time: None, ..held_by("a") };
-        observed.note(&renewed, Instant::now());
-        tokio::time::advance(Duration::from_secs(14)).await;
-        assert_eq!(step("b", Some(&renewed), &observed, Instant::now()), Step::Wait);
+        observed.note(&renewed, start + Duration::from_secs(14));
+        assert_eq!(step("b", Some(&renewed), &observed, start + Duration::from_secs(28)), Step::Wait);
     }
 
-    #[tokio::test]
-    async fn a_free_lease_is_taken_and_our_own_is_renewed() {
+    #[test]
+    fn a_free_lease_is_taken_and_our_own_is_renewed() {
         let observed = Observed::default();
         let free = LeaseSpec { holder_identity: None, ..held_by("a") };
         assert_eq!(step("b", None, &observed, Instant::now()), Step::Create);

@@ -1,0 +1,85 @@
+//! Turns a WorkerPool and what it refers to into the one struct that everything is built from. No client.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use kube::Resource;
+use lanekeeper_api::policy::{QueuePolicy, SecretKey};
+use lanekeeper_api::validate::{self, PoolPlan};
+use lanekeeper_api::worker_pool::{ScalingMode, WorkerPool};
+use lanekeeper_queue::QueueName;
+
+use super::build::{Credentials, ValidatedPool, WorkerImage};
+use crate::autoscale::Mode;
+use crate::autoscale::sampler::PoolSpec;
+use crate::job_queue::validate::Invalid;
+use crate::platform::PoolRef;
+
+/// The pool by itself.
+///
+/// # Errors
+/// When the spec cannot work.
+pub fn plan(pool: &WorkerPool) -> Result<PoolPlan, Invalid> {
+    validate::worker_pool(pool).map_err(|problems| Invalid::new(&problems))
+}
+
+/// The pool with its queue.
+///
+/// # Errors
+/// When it names a lane that the queue does not have.
+pub fn against(plan: &PoolPlan, policy: &QueuePolicy) -> Result<(), Invalid> {
+    validate::pool_against(plan, policy).map_err(|problems| Invalid::new(&problems))
+}
+
+/// Everything that decides how the pool's objects look.
+#[must_use]
+pub fn validated(
+    pool: &WorkerPool,
+    plan: &PoolPlan,
+    policy: &QueuePolicy,
+    credentials: Credentials,
+    signing: &BTreeSet<SecretKey>,
+    worker_image: &WorkerImage,
+) -> ValidatedPool {
+    ValidatedPool {
+        namespace: plan.namespace.clone(),
+        name: plan.name.clone(),
+        owner: pool.controller_owner_ref(&()).unwrap_or_default(),
+        queue: pool.spec.queue.clone(),
+        lanes: plan.lanes.clone(),
+        concurrency: plan.concurrency,
+        drain_timeout: Duration::from_millis(plan.drain_timeout_ms(policy)),
+        max_replicas: most_replicas(plan),
+        template: pool.spec.template.clone(),
+        credentials,
+        signing_secrets: signing.iter().map(|key| key.name.clone()).collect(),
+        worker_image: worker_image.clone(),
+    }
+}
+
+fn most_replicas(plan: &PoolPlan) -> u32 {
+    match plan.scaling.mode {
+        ScalingMode::Auto => plan.scaling.max,
+        ScalingMode::Manual => plan.replicas,
+    }
+}
+
+/// The pool as the autoscaler needs it.
+#[must_use]
+pub fn for_the_autoscaler(plan: &PoolPlan, queue: QueueName) -> PoolSpec {
+    PoolSpec {
+        pool: PoolRef::new(plan.namespace.clone(), plan.name.clone()),
+        queue,
+        lanes: plan.lanes.clone(),
+        mode: match plan.scaling.mode {
+            ScalingMode::Auto => Mode::Auto,
+            ScalingMode::Manual => Mode::Manual(plan.replicas),
+        },
+        min: plan.scaling.min,
+        max: plan.scaling.max,
+        slots: plan.concurrency,
+        oldest_age_ms: plan.scaling.oldest_age_ms,
+        depth_per_replica: plan.scaling.depth_per_replica,
+        idle_after_ms: plan.scaling.idle_after_ms,
+    }
+}
