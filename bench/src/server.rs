@@ -1,0 +1,30 @@
+//! What a Redis server says of itself.
+
+use anyhow::{Context, Result};
+use redis::aio::ConnectionManager;
+
+/// Bytes in use by data, as `INFO memory` has it (allocator overhead included).
+pub(crate) async fn used_memory(conn: &mut ConnectionManager) -> Result<u64> {
+    field(conn, "memory", "used_memory").await
+}
+
+/// Commands processed since start, those of other clients included.
+pub(crate) async fn commands(conn: &mut ConnectionManager) -> Result<u64> {
+    field(conn, "stats", "total_commands_processed").await
+}
+
+/// CPU seconds, user and system, since start.
+pub(crate) async fn cpu_seconds(conn: &mut ConnectionManager) -> Result<f64> {
+    let info: String = redis::cmd("INFO").arg("cpu").query_async(conn).await?;
+    let of = |name: &str| value(&info, name).and_then(|v| v.parse::<f64>().ok()).context("INFO cpu");
+    Ok(of("used_cpu_user")? + of("used_cpu_sys")?)
+}
+
+async fn field(conn: &mut ConnectionManager, section: &str, name: &str) -> Result<u64> {
+    let info: String = redis::cmd("INFO").arg(section).query_async(conn).await?;
+    value(&info, name).and_then(|v| v.parse().ok()).with_context(|| format!("INFO {section}: {name}"))
+}
+
+fn value<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
