@@ -92,7 +92,6 @@ impl App {
     }
 
     /// The routes of these endpoints, with `/healthz` and `/effects`.
-    #[must_use]
     pub fn router(self, parts: &[Part]) -> Router {
         let base = Router::new().route("/healthz", get(|| async { "ok\n" })).route("/effects", get(effects));
         let all = parts.iter().fold(base, |router, part| match part {

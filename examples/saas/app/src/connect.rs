@@ -1,6 +1,5 @@
 //! How this program reaches a queue.
 
-use anyhow::Context;
 use lanekeeper_queue::client::{Queue, RedisOptions};
 use lanekeeper_queue::name::QueueName;
 
@@ -9,7 +8,6 @@ use lanekeeper_queue::name::QueueName;
 /// # Errors
 /// When the name is not one, or Redis refuses.
 pub async fn queue(redis: &str, name: &str) -> anyhow::Result<Queue> {
-    let (namespace, queue) = name.split_once('/').context("a queue is named namespace/name")?;
-    let options = RedisOptions { url: redis.to_owned(), ..RedisOptions::default() };
-    Ok(Queue::connect(&options, QueueName::new(namespace, queue)).await?)
+    let name: QueueName = name.parse().map_err(anyhow::Error::msg)?;
+    Ok(Queue::connect(&RedisOptions::new(redis), name).await?)
 }

@@ -1,5 +1,7 @@
 //! The program as workers and people start it.
 
+#![allow(clippy::unwrap_used, reason = "a helper that fails must fail the test")]
+
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 

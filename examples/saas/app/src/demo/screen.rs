@@ -102,8 +102,8 @@ fn table(at: Duration, seen: &Seen, traffic: &Progress) -> String {
     }
     out += &format!("\n{:<20}{:>9}{:>9}{:>6}   why\n", "pool", "replicas", "desired", "busy");
     for (name, pool) in &seen.pools {
-        // A cut reason keeps the row on one line, which is what erasing counts on.
-        let why: String = pool.reason.as_deref().unwrap_or_default().chars().take(56).collect();
+        // A cut sentence keeps the row on one line, which is what erasing counts on.
+        let why: String = pool.message.chars().take(56).collect();
         out += &format!("{name:<20}{:>9}{:>9}{:>6}   {why}\n", pool.replicas, pool.desired, pool.busy);
     }
     out

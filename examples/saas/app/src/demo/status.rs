@@ -34,9 +34,9 @@ pub(super) struct Pool {
     /// Slots in use.
     #[serde(default)]
     pub(super) busy: u32,
-    /// Why it has that many.
+    /// Why it has that many, in a sentence.
     #[serde(default)]
-    pub(super) reason: Option<String>,
+    pub(super) message: String,
     /// The workers.
     #[serde(default)]
     pub(super) workers: Vec<Worker>,

@@ -191,6 +191,9 @@ mod tests {
     use super::*;
     use crate::verify::Found;
 
+    /// A change for the worse, and what is said of it.
+    type Case = (fn(&mut Summary), &'static str);
+
     fn good() -> Summary {
         let counts = Counts { accepted: 60, completed: 60, ..Counts::default() };
         let by_type = MIX.iter().map(|(name, _, _)| ((*name).to_owned(), counts)).collect();
@@ -224,7 +227,7 @@ mod tests {
         };
         assert!(found(|s| s.account.unaccounted_ids.push("x-1".into()))[0].contains("x-1"));
         let wrong = Found { wrong: vec!["twice".into()], ..Found::default() };
-        let cases: [(fn(&mut Summary), &str); 6] = [
+        let cases: [Case; 6] = [
             (|s| s.account.all.waiting = 2, "2 jobs were still waiting"),
             (|s| s.account.all.dead = 2, "2 dead letters"),
             (|s| s.workers_killed.clear(), "no worker was killed"),

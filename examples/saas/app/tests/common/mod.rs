@@ -1,5 +1,8 @@
 //! A running application, and the few lines of HTTP that talk to it.
 
+#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(clippy::unwrap_used, reason = "a helper that fails must fail the test")]
+
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -43,29 +46,33 @@ impl Answer {
 
 impl Site {
     pub(crate) async fn start() -> Self {
-        Self::with(&Part::ALL, 0.0, 0).await
+        Self::with(&Part::ALL, 0.0, 0, 5).await
     }
 
     pub(crate) async fn start_failing(share: f64) -> Self {
-        Self::with(&Part::ALL, share, 0).await
+        Self::with(&Part::ALL, share, 0, 5).await
     }
 
     pub(crate) async fn start_slow(slowest_ms: u64) -> Self {
-        Self::with(&Part::ALL, 0.0, slowest_ms).await
+        Self::with(&Part::ALL, 0.0, slowest_ms, 5).await
     }
 
     pub(crate) async fn start_parts(parts: &[Part]) -> Self {
-        Self::with(parts, 0.0, 0).await
+        Self::with(parts, 0.0, 0, 5).await
     }
 
-    async fn with(parts: &[Part], share: f64, slowest_ms: u64) -> Self {
+    pub(crate) async fn start_patient() -> Self {
+        Self::with(&Part::ALL, 0.0, 0, 0).await
+    }
+
+    async fn with(parts: &[Part], share: f64, slowest_ms: u64, customer_rate: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let settings = Settings {
             data: folder.path().join("data"),
             faults: Faults { seed: 1, share },
             webhook_secret: Some(Secret::parse(SECRET).unwrap()),
             slowest_ms,
-            customer_rate: 5,
+            customer_rate,
         };
         Self::open(folder, settings, parts).await
     }
