@@ -4,7 +4,7 @@ use crate::name::QueueName;
 
 /// Commands that the functions run on a worker's behalf, and those of a connection. Functions run with their caller's
 /// rights, so a worker needs them itself; it gets no command that administers Redis, runs code or leaves the queue's keys.
-const COMMANDS: [&str; 46] = [
+const COMMANDS: [&str; 40] = [
     "fcall",
     "fcall_ro",
     "blpop",
@@ -14,7 +14,6 @@ const COMMANDS: [&str; 46] = [
     "auth",
     "select",
     "reset",
-    "quit",
     "time",
     "get",
     "exists",
@@ -23,10 +22,10 @@ const COMMANDS: [&str; 46] = [
     "hmget",
     "hset",
     "hdel",
-    "hlen",
     "hexists",
     "hgetall",
     "hincrby",
+    "hscan",
     "smembers",
     "llen",
     "rpush",
@@ -42,15 +41,10 @@ const COMMANDS: [&str; 46] = [
     "zrangebyscore",
     "zpopmin",
     "zremrangebyrank",
-    "subscribe",
-    "unsubscribe",
-    "psubscribe",
-    "punsubscribe",
     "multi",
     "exec",
     "discard",
-    "echo",
-    "asking",
+    "subscribe",
 ];
 
 /// Arguments of `ACL SETUSER` for the workers of one queue, the user's name first. `reset` makes applying it again exact:

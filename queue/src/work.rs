@@ -116,6 +116,29 @@ impl Queue {
         self.call("lk_leave").arg(identity_blob(worker)).run().await.map(|_: Value| ())
     }
 
+    /// The leases that this boot of the worker holds. After a claim whose answer was lost, those it knows nothing of are
+    /// to be released: otherwise they cost their jobs a crash when they expire.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached or the queue has no policy.
+    pub async fn leases_of(&self, worker: &WorkerIdentity) -> Result<Vec<Held>> {
+        let mut found = std::collections::BTreeMap::new();
+        let mut cursor = "0".to_owned();
+        loop {
+            let call = self.read("lk_leases").arg(&worker.boot).arg(cursor);
+            let function = call.function();
+            let mut reply = Reply::new(function, call.run().await?)?;
+            cursor = reply.text()?;
+            while reply.len() > 0 {
+                let (id, token, _since_ms) = (reply.text()?, reply.uint()?, reply.uint()?);
+                found.insert(id, token);
+            }
+            if cursor == "0" {
+                return Ok(found.into_iter().map(|(id, token)| Held { id, token }).collect());
+            }
+        }
+    }
+
     /// Housekeeping: promotes due jobs, takes over expired leases, trims. At most 200 of each a call.
     ///
     /// # Errors

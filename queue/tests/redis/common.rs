@@ -1,4 +1,5 @@
 //! What the tests of this folder share: policies, workers, short ways to call.
+#![allow(clippy::unwrap_used, reason = "tests")]
 #![allow(unreachable_pub, reason = "a module of one test binary")]
 
 use std::collections::BTreeMap;

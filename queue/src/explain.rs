@@ -1,1 +1,0 @@
-//! `explain`: the one source of "why is it stuck?".

@@ -1,0 +1,155 @@
+//! Why a job is where it is.
+
+use super::lane::hindrance;
+use super::words::{count, duration, first_line};
+use super::{Cause, Explanation, Scene};
+use crate::types::{Attempt, DeadReason, Job, JobState, Position};
+
+/// Explains one job. `job` is none where no record stands; `position` is where it stands in line, if it does.
+#[must_use]
+pub fn job(id: &str, job: Option<&Job>, position: Option<Position>, scene: &Scene<'_>) -> Explanation {
+    let Some(job) = job else {
+        return Explanation::new(
+            Cause::Unknown,
+            id,
+            format!("Queue {} has no record of job {id}.", scene.policy.queue),
+        )
+        .advice(
+            "It was never accepted here, it was deleted, or it ended so long ago that its type's `completed` bounds \
+             removed the record.",
+        );
+    };
+    match job.state {
+        JobState::Scheduled => scheduled(job, scene),
+        JobState::Ready => ready(job, position, scene),
+        JobState::Running => running(job, scene),
+        JobState::Dead => dead(job, scene),
+        JobState::Succeeded => {
+            let attempts = count(job.attempts.into(), "attempt");
+            let sentence = format!("Job {id} succeeded {} ago, after {attempts}.", ended(job, scene));
+            Explanation::new(Cause::Succeeded, id, sentence)
+        }
+        JobState::Cancelled => {
+            let sentence = format!("Job {id} was cancelled {} ago.", ended(job, scene));
+            Explanation::new(Cause::Cancelled, id, sentence)
+        }
+    }
+}
+
+fn ended(job: &Job, scene: &Scene<'_>) -> String {
+    duration(scene.stats.now_ms.saturating_sub(job.finished_ms.unwrap_or(scene.stats.now_ms)))
+}
+
+fn scheduled(job: &Job, scene: &Scene<'_>) -> Explanation {
+    let id = &job.id;
+    let left = duration(job.due_ms.saturating_sub(scene.stats.now_ms));
+    let last = job.history.last();
+    match last.map(|attempt| attempt.outcome.as_str()) {
+        Some("retry") => {
+            let sentence = format!(
+                "Job {id} failed {}; its next try is due in {left}. Last error: {}.",
+                count(job.tries.into(), "time"),
+                last_error(last),
+            );
+            Explanation::new(Cause::RetryScheduled, id, sentence)
+        }
+        Some("snooze") => {
+            let sentence =
+                format!("Job {id} is held for another {left}, which costs it no try: {}.", last_error(last));
+            Explanation::new(Cause::Held, id, sentence)
+        }
+        _ => Explanation::new(Cause::NotDue, id, format!("Job {id} is not due before {left} from now.")),
+    }
+}
+
+/// `Code: message`, as the attempt said.
+fn last_error(attempt: Option<&Attempt>) -> String {
+    match attempt.and_then(|attempt| attempt.error.as_ref()) {
+        Some(error) if error.message.is_empty() => error.code.clone(),
+        Some(error) => format!("{}: {}", error.code, first_line(&error.message).trim_end_matches('.')),
+        None => "none was given".to_owned(),
+    }
+}
+
+fn ready(job: &Job, position: Option<Position>, scene: &Scene<'_>) -> Explanation {
+    let id = &job.id;
+    let Some(lane) = job.lane.as_deref() else {
+        let sentence = format!("Job {id} waits, but the policy has no job type {} any more.", job.job_type);
+        return Explanation::new(Cause::UnknownType, id, sentence)
+            .advice("Put the job type back into the JobQueue, or cancel the job.");
+    };
+    let waited = duration(scene.stats.now_ms.saturating_sub(job.due_ms));
+    if let Some(mut found) = hindrance(lane, id, scene) {
+        found.sentence = format!("Job {id} has been due for {waited}. {}", found.sentence);
+        found.also.extend(position.filter(|place| place.ahead > 0).map(|place| ahead(place, lane)));
+        return found;
+    }
+    match position {
+        Some(place) if place.ahead > 0 => {
+            let sentence = format!("Job {id} has been due for {waited}. {}", ahead(place, lane));
+            Explanation::new(Cause::BehindOthers, id, sentence)
+        }
+        _ => {
+            let sentence = format!("Job {id} is the next of lane {lane}; a worker takes it any moment.");
+            Explanation::new(Cause::Next, id, sentence)
+        }
+    }
+}
+
+fn ahead(place: Position, lane: &str) -> String {
+    let others = count(place.ahead, "job");
+    let verb = if place.ahead == 1 { "goes" } else { "go" };
+    format!("{others} of lane {lane} {verb} first, of {} waiting.", place.waiting)
+}
+
+fn running(job: &Job, scene: &Scene<'_>) -> Explanation {
+    let id = &job.id;
+    let now = scene.stats.now_ms;
+    let Some(lease) = &job.lease else {
+        return Explanation::new(Cause::Leased, id, format!("Job {id} is running."));
+    };
+    let place = if lease.node.is_empty() { String::new() } else { format!(" on {}", lease.node) };
+    let since = duration(now.saturating_sub(lease.since_ms));
+    if lease.expires_ms <= now {
+        let sentence = format!(
+            "Worker {}{place} took job {id} {since} ago and stopped renewing its lease, which ran out {} ago.",
+            lease.worker,
+            duration(now.saturating_sub(lease.expires_ms)),
+        );
+        return Explanation::new(Cause::LeaseExpired, id, sentence).advice(
+            "The next sweep of any worker or of the operator takes it over; after an outage of Redis that waits for one \
+             whole lease.",
+        );
+    }
+    let sentence = format!(
+        "Worker {}{place} has been running job {id} for {since} (attempt {}); its lease runs for another {} and is \
+         renewed while the worker lives.",
+        lease.worker,
+        job.attempts + 1,
+        duration(lease.expires_ms - now),
+    );
+    Explanation::new(Cause::Leased, id, sentence)
+}
+
+fn dead(job: &Job, scene: &Scene<'_>) -> Explanation {
+    let id = &job.id;
+    let why = match job.dead_reason {
+        Some(DeadReason::PermanentError) => "its handler said that another try cannot help".to_owned(),
+        Some(DeadReason::TriesExhausted) => format!("all its {} failed", count(job.tries.into(), "try")),
+        Some(DeadReason::CrashBudgetExhausted) => {
+            format!("{} were lost with their workers", count(job.crashes.into(), "attempt"))
+        }
+        Some(DeadReason::GaveUp) => {
+            "its giveUpAfter has passed, or would have before the next try".to_owned()
+        }
+        None => "of a reason that this version does not know".to_owned(),
+    }
+    .replace("trys", "tries");
+    let sentence = format!(
+        "Job {id} has been dead for {}, because {why}. Last error: {}.",
+        ended(job, scene),
+        last_error(job.history.iter().rev().find(|attempt| attempt.outcome != "replay")),
+    );
+    Explanation::new(Cause::Dead, id, sentence)
+        .advice("Once the cause is removed, replay it (`lanekeeper dead replay`); else delete it (`lanekeeper dead rm`).")
+}
