@@ -24,6 +24,8 @@ pub mod job_queue;
 pub mod manifest;
 #[cfg(feature = "crd")]
 pub mod size;
+#[cfg(all(test, feature = "crd"))]
+mod testing;
 #[cfg(feature = "crd")]
 pub mod validate;
 #[cfg(feature = "crd")]

@@ -105,7 +105,7 @@ fn check(plan: &Plan) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "{}\ngenerated files are out of date: run `make generate` and commit the result",
+        "{}\ngenerated files are out of date: run `make crds` and commit the result",
         messages.join("\n")
     ))
 }

@@ -16,7 +16,7 @@ pub use helm::template;
 pub use reference::reference;
 
 /// First line of every generated file.
-pub(crate) const HEADER: &str = "Generated from the Rust types by crdgen (make generate): do not edit.";
+pub(crate) const HEADER: &str = "Generated from the Rust types by crdgen (make crds): do not edit.";
 
 /// Both definitions, as JSON documents in the shape that is installed.
 #[must_use]

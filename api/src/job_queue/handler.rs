@@ -32,6 +32,8 @@ pub struct HttpHandlerSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     #[schemars(extend("additionalProperties" = {"type": "string", "maxLength": 4096}))]
+    #[x_kube(validation = Rule::new("self.all(name, !name.lowerAscii().matches('^(webhook-.*|lanekeeper-.*|idempotency-key|traceparent|tracestate|host|content-length|transfer-encoding|connection|upgrade)$'))")
+        .message("headers that the worker sets itself cannot be set: remove webhook-*, lanekeeper-*, idempotency-key, traceparent, tracestate, host, content-length, transfer-encoding, connection and upgrade"))]
     pub headers: BTreeMap<String, String>,
     /// Secret with which requests are signed after the Standard Webhooks specification.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -51,7 +51,7 @@ pub const MAX_JOB_TYPES: usize = 256;
 #[x_kube(validation = Rule::new("self.jobTypes.all(t, self.lanes.exists(l, l.name == t.lane))")
     .message("every jobTypes[].lane must be the name of one of spec.lanes: correct the name or add the lane"))]
 #[x_kube(validation = Rule::new("has(self.defaults.handler) || self.jobTypes.all(t, has(t.handler) || \
-    self.lanes.exists(l, l.name == t.lane && has(l.handler)))")
+    !self.lanes.exists(l, l.name == t.lane && !has(l.handler)))")
     .message("every job type needs a handler: set one on the job type, on its lane or in spec.defaults"))]
 pub struct JobQueueSpec {
     /// Redis that holds the jobs. Absent: the operator's default Redis.
@@ -65,6 +65,8 @@ pub struct JobQueueSpec {
     pub paused: bool,
     /// Largest payload accepted, at most 1Mi.
     #[serde(default = "default_max_payload")]
+    #[x_kube(validation = Rule::new("quantity(self).isGreaterThan(quantity('0')) && quantity(self).compareTo(quantity('1Mi')) <= 0")
+        .message("must be from 1 byte to 1Mi"))]
     pub max_payload: Size,
     /// How long a worker's right to a job lasts without renewal, from 1s to 10m. Workers renew it three times in that
     /// time; a job whose worker died is taken over after it.

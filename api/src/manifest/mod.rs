@@ -114,7 +114,7 @@ impl fmt::Debug for Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.file)?;
-        if let Some(line) = self.line_of("kind") {
+        if let Some(line) = self.line_of("") {
             write!(f, ":{line}")?;
         }
         Ok(())
