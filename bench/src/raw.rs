@@ -125,7 +125,10 @@ pub(crate) fn pickup_list(port: u16, rate: usize, seconds: usize) -> Result<Vec<
         for _ in 0..n {
             let job = line.call(redis::cmd("BRPOPLPUSH").arg("l:wait").arg("l:busy").arg(0))?;
             let body = text(&job);
-            let sent: f64 = body.split_once("\"ts\":").and_then(|(_, t)| t.split(',').next()?.parse().ok()).context("raw list: payload")?;
+            let sent: f64 = body
+                .split_once("\"ts\":")
+                .and_then(|(_, t)| t.split(',').next()?.parse().ok())
+                .context("raw list: payload")?;
             latencies.push((clock.elapsed().as_secs_f64() - sent) * 1e3);
             line.call(redis::cmd("LREM").arg("l:busy").arg(-1).arg(body))?;
         }

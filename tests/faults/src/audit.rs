@@ -14,7 +14,8 @@ pub async fn gather(queue: &Queue, accepted: Vec<String>, effects: Vec<Effect>) 
         jobs.extend(queue.get(ids, false).await?.into_iter().flatten().map(|job| (job.id.clone(), job)));
     }
     let stats = queue.stats().await?;
-    let succeeded_total = stats.lanes.iter().flat_map(|lane| &lane.types).map(|figures| figures.succeeded_total).sum();
+    let succeeded_total =
+        stats.lanes.iter().flat_map(|lane| &lane.types).map(|figures| figures.succeeded_total).sum();
     Ok(Evidence { accepted, effects, jobs, succeeded_total })
 }
 
@@ -45,7 +46,10 @@ pub fn prove_the_ledger(evidence: &Evidence) -> Result<()> {
         job.history.extend(again);
     }
     anyhow::ensure!(
-        check(&doubled).violations.iter().any(|v| matches!(v, Violation::FinishedTwice { job, .. } if *job == victim.id)),
+        check(&doubled)
+            .violations
+            .iter()
+            .any(|v| matches!(v, Violation::FinishedTwice { job, .. } if *job == victim.id)),
         "the ledger did not notice that {} succeeded twice",
         victim.id
     );

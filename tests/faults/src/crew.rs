@@ -100,7 +100,7 @@ impl Crew {
     }
 
     /// Places.
-    pub fn len(&self) -> usize {
+    pub fn size(&self) -> usize {
         self.places.len()
     }
 }

@@ -79,9 +79,14 @@ fn write_log(mut file: File, mut entries: mpsc::UnboundedReceiver<Entry>) -> Res
     Ok(all)
 }
 
-async fn work(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: axum::body::Bytes) -> (StatusCode, String) {
+async fn work(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+    body: axum::body::Bytes,
+) -> (StatusCode, String) {
     shared.calls.fetch_add(1, Ordering::Relaxed);
-    let (Some(job), Some(token)) = (text(&headers, "webhook-id"), text(&headers, "lanekeeper-token").and_then(|t| t.parse().ok()))
+    let (Some(job), Some(token)) =
+        (text(&headers, "webhook-id"), text(&headers, "lanekeeper-token").and_then(|t| t.parse().ok()))
     else {
         return (StatusCode::BAD_REQUEST, "webhook-id and lanekeeper-token are missing".into());
     };
@@ -93,7 +98,11 @@ async fn work(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: axum:
     if shared.log.send((Effect { job, token, success }, answer)).is_err() || written.await.is_err() {
         return (StatusCode::INTERNAL_SERVER_ERROR, "the effect log is closed".into());
     }
-    if success { (StatusCode::OK, "{}".into()) } else { (StatusCode::SERVICE_UNAVAILABLE, "told to fail".into()) }
+    if success {
+        (StatusCode::OK, "{}".into())
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "told to fail".into())
+    }
 }
 
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {

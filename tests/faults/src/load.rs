@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
+use lanekeeper_queue::client::RedisOptions;
 use lanekeeper_queue::types::{EnqueueOptions, Enqueued, NewJob};
 use lanekeeper_queue::{Queue, QueueName};
-use lanekeeper_queue::client::RedisOptions;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::sync::watch;
@@ -63,7 +63,11 @@ pub async fn produce(
     Ok(accepted)
 }
 
-async fn connect(options: &RedisOptions, name: &QueueName, stop: &CancellationToken) -> anyhow::Result<Queue> {
+async fn connect(
+    options: &RedisOptions,
+    name: &QueueName,
+    stop: &CancellationToken,
+) -> anyhow::Result<Queue> {
     let mut pause = tokio::time::interval(Duration::from_millis(50));
     loop {
         pause.tick().await;
@@ -77,15 +81,25 @@ async fn connect(options: &RedisOptions, name: &QueueName, stop: &CancellationTo
 
 /// Mostly short jobs, some long ones, some that fail once or twice before they succeed.
 fn job(random: &mut StdRng, number: u64) -> NewJob {
-    let ms = if random.random_ratio(1, 50) { random.random_range(500..2000) } else { random.random_range(10..60) };
+    let ms =
+        if random.random_ratio(1, 50) { random.random_range(500..2000) } else { random.random_range(10..60) };
     let fail = if random.random_ratio(1, 40) { random.random_range(1..=2) } else { 0 };
     NewJob {
         payload: format!(r#"{{"ms":{ms},"fail":{fail}}}"#).into_bytes(),
-        options: EnqueueOptions { job_type: "work".into(), id: Some(format!("f{number}")), ..EnqueueOptions::default() },
+        options: EnqueueOptions {
+            job_type: "work".into(),
+            id: Some(format!("f{number}")),
+            ..EnqueueOptions::default()
+        },
     }
 }
 
-fn record(accepted: &mut Accepted, batch: &[NewJob], replies: &[Enqueued], repeated: bool) -> anyhow::Result<()> {
+fn record(
+    accepted: &mut Accepted,
+    batch: &[NewJob],
+    replies: &[Enqueued],
+    repeated: bool,
+) -> anyhow::Result<()> {
     anyhow::ensure!(replies.len() == batch.len(), "{} replies to {} jobs", replies.len(), batch.len());
     for reply in replies {
         match reply {

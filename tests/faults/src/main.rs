@@ -98,11 +98,21 @@ async fn run(args: &Args, seed: u64) -> Result<Figures> {
     let (progress, produced) = watch::channel(0_u64);
     let stop = CancellationToken::new();
     let started = Instant::now();
-    let producer = tokio::spawn(load::produce(redis.options(), queue.name().clone(), args.rate, seed, progress, stop.clone()));
+    let producer = tokio::spawn(load::produce(
+        redis.options(),
+        queue.name().clone(),
+        args.rate,
+        seed,
+        progress,
+        stop.clone(),
+    ));
 
-    let counts =
-        Counts { worker_kills: args.worker_kills, redis_kills: args.redis_kills, worker_stops: args.worker_stops };
-    let plan = draw(&mut StdRng::seed_from_u64(seed), counts, crew.len());
+    let counts = Counts {
+        worker_kills: args.worker_kills,
+        redis_kills: args.redis_kills,
+        worker_stops: args.worker_stops,
+    };
+    let plan = draw(&mut StdRng::seed_from_u64(seed), counts, crew.size());
     let faults = rage(&plan, &mut redis, &mut crew, &queue).await?;
     stop.cancel();
     let accepted = producer.await??;
@@ -135,7 +145,8 @@ async fn drain(queue: &Queue, bound: Duration) -> Result<()> {
     let deadline = Instant::now() + bound;
     loop {
         let stats = queue.stats().await?;
-        let left: u64 = stats.lanes.iter().flat_map(|lane| &lane.types).map(|t| t.ready + t.scheduled + t.running).sum();
+        let left: u64 =
+            stats.lanes.iter().flat_map(|lane| &lane.types).map(|t| t.ready + t.scheduled + t.running).sum();
         if left == 0 {
             return Ok(());
         }
@@ -155,7 +166,8 @@ fn count_stale(logs: &std::path::Path) -> Result<u64> {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "log") {
             let text = std::fs::read_to_string(&path)?;
-            refused += text.lines().filter(|line| line.contains("the lease is another's by now")).count() as u64;
+            refused +=
+                text.lines().filter(|line| line.contains("the lease is another's by now")).count() as u64;
         }
     }
     Ok(refused)

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use lanekeeper_api::policy::{
-    Backoff, Handler, HttpHandler, Jitter, JobTypePolicy, LanePolicy, QueuePolicy, Retention, RetryPolicy, Source,
+    Backoff, Handler, HttpHandler, Jitter, JobTypePolicy, LanePolicy, QueuePolicy, Retention, RetryPolicy,
+    Source,
 };
 
 /// Lease of the runs.

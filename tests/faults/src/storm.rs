@@ -33,7 +33,12 @@ pub struct Report {
 ///
 /// # Errors
 /// When a process cannot be started or does not come back.
-pub async fn rage(plan: &[(Duration, Fault)], redis: &mut TestRedis, crew: &mut Crew, queue: &Queue) -> Result<Report> {
+pub async fn rage(
+    plan: &[(Duration, Fault)],
+    redis: &mut TestRedis,
+    crew: &mut Crew,
+    queue: &Queue,
+) -> Result<Report> {
     let mut report = Report::default();
     let mut held_before = Vec::new();
     for (number, (pause, fault)) in plan.iter().enumerate() {
