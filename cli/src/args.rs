@@ -4,9 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, builder::styling};
 
-use crate::commands::{
-    adopt, apply, cancel, completion, crds, dead, enqueue, get, status, up, version, why,
-};
+use crate::commands::{adopt, apply, cancel, completion, crds, dead, enqueue, get, status, up, version, why};
 use crate::out::Format;
 
 const STYLES: styling::Styles = styling::Styles::styled()

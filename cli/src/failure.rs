@@ -85,7 +85,22 @@ impl Failure {
             Error::Redis(cause) => Self::redis(cause, whereabouts),
             Error::NoPolicy(name) => Self::not_found(format!("there is no queue {name} in {whereabouts}"))
                 .advice("load its JobQueue with `lanekeeper apply -f FILE`, or check -q and --redis"),
-            other => Self::failed(redact(&other.to_string())),
+            Error::OutOfMemory(_) => {
+                Self::failed(format!("{whereabouts} is full and takes no more jobs until some are done"))
+                    .advice(
+                        "let the workers drain it, or raise maxmemory; claiming and settling go on meanwhile",
+                    )
+            }
+            Error::NoLibrary => Self::failed(format!(
+                "{whereabouts} does not have the function library, and this user may not load it"
+            ))
+            .advice("load it with `lanekeeper apply -f FILE` as an admin, or let the operator do it"),
+            Error::TooOld => Self::failed(format!("{whereabouts} is too old"))
+                .advice("Lanekeeper needs Redis 7.0 or Valkey 7.2, or later"),
+            Error::Url(what) => Self::invalid(format!("{whereabouts}: {what}")),
+            Error::Refused(what) => Self::invalid(format!("the queue refuses this: {what}")),
+            other @ Error::Reply { .. } => Self::failed(redact(&other.to_string()))
+                .advice("this lanekeeper and the function library in Redis may be of different versions"),
         }
     }
 
@@ -99,8 +114,6 @@ impl Failure {
             }
             Some("NOPERM") => Self::unreachable(format!("{whereabouts} does not permit this: {text}"))
                 .advice("use the admin URL, or a user whose ACL covers this queue's keys and channels"),
-            Some("OOM") => Self::failed(format!("{whereabouts} is full: {text}"))
-                .advice("let the workers drain it, or raise maxmemory; claiming and settling go on meanwhile"),
             Some("LOADING") => Self::unreachable(format!("{whereabouts} is still loading its data"))
                 .advice("try again in a moment"),
             Some(_) if !cause.is_io_error() => Self::failed(format!("{whereabouts} answered: {text}")),

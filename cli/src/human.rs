@@ -1,7 +1,5 @@
 //! Durations, ages, sizes and times as people read and write them.
 
-use std::time::Duration;
-
 /// `1500` → `1.5s`; two units at most.
 pub(crate) fn duration(ms: u64) -> String {
     let (s, rest) = (ms / 1000, ms % 1000);
@@ -26,7 +24,11 @@ pub(crate) fn age(now_ms: u64, then_ms: u64) -> String {
 
 /// `in 5m` or `5m ago`.
 pub(crate) fn relative(now_ms: u64, then_ms: u64) -> String {
-    if then_ms > now_ms { format!("in {}", duration(then_ms - now_ms)) } else { format!("{} ago", age(now_ms, then_ms)) }
+    if then_ms > now_ms {
+        format!("in {}", duration(then_ms - now_ms))
+    } else {
+        format!("{} ago", age(now_ms, then_ms))
+    }
 }
 
 /// UTC, to the millisecond.
@@ -45,22 +47,6 @@ pub(crate) fn bytes(n: u64) -> String {
 /// `1 job`, `2 jobs`.
 pub(crate) fn count(n: u64, one: &str) -> String {
     format!("{} {one}{}", indicatif::HumanCount(n), if n == 1 { "" } else { "s" })
-}
-
-/// The one grammar of durations, as in manifests: a number and `ms`, `s`, `m`, `h` or `d`.
-pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let factor: u64 = match unit {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return Err(format!("`{text}` is not a duration: write a whole number and a unit, such as 500ms, 30s, 5m, 2h or 7d")),
-    };
-    let ms = number.parse::<u64>().ok().and_then(|n| n.checked_mul(factor));
-    ms.map(Duration::from_millis).ok_or_else(|| format!("`{text}` is not a duration: the number is missing or too large"))
 }
 
 /// An RFC 3339 time or ms since the epoch.
@@ -92,15 +78,6 @@ mod tests {
             (90_000_000, "1d1h"),
         ] {
             assert_eq!(duration(ms), text);
-        }
-    }
-
-    #[test]
-    fn durations_are_parsed_as_in_manifests() {
-        assert_eq!(parse_duration("90s"), Ok(Duration::from_secs(90)));
-        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
-        for bad in ["", "5", "s", "1.5h", "-1s", "99999999999999999999s", "5 m"] {
-            assert!(parse_duration(bad).is_err(), "{bad}");
         }
     }
 

@@ -36,12 +36,18 @@ pub(crate) fn write_raw(bytes: &[u8]) -> Result<()> {
 
 /// Writes one pretty JSON document.
 pub(crate) fn json(value: &impl Serialize) -> Result<()> {
-    print(&serde_json::to_string_pretty(value).map_err(|error| Failure::failed(format!("cannot print as JSON: {error}")))?)
+    print(
+        &serde_json::to_string_pretty(value)
+            .map_err(|error| Failure::failed(format!("cannot print as JSON: {error}")))?,
+    )
 }
 
 /// Writes one line of JSON: for streams.
 pub(crate) fn json_line(value: &impl Serialize) -> Result<()> {
-    print(&serde_json::to_string(value).map_err(|error| Failure::failed(format!("cannot print as JSON: {error}")))?)
+    print(
+        &serde_json::to_string(value)
+            .map_err(|error| Failure::failed(format!("cannot print as JSON: {error}")))?,
+    )
 }
 
 /// A note for people that is not a result: standard error.
@@ -52,14 +58,15 @@ pub(crate) fn note(text: &str) {
 
 /// Whether standard output shows colours.
 pub(crate) fn colours() -> bool {
-    let off = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty()) || std::env::var_os("TERM").is_some_and(|t| t == "dumb");
+    let off = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())
+        || std::env::var_os("TERM").is_some_and(|t| t == "dumb");
     !off && std::io::stdout().is_terminal()
 }
 
 /// An empty table in the project's looks: aligned columns without frames, as kubectl prints.
 pub(crate) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     if !colours() {
         table.force_no_tty();
     }
@@ -73,6 +80,12 @@ pub(crate) fn table(header: &[&str]) -> Table {
 /// The table as text, without the blanks that comfy-table leaves at line ends.
 pub(crate) fn render(table: &Table) -> String {
     table.to_string().lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
+/// Names and values, one pair per line, values aligned.
+pub(crate) fn fields(pairs: &[(&str, String)]) -> String {
+    let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    pairs.iter().map(|(name, value)| format!("{name:width$}  {value}")).collect::<Vec<_>>().join("\n")
 }
 
 /// A cell that stands out as good.
@@ -96,12 +109,15 @@ pub(crate) fn confirm(question: &str, yes: bool) -> Result<()> {
         return Ok(());
     }
     if !std::io::stdin().is_terminal() {
-        return Err(Failure::invalid(format!("there is no terminal to ask on: {question}")).advice("pass --yes to say so in advance"));
+        return Err(Failure::invalid(format!("there is no terminal to ask on: {question}"))
+            .advice("pass --yes to say so in advance"));
     }
     let mut stderr = std::io::stderr().lock();
     let _ = write!(stderr, "{question} Type yes to go on: ");
     let _ = stderr.flush();
     let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer).map_err(|error| Failure::failed(format!("cannot read the answer: {error}")))?;
+    std::io::stdin()
+        .read_line(&mut answer)
+        .map_err(|error| Failure::failed(format!("cannot read the answer: {error}")))?;
     if matches!(answer.trim(), "y" | "yes") { Ok(()) } else { Err(Failure::failed("nothing was changed")) }
 }

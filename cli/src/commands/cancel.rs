@@ -8,7 +8,9 @@ use crate::{present, target};
 
 /// Arguments of `cancel`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  lanekeeper cancel 01K…\n  lanekeeper cancel -q apps/saas 01K… 01M… -o json")]
+#[command(
+    after_help = "Examples:\n  lanekeeper cancel 01K…\n  lanekeeper cancel -q apps/saas 01K… 01M… -o json"
+)]
 pub(crate) struct CancelArgs {
     /// Ids of the jobs.
     #[arg(required = true, value_name = "JOB")]

@@ -8,7 +8,9 @@ use crate::out;
 
 /// Arguments of `completion`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  lanekeeper completion bash > /etc/bash_completion.d/lanekeeper\n  lanekeeper completion zsh > \"${fpath[1]}/_lanekeeper\"")]
+#[command(
+    after_help = "Examples:\n  lanekeeper completion bash > /etc/bash_completion.d/lanekeeper\n  lanekeeper completion zsh > \"${fpath[1]}/_lanekeeper\""
+)]
 pub(crate) struct CompletionArgs {
     /// The shell.
     shell: Shell,

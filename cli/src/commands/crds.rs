@@ -3,13 +3,16 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use lanekeeper_api::crds;
 
 use crate::failure::{Failure, Result};
 use crate::out;
 
 /// Arguments of `crds`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  lanekeeper crds | kubectl apply --server-side -f -\n  lanekeeper crds --out crds")]
+#[command(
+    after_help = "Examples:\n  lanekeeper crds | kubectl apply --server-side -f -\n  lanekeeper crds --out crds"
+)]
 pub(crate) struct CrdsArgs {
     /// Write one file per definition into this directory.
     #[arg(long, value_name = "DIR")]
@@ -18,16 +21,18 @@ pub(crate) struct CrdsArgs {
 
 /// Prints or writes the definitions.
 pub(crate) fn run(args: &CrdsArgs) -> Result<()> {
-    let documents = lanekeeper_api::crds().map_err(|error| Failure::failed(format!("cannot print the definitions: {error}")))?;
-    let Some(dir) = &args.out else {
-        let texts: Vec<String> = documents.into_iter().map(|(_, text)| text).collect();
-        return out::print(&texts.join("---\n"));
-    };
-    let cannot = |error: std::io::Error| Failure::invalid(format!("cannot write into {}: {error}", dir.display()));
-    std::fs::create_dir_all(dir).map_err(cannot)?;
-    for (name, text) in documents {
-        std::fs::write(dir.join(&name), text).map_err(cannot)?;
-        out::note(&dir.join(name).display().to_string());
+    for document in crds::documents() {
+        let text = serde_yaml::to_string(&document)
+            .map_err(|error| Failure::failed(format!("cannot print a definition: {error}")))?;
+        let Some(dir) = &args.out else {
+            out::print(&format!("---\n{text}"))?;
+            continue;
+        };
+        let path = dir.join(crds::file_name(&document));
+        std::fs::create_dir_all(dir)
+            .and_then(|()| std::fs::write(&path, text))
+            .map_err(|error| Failure::invalid(format!("cannot write {}: {error}", path.display())))?;
+        out::note(&path.display().to_string());
     }
     Ok(())
 }

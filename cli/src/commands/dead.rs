@@ -28,7 +28,9 @@ pub(crate) enum DeadCommand {
 
 /// Arguments of `dead ls`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  lanekeeper dead ls\n  lanekeeper dead ls --type stripe-event --limit 100 -o json")]
+#[command(
+    after_help = "Examples:\n  lanekeeper dead ls\n  lanekeeper dead ls --type stripe-event --limit 100 -o json"
+)]
 pub(crate) struct LsArgs {
     /// Only this job type.
     #[arg(long = "type", value_name = "TYPE")]
@@ -73,7 +75,9 @@ struct Which {
 
 /// Arguments of `dead replay`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  lanekeeper dead replay 01K…\n  lanekeeper dead replay --type webhook-delivery --dry-run\n  lanekeeper dead replay --all --yes")]
+#[command(
+    after_help = "Examples:\n  lanekeeper dead replay 01K…\n  lanekeeper dead replay --type webhook-delivery --dry-run\n  lanekeeper dead replay --all --yes"
+)]
 pub(crate) struct ReplayArgs {
     #[command(flatten)]
     which: Which,
@@ -136,7 +140,7 @@ async fn show(args: &ShowArgs) -> Result<()> {
     let opened = target::open(&args.queue).await?;
     let job = fetch(&opened, &args.job, false).await?;
     if job.dead_reason.is_none() {
-        let state = present::job::state_name(job.state);
+        let state = job.state.name();
         return Err(Failure::not_found(format!("job {} is not a dead letter: it is {state}", job.id))
             .advice(format!("`lanekeeper get {}` shows it", job.id)));
     }
@@ -198,7 +202,12 @@ async fn select(opened: &Opened, which: &Which) -> Result<Vec<String>> {
 }
 
 fn question(verb: &str, ids: &[String], opened: &Opened) -> String {
-    format!("{verb} {} of {} in {}?", crate::human::count(ids.len() as u64, "dead letter"), opened.queue.name(), opened.whereabouts)
+    format!(
+        "{verb} {} of {} in {}?",
+        crate::human::count(ids.len() as u64, "dead letter"),
+        opened.queue.name(),
+        opened.whereabouts
+    )
 }
 
 fn dry_run(ids: &[String], json: bool) -> Result<()> {
@@ -219,11 +228,16 @@ fn report(acted: &[Acted], json: bool, opened: &Opened) -> Result<()> {
 
 fn partly(opened: &Opened, error: &lanekeeper_queue::client::Error, done: usize) -> Failure {
     let failure = opened.failure(error);
-    if done == 0 { failure } else { failure.details([format!("{done} were acted on before; running the command again does the rest")]) }
+    if done == 0 {
+        failure
+    } else {
+        failure.details([format!("{done} were acted on before; running the command again does the rest")])
+    }
 }
 
 /// Who acts, for the job's history.
 fn who() -> String {
-    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "someone".to_owned());
+    let user =
+        std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "someone".to_owned());
     format!("lanekeeper CLI ({user})")
 }

@@ -11,7 +11,9 @@ use crate::{clock, out, present, target};
 
 /// Arguments of `get`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  lanekeeper get 01K…\n  lanekeeper get 01K… -o json | jq .history\n  lanekeeper get 01K… --payload > payload.json")]
+#[command(
+    after_help = "Examples:\n  lanekeeper get 01K…\n  lanekeeper get 01K… -o json | jq .history\n  lanekeeper get 01K… --payload > payload.json"
+)]
 pub(crate) struct GetArgs {
     /// Id of the job.
     job: String,
@@ -41,8 +43,12 @@ pub(crate) async fn run(args: &GetArgs) -> Result<()> {
 pub(crate) async fn fetch(opened: &Opened, id: &str, payload: bool) -> Result<Job> {
     let found = opened.queue.get(&[id.to_owned()], payload).await.map_err(|error| opened.failure(&error))?;
     found.into_iter().next().flatten().ok_or_else(|| {
-        Failure::not_found(format!("queue {} in {} has no job `{id}`", opened.queue.name(), opened.whereabouts))
-            .advice("finished jobs are kept only as long as `completed` in the policy says; check the id and -q")
+        Failure::not_found(format!(
+            "queue {} in {} has no job `{id}`",
+            opened.queue.name(),
+            opened.whereabouts
+        ))
+        .advice("finished jobs are kept only as long as `completed` in the policy says; check the id and -q")
     })
 }
 

@@ -12,3 +12,4 @@ pub(crate) mod status;
 pub(crate) mod up;
 pub(crate) mod version;
 pub(crate) mod why;
+pub(crate) mod worker;

@@ -4,7 +4,7 @@
 //! they drain. One that a killed `up` left behind is recognised by its data directory and picked up.
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -30,7 +30,8 @@ pub(crate) struct PrivateRedis {
 impl PrivateRedis {
     /// Picks up the server left behind in `dir`, or starts one there.
     pub(crate) async fn start(dir: &Path, wanted_port: Option<u16>) -> Result<Self> {
-        let remembered = std::fs::read_to_string(dir.join("port")).ok().and_then(|text| text.trim().parse().ok());
+        let remembered =
+            std::fs::read_to_string(dir.join("port")).ok().and_then(|text| text.trim().parse().ok());
         if let Some(port) = remembered {
             if serves(port, dir).await {
                 if wanted_port.is_none_or(|wanted| wanted == port) {
@@ -45,8 +46,9 @@ impl PrivateRedis {
         };
         let mut child = spawn(dir, port)?;
         wait_until_serving(&mut child, dir, port).await?;
-        std::fs::write(dir.join("port"), port.to_string())
-            .map_err(|error| Failure::failed(format!("cannot write {}: {error}", dir.join("port").display())))?;
+        std::fs::write(dir.join("port"), port.to_string()).map_err(|error| {
+            Failure::failed(format!("cannot write {}: {error}", dir.join("port").display()))
+        })?;
         Ok(Self { port, child: Some(child) })
     }
 
@@ -81,15 +83,11 @@ impl PrivateRedis {
             // With an append-only file at most the last second is at stake.
             let _ = child.kill().await;
         }
-        Err(Failure::failed(format!("the private Redis on port {} did not stop in {}s", self.port, STOP_DEADLINE.as_secs())))
-    }
-
-    /// Ends it at once: the append-only file has all but the last second.
-    pub(crate) async fn kill(mut self) {
-        if let Some(child) = &mut self.child {
-            // It may have ended by itself.
-            let _ = child.kill().await;
-        }
+        Err(Failure::failed(format!(
+            "the private Redis on port {} did not stop in {}s",
+            self.port,
+            STOP_DEADLINE.as_secs()
+        )))
     }
 }
 
@@ -108,9 +106,9 @@ async fn connect(port: u16) -> ::redis::RedisResult<MultiplexedConnection> {
 async fn serves(port: u16, dir: &Path) -> bool {
     let Ok(mut conn) = connect(port).await else { return false };
     let pong: ::redis::RedisResult<String> = ::redis::cmd("PING").query_async(&mut conn).await;
-    let config: ::redis::RedisResult<(String, PathBuf)> =
+    let config: ::redis::RedisResult<(String, String)> =
         ::redis::cmd("CONFIG").arg("GET").arg("dir").query_async(&mut conn).await;
-    pong.is_ok() && config.is_ok_and(|(_, theirs)| theirs == dir)
+    pong.is_ok() && config.is_ok_and(|(_, theirs)| Path::new(&theirs) == dir)
 }
 
 /// The port used before, if it is free; else any.
@@ -119,7 +117,9 @@ fn free_port(remembered: Option<u16>) -> Result<u16> {
         .and_then(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok())
         .map_or_else(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)), Ok)
         .and_then(|listener| listener.local_addr());
-    bound.map(|at| at.port()).map_err(|error| Failure::failed(format!("no free port on the loopback interface: {error}")))
+    bound
+        .map(|at| at.port())
+        .map_err(|error| Failure::failed(format!("no free port on the loopback interface: {error}")))
 }
 
 fn spawn(dir: &Path, port: u16) -> Result<Child> {
@@ -155,14 +155,20 @@ async fn wait_until_serving(child: &mut Child, dir: &Path, port: u16) -> Result<
         if serves(port, dir).await {
             return Ok(());
         }
-        let ended = child.try_wait().map_err(|error| Failure::failed(format!("cannot watch redis-server: {error}")))?;
+        let ended = child
+            .try_wait()
+            .map_err(|error| Failure::failed(format!("cannot watch redis-server: {error}")))?;
         if let Some(status) = ended {
             return Err(did_not_start(dir, port, &format!("ended with {status}")));
         }
         if Instant::now() > deadline {
             // It must not outlive the command that could not use it.
             let _ = child.kill().await;
-            return Err(did_not_start(dir, port, &format!("did not answer within {}s", START_DEADLINE.as_secs())));
+            return Err(did_not_start(
+                dir,
+                port,
+                &format!("did not answer within {}s", START_DEADLINE.as_secs()),
+            ));
         }
         tokio::time::sleep(POLL).await;
     }

@@ -168,9 +168,11 @@ pub(crate) fn find(root: &Path) -> Result<Found> {
     let running = File::open(root.join("lock"))
         .is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)));
     match (running, text) {
-        (true, Some(text)) => serde_json::from_str(&text)
-            .map(|state| Found::Running(Box::new(state)))
-            .map_err(|error| Failure::invalid(format!("{} is not what this version writes: {error}", path.display()))),
+        (true, Some(text)) => {
+            serde_json::from_str(&text).map(|state| Found::Running(Box::new(state))).map_err(|error| {
+                Failure::invalid(format!("{} is not what this version writes: {error}", path.display()))
+            })
+        }
         (true, None) => Ok(Found::Starting),
         (false, Some(_)) => Ok(Found::Stale),
         (false, None) => Ok(Found::Absent),
@@ -179,7 +181,8 @@ pub(crate) fn find(root: &Path) -> Result<Found> {
 
 /// Writes JSON so that a reader sees the old or the new document, never half of one; readable by its owner only.
 pub(crate) fn write_atomically(path: &Path, value: &impl Serialize) -> Result<()> {
-    let cannot = |error: &dyn std::fmt::Display| Failure::failed(format!("cannot write {}: {error}", path.display()));
+    let cannot =
+        |error: &dyn std::fmt::Display| Failure::failed(format!("cannot write {}: {error}", path.display()));
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.new", std::process::id()));
     let fresh = path.with_file_name(name);

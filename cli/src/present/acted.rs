@@ -1,9 +1,8 @@
 //! What became of a command on several jobs.
 
 use comfy_table::Cell;
-use lanekeeper_queue::types::Acted;
+use lanekeeper_queue::types::{Acted, JobState};
 
-use super::job::state_name;
 use crate::failure::{Failure, Result};
 use crate::out::{self, bad, good, render, table};
 
@@ -14,6 +13,10 @@ pub(crate) fn report(acted: &[Acted], json: bool) -> Result<()> {
     } else if !acted.is_empty() {
         out::print(&rendered(acted))?;
     }
+    verdict(acted)
+}
+
+fn verdict(acted: &[Acted]) -> Result<()> {
     let refused: Vec<&Acted> = acted.iter().filter(|one| !done(one)).collect();
     if refused.is_empty() {
         return Ok(());
@@ -37,7 +40,7 @@ fn rendered(acted: &[Acted]) -> String {
 }
 
 fn meaning(acted: &Acted) -> String {
-    let state = acted.state.map_or("gone", state_name);
+    let state = acted.state.map_or("gone", JobState::name);
     match acted.outcome.as_str() {
         "cancelling" => "it runs; its worker stops the handler at the next heartbeat".to_owned(),
         "replayed" => format!("it is {state} again"),
@@ -50,8 +53,6 @@ fn meaning(acted: &Acted) -> String {
 
 #[cfg(test)]
 mod tests {
-    use lanekeeper_queue::types::JobState;
-
     use super::*;
     use crate::failure::Exit;
 
@@ -63,7 +64,7 @@ mod tests {
     fn the_exit_code_tells_missing_from_refused() {
         let exit = |outcomes: &[&str]| {
             let all: Vec<Acted> = outcomes.iter().map(|o| acted(o)).collect();
-            report(&all, true).err().map(|failure| failure.exit())
+            verdict(&all).err().map(|failure| failure.exit())
         };
         assert_eq!(exit(&["replayed", "cancelling"]), None);
         assert_eq!(exit(&["not-found"]), Some(Exit::NotFound));

@@ -51,8 +51,10 @@ impl LaneView {
     /// Sums up a lane.
     pub(crate) fn of(lane: &LaneStats, policy: Option<&QueuePolicy>, now_ms: u64) -> Self {
         let sum = |figure: fn(&TypeStats) -> u64| lane.types.iter().map(figure).sum();
-        let oldest_ms = lane.types.iter().filter_map(|t| t.oldest_due_ms).min().map(|due| now_ms.saturating_sub(due));
-        let start_within_ms = policy.and_then(|policy| policy.lane(&lane.name)).map(|lane| lane.start_within_ms);
+        let oldest_ms =
+            lane.types.iter().filter_map(|t| t.oldest_due_ms).min().map(|due| now_ms.saturating_sub(due));
+        let start_within_ms =
+            policy.and_then(|policy| policy.lane(&lane.name)).map(|lane| lane.start_within_ms);
         Self {
             name: lane.name.clone(),
             start_within_ms,
@@ -68,7 +70,12 @@ impl LaneView {
 
 impl QueueView {
     /// What is known of a queue, put together.
-    pub(crate) fn new(queue: String, stats: Stats, policy: Option<&QueuePolicy>, pools: BTreeMap<String, PoolState>) -> Self {
+    pub(crate) fn new(
+        queue: String,
+        stats: Stats,
+        policy: Option<&QueuePolicy>,
+        pools: BTreeMap<String, PoolState>,
+    ) -> Self {
         let lanes = stats.lanes.iter().map(|lane| LaneView::of(lane, policy, stats.now_ms)).collect();
         Self { queue, lanes, pools, stats }
     }
@@ -106,7 +113,8 @@ fn headline(view: &QueueView) -> String {
 
 /// The lanes, each followed by its types that have something to say.
 fn lanes(view: &QueueView) -> String {
-    let mut rows = table(&["LANE", "START WITHIN", "KEPT", "DUE", "RUNNING", "SCHEDULED", "DEAD", "OLDEST", "DONE"]);
+    let mut rows =
+        table(&["LANE", "START WITHIN", "KEPT", "DUE", "RUNNING", "SCHEDULED", "DEAD", "OLDEST", "DONE"]);
     for (lane, stats) in view.lanes.iter().zip(&view.stats.lanes) {
         rows.add_row(lane_row(lane, stats));
         for job_type in stats.types.iter().filter(|t| has_news(t)) {
@@ -182,7 +190,8 @@ pub(crate) fn pools(pools: &BTreeMap<String, PoolState>) -> String {
 fn workers(workers: &[WorkerInfo], now_ms: u64) -> String {
     let mut rows = table(&["WORKER", "POOL", "NODE", "BUSY", "LANES", "UP", "SEEN"]);
     for worker in workers {
-        let busy = format!("{}/{}{}", worker.busy, worker.slots, if worker.draining { " draining" } else { "" });
+        let busy =
+            format!("{}/{}{}", worker.busy, worker.slots, if worker.draining { " draining" } else { "" });
         rows.add_row(vec![
             Cell::new(&worker.identity.name),
             Cell::new(if worker.identity.pool.is_empty() { "-" } else { &worker.identity.pool }),
@@ -201,7 +210,13 @@ mod tests {
     use super::*;
 
     fn stats(oldest_due_ms: Option<u64>) -> Stats {
-        let mail = TypeStats { name: "mail".into(), ready: 2, oldest_due_ms, enqueued_total: 2, ..TypeStats::default() };
+        let mail = TypeStats {
+            name: "mail".into(),
+            ready: 2,
+            oldest_due_ms,
+            enqueued_total: 2,
+            ..TypeStats::default()
+        };
         let quiet = TypeStats { name: "quiet".into(), ..TypeStats::default() };
         Stats {
             now_ms: 100_000,
@@ -225,7 +240,8 @@ mod tests {
     #[test]
     fn a_lane_says_whether_its_promise_is_kept() {
         let policy = policy();
-        let kept = |due| QueueView::new("a/b".into(), stats(due), Some(&policy), BTreeMap::new()).lanes[0].kept;
+        let kept =
+            |due| QueueView::new("a/b".into(), stats(due), Some(&policy), BTreeMap::new()).lanes[0].kept;
         assert_eq!(kept(None), Some(true));
         assert_eq!(kept(Some(90_000)), Some(true));
         assert_eq!(kept(Some(89_999)), Some(false));

@@ -4,34 +4,14 @@ use comfy_table::Cell;
 use lanekeeper_queue::types::{Attempt, Job, JobState};
 
 use crate::human::{age, bytes, duration, relative, timestamp};
-use crate::out::{bad, good, render, table, warn};
+use crate::out::{bad, fields, good, render, table, warn};
 
 /// Longest error or answer shown in a table or summary; `-o json` has everything.
 const MESSAGE_SHOWN: usize = 200;
 
-/// The name of a state, as stored.
-pub(crate) fn state_name(state: JobState) -> &'static str {
-    match state {
-        JobState::Scheduled => "scheduled",
-        JobState::Ready => "ready",
-        JobState::Running => "running",
-        JobState::Succeeded => "succeeded",
-        JobState::Dead => "dead",
-        JobState::Cancelled => "cancelled",
-    }
-}
-
 /// Everything about one job.
 pub(crate) fn detail(job: &Job, now_ms: u64) -> String {
-    let mut fields = table(&["", ""]);
-    fields.set_header(Vec::<Cell>::new());
-    for (name, value) in summary(job, now_ms) {
-        fields.add_row(vec![Cell::new(name), Cell::new(value)]);
-    }
-    for column in fields.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    let mut text = render(&fields);
+    let mut text = fields(&summary(job, now_ms));
     if !job.history.is_empty() {
         text.push_str("\n\n");
         text.push_str(&history(job));
@@ -44,10 +24,10 @@ fn summary(job: &Job, now_ms: u64) -> Vec<(&'static str, String)> {
         ("job", job.id.clone()),
         ("type", job.job_type.clone()),
         ("lane", job.lane.clone().unwrap_or_else(|| "none: the policy does not know this type".to_owned())),
-        ("state", state_name(job.state).to_owned()),
+        ("state", job.state.name().to_owned()),
     ];
     if let Some(reason) = job.dead_reason {
-        rows.push(("dead because", format!("{reason:?}")));
+        rows.push(("dead because", reason.name().to_owned()));
     }
     if let Some(key) = &job.key {
         rows.push(("key", key.clone()));
@@ -60,12 +40,18 @@ fn summary(job: &Job, now_ms: u64) -> Vec<(&'static str, String)> {
     if let Some(lease) = &job.lease {
         rows.push(("running on", on(&lease.worker, &lease.pool, &lease.node)));
         rows.push(("running for", age(now_ms, lease.since_ms)));
-        rows.push(("lease", format!("token {}, expires {}", lease.token, relative(now_ms, lease.expires_ms))));
+        rows.push((
+            "lease",
+            format!("token {}, expires {}", lease.token, relative(now_ms, lease.expires_ms)),
+        ));
     }
     if let Some(finished) = job.finished_ms {
         rows.push(("finished", moment(finished, now_ms)));
     }
-    rows.push(("attempts", format!("{} ({} failed, {} lost to crashes)", job.attempts, job.tries, job.crashes)));
+    rows.push((
+        "attempts",
+        format!("{} ({} failed, {} lost to crashes)", job.attempts, job.tries, job.crashes),
+    ));
     rows.push(("payload", bytes(job.payload_bytes)));
     rows.extend(job.meta.iter().map(|(name, value)| ("meta", format!("{name}={value}"))));
     if let Some(result) = job.result.as_ref().filter(|result| !result.is_empty()) {
@@ -100,7 +86,10 @@ pub(crate) fn history(job: &Job) -> String {
     }
     let mut text = render(&rows);
     if job.history_dropped > 0 {
-        text.push_str(&format!("\n({} attempts in the middle of this long history are no longer kept)", job.history_dropped));
+        text.push_str(&format!(
+            "\n({} attempts in the middle of this long history are no longer kept)",
+            job.history_dropped
+        ));
     }
     text
 }
@@ -116,7 +105,11 @@ fn outcome_cell(outcome: &str) -> Cell {
 
 fn why(attempt: &Attempt) -> String {
     attempt.error.as_ref().map_or_else(String::new, |error| {
-        if error.message.is_empty() { error.code.clone() } else { format!("{}: {}", error.code, shorten(&error.message)) }
+        if error.message.is_empty() {
+            error.code.clone()
+        } else {
+            format!("{}: {}", error.code, shorten(&error.message))
+        }
     })
 }
 
@@ -134,7 +127,7 @@ pub(crate) fn dead_list(jobs: &[Job], now_ms: u64) -> String {
     let mut rows = table(&["JOB", "TYPE", "DIED", "REASON", "ATTEMPTS", "LAST ERROR"]);
     for job in jobs {
         let died = job.finished_ms.map_or_else(String::new, |at| relative(now_ms, at));
-        let reason = job.dead_reason.map_or_else(String::new, |reason| format!("{reason:?}"));
+        let reason = job.dead_reason.map_or("", |reason| reason.name());
         let error = job.history.last().map_or_else(String::new, why);
         rows.add_row(vec![
             Cell::new(&job.id),

@@ -53,12 +53,17 @@ pub(crate) async fn choose(place: &WhereArgs) -> Result<Target> {
         match state::find(&place.state)? {
             Found::Running(up) => return Ok(Target::Local(up)),
             Found::Starting => {
-                return Err(Failure::unreachable(format!("the local mode in {root} is still starting")).advice("try again in a moment"));
+                return Err(Failure::unreachable(format!("the local mode in {root} is still starting"))
+                    .advice("try again in a moment"));
             }
             // Going on to a cluster by accident would be worse than asking.
             Found::Stale => {
-                return Err(Failure::unreachable(format!("the local mode in {root} is not running; it was killed"))
-                    .advice("start it again with `lanekeeper up`, or say where to look with --redis or --context"));
+                return Err(Failure::unreachable(format!(
+                    "the local mode in {root} is not running; it was killed"
+                ))
+                .advice(
+                    "start it again with `lanekeeper up`, or say where to look with --redis or --context",
+                ));
             }
             Found::Absent => {}
         }
@@ -74,16 +79,18 @@ pub(crate) fn redis_options(url: &str, place: &WhereArgs) -> Result<RedisOptions
             .advice("write redis://HOST:PORT, rediss://HOST:PORT or redis+unix:///PATH, with USER:PASSWORD@ before the host if needed")
     })?;
     let read = |path: &std::path::PathBuf| {
-        std::fs::read(path).map_err(|error| Failure::invalid(format!("cannot read --redis-ca {}: {error}", path.display())))
+        std::fs::read(path)
+            .map_err(|error| Failure::invalid(format!("cannot read --redis-ca {}: {error}", path.display())))
     };
     let ca_pem = place.redis_ca.as_ref().map(read).transpose()?;
-    Ok(RedisOptions { url: url.to_owned(), ca_pem, ..RedisOptions::default() })
+    Ok(RedisOptions { url: url.to_owned(), ca_pem })
 }
 
 /// Connects to the queue of the arguments.
 pub(crate) async fn open(args: &QueueArgs) -> Result<Opened> {
     let target = choose(&args.place).await?;
-    let wanted = args.queue.as_deref().map(|text| queue_name(text, args.place.namespace.as_deref())).transpose()?;
+    let wanted =
+        args.queue.as_deref().map(|text| queue_name(text, args.place.namespace.as_deref())).transpose()?;
     let (name, options, whereabouts, forward) = match &target {
         Target::Redis(options) => {
             let whereabouts = redact(&options.url);
@@ -118,9 +125,14 @@ pub(crate) async fn open(args: &QueueArgs) -> Result<Opened> {
 
 /// `NAMESPACE/NAME`, or `NAME` in the namespace given or `default`.
 pub(crate) fn queue_name(text: &str, namespace: Option<&str>) -> Result<QueueName> {
-    let full = if text.contains('/') { text.to_owned() } else { format!("{}/{text}", namespace.unwrap_or("default")) };
+    let full = if text.contains('/') {
+        text.to_owned()
+    } else {
+        format!("{}/{text}", namespace.unwrap_or("default"))
+    };
     QueueName::from_str(&full).map_err(|error| {
-        Failure::invalid(format!("`{text}` is not the name of a queue: {error}")).advice("write -q NAMESPACE/NAME, or -n NAMESPACE -q NAME")
+        Failure::invalid(format!("`{text}` is not the name of a queue: {error}"))
+            .advice("write -q NAMESPACE/NAME, or -n NAMESPACE -q NAME")
     })
 }
 
@@ -129,14 +141,17 @@ async fn queues_in(options: &RedisOptions, whereabouts: &str) -> Result<Vec<Queu
     // Any name will do to connect: listing looks at the whole Redis.
     let any = Queue::connect(options, QueueName::new("default", "default")).await;
     let any = any.map_err(|error| Failure::queue(&error, whereabouts))?;
-    lanekeeper_queue::client::queues(&mut any.connection()).await.map_err(|error| Failure::queue(&error, whereabouts))
+    lanekeeper_queue::client::queues(&mut any.connection())
+        .await
+        .map_err(|error| Failure::queue(&error, whereabouts))
 }
 
 /// The only one of `names`; otherwise the failure lists them.
 fn only(mut names: Vec<QueueName>, whereabouts: &str) -> Result<QueueName> {
     names.sort();
     match names.len() {
-        0 => Err(Failure::not_found(format!("there is no queue in {whereabouts}")).advice("load a JobQueue with `lanekeeper apply -f FILE`")),
+        0 => Err(Failure::not_found(format!("there is no queue in {whereabouts}"))
+            .advice("load a JobQueue with `lanekeeper apply -f FILE`")),
         1 => Ok(names.remove(0)),
         n => Err(Failure::invalid(format!("there are {n} queues in {whereabouts}; say which with -q"))
             .details(names.iter().map(ToString::to_string))),

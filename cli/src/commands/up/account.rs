@@ -1,0 +1,66 @@
+//! From what the local mode knows to what others read.
+
+use std::collections::BTreeMap;
+
+use lanekeeper_operator::local::{LocalPhase, LocalSnapshot, PoolSnapshot};
+use lanekeeper_operator::platform::Problem;
+
+use crate::human::count;
+use crate::local::state::{PoolState, UpState, WorkerState};
+
+/// The state that is published.
+pub(super) fn state(snapshot: &LocalSnapshot, redis: &str) -> UpState {
+    let queue_redis = snapshot.queues.iter().filter(|(_, queue)| queue.redis_url != redis);
+    UpState {
+        pid: std::process::id(),
+        redis: redis.to_owned(),
+        ready: snapshot.phase == LocalPhase::Running,
+        phase: format!("{:?}", snapshot.phase),
+        queues: snapshot
+            .queues
+            .iter()
+            .map(|(name, queue)| (name.clone(), queue.stats.as_deref().cloned()))
+            .collect(),
+        queue_redis: queue_redis.map(|(name, queue)| (name.clone(), queue.redis_url.clone())).collect(),
+        pools: snapshot.pools.iter().map(|(name, pool)| (name.clone(), pool_state(pool))).collect(),
+    }
+}
+
+fn pool_state(pool: &PoolSnapshot) -> PoolState {
+    PoolState {
+        queue: pool.queue.clone(),
+        lanes: pool.lanes.clone(),
+        replicas: pool.replicas,
+        ready: pool.ready,
+        desired: pool.desired,
+        max: pool.max,
+        busy: pool.busy,
+        reason: pool.reason.map(|reason| reason.to_string()).unwrap_or_default(),
+        message: pool.message.clone(),
+        problems: pool.problems.iter().map(problem).collect(),
+        workers: pool
+            .workers
+            .iter()
+            .filter_map(|w| Some(WorkerState { name: w.name.clone(), pid: w.pid? }))
+            .collect(),
+    }
+}
+
+/// A problem of a worker as one line.
+fn problem(problem: &Problem) -> String {
+    format!("{}: {}: {}", problem.worker, problem.kind.as_str(), problem.message)
+}
+
+/// Why a queue's figures are not fresh, by queue.
+pub(super) fn errors(snapshot: &LocalSnapshot) -> BTreeMap<String, String> {
+    let failing =
+        snapshot.queues.iter().filter_map(|(name, queue)| Some((name.clone(), queue.error.clone()?)));
+    failing.collect()
+}
+
+/// What a drain still waits for.
+pub(super) fn left(state: &UpState) -> String {
+    let workers: usize = state.pools.values().map(|pool| pool.workers.len()).sum();
+    let busy: u32 = state.pools.values().map(|pool| pool.busy).sum();
+    format!("draining: {} left, {} running", count(workers as u64, "worker"), count(u64::from(busy), "job"))
+}

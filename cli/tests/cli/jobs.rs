@@ -1,0 +1,170 @@
+//! `enqueue`, `get`, `cancel`, `status`.
+
+use lanekeeper_queue::types::{JobState, Outcome};
+
+use crate::support::{QUEUE, World, wait_for};
+
+#[tokio::test]
+async fn one_job_is_enqueued_in_every_way() {
+    let world = World::new().await;
+    world.run(&["enqueue", "mail", r#"{"userId":1}"#]).exits(0).prints(&["queued"]);
+    world.run(&["enqueue", "mail", r#"{"userId":1}"#]).exits(0).prints(&["duplicate", "ready"]);
+    world.run(&["enqueue", "mail", r#"{"userId":2}"#, "--delay", "1h"]).exits(0).prints(&["scheduled"]);
+    let bytes = [0, 159, 255, 10];
+    std::fs::write(world.dir.path().join("payload"), bytes).unwrap();
+    let id = world.enqueue(&[
+        "report",
+        "@payload",
+        "--meta",
+        "a=1",
+        "--meta",
+        "b=2",
+        "--priority",
+        "0",
+        "--id",
+        "mine",
+    ]);
+    assert_eq!(id, "mine");
+    let job = world.queue.get(&[id], true).await.unwrap().remove(0).unwrap();
+    assert_eq!((job.payload.as_deref(), job.priority), (Some(&bytes[..]), 0));
+    assert_eq!(job.meta.len(), 2);
+    let piped =
+        world.run_with_input(&["enqueue", "report", "-", "-o", "json"], b"from stdin").exits(0).json();
+    let id = piped["id"].as_str().unwrap();
+    let raw = world.command().args(["get", id, "--payload"]).output().unwrap();
+    assert_eq!(raw.stdout, b"from stdin");
+}
+
+#[tokio::test]
+async fn a_rejected_job_says_why_and_exits_1() {
+    let world = World::new().await;
+    world.run(&["enqueue", "male", "{}"]).exits(1).says(&["rejected:unknown-type", "mail, report"]);
+    world.run(&["enqueue", "mail", "{}"]).exits(1).says(&["rejected:key-field", "userId"]);
+    let large = format!("\"{}\"", "x".repeat(300 * 1024));
+    world.write("large", &large);
+    world.run(&["enqueue", "report", "@large"]).exits(1).says(&["rejected:payload-too-large"]);
+    let json = world.run(&["enqueue", "male", "{}", "-o", "json"]).exits(1).json();
+    assert_eq!(json["reason"], "unknown-type");
+    world.run(&["enqueue", "mail", "@nowhere"]).exits(2).says(&["nowhere"]);
+    world.run(&["enqueue", "-q", "apps/none", "mail", "{}"]).exits(4).says(&["no queue apps/none"]);
+    world.run(&["enqueue", "-q", "a/b/c", "mail", "{}"]).exits(2).says(&["not the name of a queue"]);
+}
+
+#[tokio::test]
+async fn waiting_ends_with_the_job() {
+    let world = World::new().await;
+    let waiting = world
+        .command()
+        .args(["enqueue", "report", "{}", "--wait", "-o", "json"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_until_ready(&world).await;
+    let job = world.claim("slow").await;
+    world.settle(&job, Outcome::Success { result: b"made".to_vec() }).await;
+    let output = waiting.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((shown["state"].as_str(), shown["result"].as_str()), (Some("succeeded"), Some("made")));
+    let late = world.run(&["enqueue", "report", "{}", "--wait", "--timeout", "300ms"]).exits(1);
+    late.says(&["did not end in time", "ready", "lanekeeper why"]);
+}
+
+async fn wait_until_ready(world: &World) {
+    loop {
+        let stats = world.queue.stats().await.unwrap();
+        if stats.lanes.iter().flat_map(|lane| &lane.types).any(|t| t.ready > 0) {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn waiting_also_waits_for_a_queue_that_is_about_to_be_applied() {
+    let world = World::empty().await;
+    let enqueue = ["enqueue", "-q", "apps/saas", "report", "{}", "--wait", "--timeout", "1s"];
+    let waiting = world
+        .command()
+        .args(enqueue)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    world.write("queue.yaml", QUEUE);
+    world.run(&["apply", "-f", "queue.yaml"]).exits(0);
+    let output = waiting.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("did not end in time"));
+}
+
+#[tokio::test]
+async fn a_job_is_shown_and_called_off() {
+    let world = World::new().await;
+    let id = world.enqueue(&["mail", r#"{"userId":1}"#]);
+    world.run(&["get", &id]).exits(0).prints(&[&id, "mail", "fast", "ready", "mail:1"]);
+    assert_eq!(world.run(&["get", &id, "-o", "json"]).exits(0).json()["type"], "mail");
+    world.run(&["cancel", &id]).exits(0).prints(&["cancelled"]);
+    let job = world.queue.get(&[id.clone()], false).await.unwrap().remove(0).unwrap();
+    assert_eq!(job.state, JobState::Cancelled);
+    world.run(&["cancel", &id]).exits(1).prints(&["wrong-state"]);
+    world.run(&["cancel", "nosuch"]).exits(4).prints(&["not-found"]);
+    world.run(&["get", "nosuch"]).exits(4).says(&["no job `nosuch`", "→"]);
+}
+
+#[tokio::test]
+async fn status_shows_lanes_types_and_workers() {
+    let world = World::new().await;
+    world.enqueue(&["mail", r#"{"userId":1}"#]);
+    world.enqueue(&["report", "{}", "--delay", "1h"]);
+    world.heartbeat(&["fast"], 4, 1).await;
+    let shown = world.run(&["status"]).exits(0);
+    let shown = shown.prints(&[
+        "queue apps/saas",
+        "1 worker",
+        "fast",
+        "5s",
+        "yes",
+        "  mail",
+        "slow",
+        "1h",
+        "w-1",
+        "1/4",
+    ]);
+    assert!(!shown.stdout.contains('\u{1b}'), "no colours without a terminal");
+    let json = world.run(&["status", "saas", "-n", "apps", "-o", "json"]).exits(0).json();
+    assert_eq!(
+        (json["lanes"][0]["due"].as_u64(), json["lanes"][1]["scheduled"].as_u64()),
+        (Some(1), Some(1))
+    );
+    assert_eq!(json["lanes"][0]["kept"], true);
+}
+
+#[tokio::test]
+async fn with_several_queues_one_must_be_named() {
+    let world = World::new().await;
+    world.write("other.yaml", &QUEUE.replace("name: saas", "name: other"));
+    world.run(&["apply", "-f", "other.yaml"]).exits(0);
+    world.run(&["status"]).exits(2).says(&["2 queues", "apps/other", "apps/saas", "-q"]);
+    world.run(&["status", "apps/other"]).exits(0).prints(&["queue apps/other"]);
+}
+
+#[tokio::test]
+async fn watching_shows_changes_until_it_is_interrupted() {
+    let world = World::new().await;
+    let out = world.dir.path().join("out");
+    let file = std::fs::File::create(&out).unwrap();
+    let mut watching = world
+        .command()
+        .args(["status", "--watch", "--interval", "100ms", "-o", "json"])
+        .stdout(file)
+        .spawn()
+        .unwrap();
+    let lines = || std::fs::read_to_string(&out).unwrap();
+    wait_for("a first look", || lines().lines().next().map(str::to_owned));
+    world.enqueue(&["mail", r#"{"userId":1}"#]);
+    wait_for("the new job", || lines().contains(r#""due":1"#).then_some(()));
+    let pid = watching.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    assert!(watching.wait().unwrap().success());
+}

@@ -1,0 +1,1 @@
+//! `why`: one test per cause that needs no cluster.
