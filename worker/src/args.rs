@@ -19,7 +19,7 @@ pub struct RunArgs {
     #[arg(long, env = "LANEKEEPER_REDIS_CA_FILE")]
     pub redis_ca_file: Option<PathBuf>,
     /// Queue to work for: namespace/name
-    #[arg(long, env = "LANEKEEPER_QUEUE", value_parser = queue_name)]
+    #[arg(long, env = "LANEKEEPER_QUEUE")]
     pub queue: QueueName,
     /// WorkerPool this worker belongs to; empty when run by hand
     #[arg(long, env = "LANEKEEPER_POOL", default_value = "")]
@@ -101,15 +101,6 @@ impl fmt::Display for Listen {
     }
 }
 
-fn queue_name(text: &str) -> Result<QueueName, String> {
-    match text.split_once('/') {
-        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
-            Ok(QueueName::new(namespace, name))
-        }
-        _ => Err("expected namespace/name".to_owned()),
-    }
-}
-
 /// The project's one grammar for durations: digits and one of ms, s, m, h, d.
 fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || "expected digits and one of ms, s, m, h, d, such as 60s".to_owned();
@@ -169,7 +160,7 @@ mod tests {
         ] {
             assert!(parse(&wrong).is_err(), "{wrong:?}");
         }
-        assert!(queue_name("saas").is_err() && queue_name("a/b/c").is_err());
+        assert!(parse(&["--queue", "saas"]).is_err() && "a/b/c".parse::<QueueName>().is_err());
         assert!("http://h".parse::<RedisUrl>().is_err());
     }
 }

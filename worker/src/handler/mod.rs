@@ -40,6 +40,12 @@ pub trait Handler: Send + Sync {
     fn run<'a>(&'a self, job: &'a JobContext) -> Running<'a>;
 }
 
+impl<T: Handler + ?Sized> Handler for Arc<T> {
+    fn run<'a>(&'a self, job: &'a JobContext) -> Running<'a> {
+        (**self).run(job)
+    }
+}
+
 /// Finds the handler of a job type. Asked once per job type and policy version.
 pub trait Handlers: Send + Sync {
     /// The handler of `job_type` under `policy`.

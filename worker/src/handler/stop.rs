@@ -1,6 +1,5 @@
 //! How a running handler is told to stop, and why.
 
-use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
@@ -74,16 +73,14 @@ impl Stop {
         self.wait_for(|| self.at_once.load(Ordering::Acquire).then_some(())).await;
     }
 
-    fn wait_for<'a, T>(&'a self, seen: impl Fn() -> Option<T> + 'a) -> impl Future<Output = T> + 'a {
-        async move {
-            loop {
-                let mut changed = pin!(self.changed.notified());
-                changed.as_mut().enable();
-                if let Some(value) = seen() {
-                    return value;
-                }
-                changed.await;
+    async fn wait_for<T>(&self, seen: impl Fn() -> Option<T>) -> T {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if let Some(value) = seen() {
+                return value;
             }
+            changed.await;
         }
     }
 }

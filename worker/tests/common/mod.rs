@@ -46,3 +46,6 @@ pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> b
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
+
+mod queue;
+pub(crate) use queue::*;
