@@ -36,8 +36,8 @@ cluster-up: ## a cluster to play with: kind where Docker runs, else one real nod
 cluster-down: ## stop it and remove its state
 	@tests/cluster/cluster.sh down
 
-crds: ## regenerate crds/ and the chart's copy
-	@$(CARGO) run -q -p lanekeeper-api --bin crdgen -- --out crds --helm charts/lanekeeper/templates/crds
+crds: ## regenerate crds/, the chart's copy and docs/reference.md
+	@$(CARGO) run -q -p lanekeeper-api --bin crdgen -- --out crds --helm charts/lanekeeper/templates/crds --docs docs/reference.md
 
 fmt: ## format
 	@$(CARGO) fmt --all

@@ -14,7 +14,7 @@ if cargo tree --locked -p lanekeeper-worker -e normal | grep -E '^\W*(kube|k8s-o
   exit 1
 fi
 step "generated files"
-cargo run --locked -q -p lanekeeper-api --bin crdgen -- --check crds --helm charts/lanekeeper/templates/crds
+cargo run --locked -q -p lanekeeper-api --bin crdgen -- --check --out crds --helm charts/lanekeeper/templates/crds --docs docs/reference.md
 step "licences, bans and sources of dependencies"
 scripts/deny.sh
 step "shell scripts parse"

@@ -33,8 +33,7 @@ pub(crate) async fn measure(worker: &Path, seconds: u64, report: &mut Report) ->
     tokio::time::sleep(Duration::from_secs(3)).await;
     let before = bench.commands().await?;
     tokio::time::sleep(Duration::from_secs(seconds)).await;
-    // INFO itself is one of the commands counted.
-    let per_second = (bench.commands().await? - before).saturating_sub(1) as f64 / seconds as f64;
+    let per_second = (bench.commands().await? - before) as f64 / seconds as f64;
     report.add_alone("idle worker: Redis commands", "/s", per_second);
     let pid = child.id().context("the idle worker has ended")?;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;

@@ -3,6 +3,8 @@
 //! Every workload has a fresh Redis (AOF, synced every second). Raw limit and Lanekeeper take turns, `--repeats` times; the table
 //! shows medians, and the median of the same-repeat ratios, which says more than jobs/s on a shared machine.
 
+#![expect(clippy::print_stdout, reason = "a program that prints its figures")]
+
 mod idle;
 mod ours;
 mod raw;

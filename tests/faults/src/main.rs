@@ -1,5 +1,7 @@
 //! `lanekeeper-faults`: see the crate's documentation and `make faults`.
 
+#![expect(clippy::print_stdout, reason = "a program that prints its figures")]
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
