@@ -100,7 +100,6 @@ fn values() -> Result<Vec<String>> {
         format!("redis.image.repository={prefix}/redis"),
         "redis.image.tag=7.0.15".to_owned(),
         "redis.persistence.size=1Gi".to_owned(),
-        "logLevel=info".to_owned(),
     ];
     if let Some(tar) = image_tars().unwrap_or_default().first() {
         let built = tar.metadata()?.modified()?.duration_since(std::time::UNIX_EPOCH)?.as_secs();

@@ -12,5 +12,7 @@
 - {apiGroups: [""], resources: [pods], verbs: [get, list, watch, patch]}
 # by name only: never list, never watch
 - {apiGroups: [""], resources: [secrets], verbs: [get, create, patch, delete]}
+# one for each pool, without rights and without a token
+- {apiGroups: [""], resources: [serviceaccounts], verbs: [get, create, patch, delete]}
 - {apiGroups: [events.k8s.io], resources: [events], verbs: [create, patch]}
 {{- end -}}

@@ -6,7 +6,7 @@ use lanekeeper_tests::{release, scenario};
 #[test]
 fn helm_test_enqueues_a_job_and_sees_it_done() {
     scenario::run("chart-test", async |world| {
-        let args = ["test", release::NAME, "--namespace", release::NAMESPACE, "--timeout", "4m", "--logs"];
+        let args = ["test", release::NAME, "--namespace", release::NAMESPACE, "--timeout", "4m"];
         let said = world.cluster.helm(&args).await?;
         eprintln!("{}", said.out);
         said.success()?;
