@@ -57,7 +57,7 @@ pub(crate) struct Dice(pub(crate) u64);
 impl Dice {
     pub(crate) fn roll(&mut self, sides: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(self.0 >> 33).unwrap() % sides
+        usize::try_from(self.0 >> 33).expect("31 bits fit") % sides
     }
 
     pub(crate) fn text(&mut self, pieces: &[&str], most: usize) -> String {

@@ -1,6 +1,6 @@
 //! All manifests validated, by themselves and against each other, with the place of every problem.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::{ManifestError, reason};
 use super::locate::{self, Step};
@@ -43,10 +43,37 @@ pub fn check(manifests: &Manifests, self_contained: bool) -> Checked {
             check_secrets(manifests, queue, &title, &mut checked.errors);
         }
     }
+    let mut served = BTreeSet::new();
     for pool in &manifests.pools {
         check_pool(pool, &policies, self_contained, &mut checked);
+        served.extend(pool.spec.lanes.iter().map(|lane| (pool.queue_name(), lane.name.clone())));
+    }
+    if self_contained {
+        warn_of_unserved(manifests, &policies, &served, &mut checked.warnings);
     }
     checked
+}
+
+/// A lane with job types and without a pool only collects jobs.
+fn warn_of_unserved(
+    manifests: &Manifests,
+    policies: &BTreeMap<String, Option<QueuePolicy>>,
+    served: &BTreeSet<(String, String)>,
+    warnings: &mut Vec<ManifestError>,
+) {
+    for queue in &manifests.queues {
+        let name = queue.queue_name();
+        let Some(Some(policy)) = policies.get(&name) else { continue };
+        for (index, lane) in policy.lanes.iter().enumerate() {
+            let used = policy.types_in(&lane.name).next().is_some();
+            if used && !served.contains(&(name.clone(), lane.name.clone())) {
+                let path = locate::steps(&format!("spec.lanes[{index}].name"));
+                let message = "no WorkerPool among the manifests serves this lane: its jobs will wait";
+                let title = format!("JobQueue {name}");
+                warnings.push(queue.origin.error(&title, &path, &lane.name, reason::UNSERVED_LANE, message));
+            }
+        }
+    }
 }
 
 /// A policy that is only looked at has no owner.

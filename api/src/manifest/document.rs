@@ -149,7 +149,11 @@ impl Sorted {
         let path = [Step::Key("metadata".to_owned()), Step::Key("name".to_owned())];
         let Some(name) = value["metadata"]["name"].as_str().filter(|n| !n.is_empty()).map(str::to_owned)
         else {
-            self.errors.push(origin.error(&kind, &path, "", MISSING, "is required: give the object a name"));
+            let message = match &value["metadata"]["name"] {
+                Value::Number(_) | Value::Bool(_) => "must be text: put it in quotes",
+                _ => "is required: give the object a name",
+            };
+            self.errors.push(origin.error(&kind, &path, "", MISSING, message));
             return;
         };
         let namespace = value["metadata"]["namespace"].as_str().unwrap_or(DEFAULT_NAMESPACE).to_owned();

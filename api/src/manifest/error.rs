@@ -45,6 +45,8 @@ pub mod reason {
     pub const NO_MATCH: &str = "NoMatch";
     /// Something named is not among the manifests.
     pub const NOT_FOUND: &str = "NotFound";
+    /// Warning: no pool takes jobs from a lane.
+    pub const UNSERVED_LANE: &str = "UnservedLane";
 }
 
 impl fmt::Display for ManifestError {

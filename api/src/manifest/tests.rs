@@ -29,7 +29,11 @@ fn loads_every_kind_and_names_what_it_leaves_alone() {
     assert_eq!(pool.spec.template.image.as_deref(), Some("ghcr.io/acme/app:1.4"));
     assert_eq!(pool.origin.line_of("spec.concurrency"), Some(69));
     let checked = check(&manifests, true);
-    assert_eq!((checked.errors, checked.warnings), (vec![], vec![]));
+    assert_eq!(checked.errors, []);
+    let warned: Vec<_> = checked.warnings.iter().map(|w| (w.reason, w.value.as_str(), w.line)).collect();
+    let unserved = reason::UNSERVED_LANE;
+    assert_eq!(warned, [(unserved, "outbound-webhooks", Some(12)), (unserved, "batch-fast", Some(13))]);
+    assert_eq!(check(&manifests, false).warnings, []);
 }
 
 #[test]
@@ -155,6 +159,10 @@ fn wrong_versions_kinds_and_texts_are_told_apart() {
             "f.yaml:3: kind: \"Jobqueue\": lanekeeper.dev/v1beta1 has no such kind (did you mean \"JobQueue\"?)",
         ),
         (QUEUE.replace("name: q", "nome: q"), "JobQueue: metadata.name: is required"),
+        (
+            QUEUE.replace("name: q", "name: 7"),
+            "f.yaml:4: JobQueue: metadata.name: must be text: put it in quotes",
+        ),
         ("just text".to_owned(), "is no manifest"),
         ("kind: JobQueue\n".to_owned(), "is no manifest"),
         ("a: [1\nb: 2\n".to_owned(), "f.yaml:2: this is not valid YAML"),
