@@ -1,15 +1,160 @@
-//! `lanekeeper why`.
+//! `lanekeeper why`: gathers what there is to know and asks `explain`.
 
 use clap::Args;
+use lanekeeper_api::policy::QueuePolicy;
+use lanekeeper_queue::explain::{self, Cause, Explanation, PoolView, Scene};
+use lanekeeper_queue::types::{Job, JobState, Stats};
+use serde::Serialize;
 
-use crate::failure::Result;
+use crate::args::{OutputArgs, QueueArgs};
+use crate::failure::{Failure, Result};
+use crate::target::{self, Opened};
+use crate::{out, pools, present};
 
 /// Arguments of `why`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "The cause is a stable name that programs may match (`-o json`, field `cause`). A name that is both a lane and a\n\
+pool means the lane; lane/NAME, pool/NAME and job/ID leave no doubt.\n\n\
+Examples:\n  lanekeeper why 01K…\n  lanekeeper why user-fast\n  lanekeeper why pool/interactive -o json | jq -r .cause"
+)]
 pub(crate) struct WhyArgs {
+    /// Id of a job, or name of a lane or pool.
+    #[arg(value_name = "JOB|LANE|POOL")]
     what: String,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    queue: QueueArgs,
 }
 
-pub(crate) async fn run(_args: &WhyArgs) -> Result<()> {
+/// What is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Job,
+    Lane,
+    Pool,
+}
+
+/// Everything that an answer is made from.
+struct Seen {
+    policy: QueuePolicy,
+    stats: Stats,
+    /// None: pools cannot be seen.
+    pools: Option<Vec<PoolView>>,
+}
+
+/// The answer, for programs.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer<'a> {
+    queue: String,
+    kind: Kind,
+    #[serde(flatten)]
+    explanation: &'a Explanation,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<&'a Job>,
+}
+
+/// Answers.
+pub(crate) async fn run(args: &WhyArgs) -> Result<()> {
+    let opened = target::open(&args.queue).await?;
+    let seen = look(&opened).await?;
+    let (kind, name) = subject(&args.what, &seen);
+    let job = if kind == Kind::Job { find(&opened, name).await? } else { None };
+    let explanation = match kind {
+        Kind::Job => explain_job(&opened, name, job.as_ref(), &seen).await?,
+        Kind::Lane => explain::lane(name, &seen.scene()),
+        Kind::Pool if seen.pools.is_none() => {
+            return Err(Failure::invalid("pools cannot be seen through a Redis alone")
+                .advice("ask where they run: in the directory of the local mode, or with --context"));
+        }
+        Kind::Pool => explain::pool(name, &seen.scene()),
+    };
+    if args.output.json() {
+        let queue = opened.queue.name().to_string();
+        out::json(&Answer { queue, kind, explanation: &explanation, job: job.as_ref() })?;
+    } else {
+        out::print(&told(&explanation, job.as_ref()))?;
+    }
+    if explanation.cause == Cause::Unknown {
+        return Err(Failure::not_found(format!(
+            "queue {} has no job, lane or pool `{name}`",
+            opened.queue.name()
+        )));
+    }
     Ok(())
+}
+
+async fn look(opened: &Opened) -> Result<Seen> {
+    let stats = opened.queue.stats().await.map_err(|error| opened.failure(&error))?;
+    let stored = opened.queue.policy().await.map_err(|error| opened.failure(&error))?;
+    let Some((policy, _)) = stored else {
+        return Err(opened.failure(&lanekeeper_queue::Error::NoPolicy(opened.queue.name().clone())));
+    };
+    let pools = match pools::gather(opened).await {
+        Ok(pools) => pools.map(|pools| pools.iter().map(|(name, pool)| pools::view(name, pool)).collect()),
+        Err(failure) => {
+            // Redis alone still answers most questions, and never says "no pool" out of ignorance.
+            out::note(&failure.to_string());
+            None
+        }
+    };
+    Ok(Seen { policy, stats, pools })
+}
+
+impl Seen {
+    fn scene(&self) -> Scene<'_> {
+        Scene { policy: &self.policy, stats: &self.stats, pools: self.pools.as_deref() }
+    }
+
+    fn has_pool(&self, name: &str) -> bool {
+        self.pools.iter().flatten().any(|pool| pool.name == name)
+    }
+}
+
+/// What a word on the command line means.
+fn subject<'a>(what: &'a str, seen: &Seen) -> (Kind, &'a str) {
+    if let Some((prefix, name)) = what.split_once('/') {
+        match prefix {
+            "job" => return (Kind::Job, name),
+            "lane" => return (Kind::Lane, name),
+            "pool" => return (Kind::Pool, name),
+            // `namespace/pool`, as the tables show pools.
+            _ => return (Kind::Pool, pools::plain(what)),
+        }
+    }
+    if seen.policy.lane(what).is_some() {
+        return (Kind::Lane, what);
+    }
+    if seen.has_pool(what) { (Kind::Pool, what) } else { (Kind::Job, what) }
+}
+
+async fn find(opened: &Opened, id: &str) -> Result<Option<Job>> {
+    let found = opened.queue.get(&[id.to_owned()], false).await.map_err(|error| opened.failure(&error))?;
+    Ok(found.into_iter().next().flatten())
+}
+
+async fn explain_job(opened: &Opened, id: &str, job: Option<&Job>, seen: &Seen) -> Result<Explanation> {
+    let waits = job.is_some_and(|job| job.state == JobState::Ready);
+    let position = match waits {
+        true => opened.queue.position(id).await.map_err(|error| opened.failure(&error))?,
+        false => None,
+    };
+    Ok(explain::job(id, job, position, &seen.scene()))
+}
+
+fn told(explanation: &Explanation, job: Option<&Job>) -> String {
+    let mut text = format!("{:?}: {}", explanation.cause, explanation.sentence);
+    for also in &explanation.also {
+        text.push_str(&format!("\n  also: {also}"));
+    }
+    if let Some(advice) = &explanation.advice {
+        text.push_str(&format!("\n  → {advice}"));
+    }
+    if let Some(job) = job.filter(|job| !job.history.is_empty()) {
+        text.push_str(&format!("\n\n{}", present::job::history(job)));
+    }
+    text
 }

@@ -29,15 +29,19 @@ fn drain_with_parent(shutdown: Shutdown) {
         let mut ignored = [0; 64];
         while std::io::stdin().read(&mut ignored).is_ok_and(|read| read > 0) {}
         if !shutdown.drain.is_cancelled() {
-            tracing::warn!("the local mode is gone: draining");
             shutdown.escalate();
+            tracing::warn!("the local mode is gone: draining");
         }
     });
 }
 
 fn log() {
     let filter = EnvFilter::try_from_env("LANEKEEPER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Telling of a failed write would write to the same pipe, and panic: once the local mode is gone, nobody reads.
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     if std::env::var_os("LANEKEEPER_LOG_FORMAT").is_some_and(|format| format == "text") {
         builder.with_target(false).with_ansi(false).init();
     } else {

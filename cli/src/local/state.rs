@@ -7,6 +7,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
+use lanekeeper_queue::explain::PodView;
 use lanekeeper_queue::types::Stats;
 use serde::{Deserialize, Serialize};
 
@@ -55,8 +56,8 @@ pub(crate) struct PoolState {
     pub(crate) reason: String,
     /// The same in a sentence.
     pub(crate) message: String,
-    /// Why workers do not start, if so.
-    pub(crate) problems: Vec<String>,
+    /// Workers that do not come up, or do not stay up.
+    pub(crate) problems: Vec<PodView>,
     /// The processes.
     pub(crate) workers: Vec<WorkerState>,
 }

@@ -181,7 +181,7 @@ pub(crate) fn pools(pools: &BTreeMap<String, PoolState>) -> String {
     let mut text = render(&rows);
     for (name, pool) in pools {
         for problem in &pool.problems {
-            text.push_str(&format!("\n{name}: {problem}"));
+            text.push_str(&format!("\n{name}: {}: {}", problem.name, problem.message));
         }
     }
     text

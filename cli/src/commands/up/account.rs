@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use lanekeeper_operator::local::{LocalPhase, LocalSnapshot, PoolSnapshot};
-use lanekeeper_operator::platform::Problem;
 
 use crate::human::count;
 use crate::local::state::{PoolState, UpState, WorkerState};
+use crate::pools::problem_view;
 
 /// The state that is published.
 pub(super) fn state(snapshot: &LocalSnapshot, redis: &str) -> UpState {
@@ -37,18 +37,13 @@ fn pool_state(pool: &PoolSnapshot) -> PoolState {
         busy: pool.busy,
         reason: pool.reason.map(|reason| reason.to_string()).unwrap_or_default(),
         message: pool.message.clone(),
-        problems: pool.problems.iter().map(problem).collect(),
+        problems: pool.problems.iter().map(problem_view).collect(),
         workers: pool
             .workers
             .iter()
             .filter_map(|w| Some(WorkerState { name: w.name.clone(), pid: w.pid? }))
             .collect(),
     }
-}
-
-/// A problem of a worker as one line.
-fn problem(problem: &Problem) -> String {
-    format!("{}: {}: {}", problem.worker, problem.kind.as_str(), problem.message)
 }
 
 /// Why a queue's figures are not fresh, by queue.
