@@ -60,7 +60,9 @@ impl Document {
         if misfits.is_empty() {
             return Ok(());
         }
-        Err(misfits.into_iter().map(|misfit| self.misfit(misfit)).collect())
+        let mut errors: Vec<_> = misfits.into_iter().map(|misfit| self.misfit(misfit)).collect();
+        errors.sort_by_key(|error| error.line);
+        Err(errors)
     }
 
     /// The typed object, once [`Document::fit`] is content.
