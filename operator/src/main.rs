@@ -13,6 +13,7 @@ use kube::{Api, Client, Config};
 use lanekeeper_operator::args::{Args, LogFormat};
 use lanekeeper_operator::kubernetes::call::call;
 use lanekeeper_operator::kubernetes::context::{DefaultRedis, Settings};
+use lanekeeper_operator::kubernetes::figures::Figures;
 use lanekeeper_operator::kubernetes::metrics::Metrics;
 use lanekeeper_operator::kubernetes::operator::{self, Options};
 use lanekeeper_operator::kubernetes::stores::Scope;
@@ -54,7 +55,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     // One provider for the whole process; an error means that it has been chosen already.
     drop(rustls::crypto::ring::default_provider().install_default());
     let mut registry = Registry::default();
-    let metrics = Metrics::new(&mut registry);
+    let (metrics, figures) = (Metrics::new(&mut registry), Figures::new(&mut registry));
     let health = Arc::new(Health::default());
     tokio::spawn(health.clone().beat());
     let address = probes::serve(args.listen, health.clone(), render(registry))
@@ -71,76 +72,72 @@ async fn run(args: Args) -> anyhow::Result<()> {
 
     // Standing by is being ready: a second replica must not hold up a rollout.
     health.set_ready(true);
-    if args.no_leader_election {
-        metrics.set_leader(true);
-        return lead(client, &args, options, metrics, health, stop).await;
-    }
-    let mut elector = Elector::new(client.clone(), &namespace, &args.lease_name, &identity);
-    if !elector.acquire(&stop).await {
-        return Ok(());
-    }
-    metrics.set_leader(true);
-    led_by(elector, client, &args, options, metrics, health, stop).await
+    let elector = Elector::new(client.clone(), &namespace, &args.lease_name, &identity);
+    let leader = Leader { client, scopes: scopes(&args.namespaces), options, metrics, figures, health, stop };
+    if args.no_leader_election { leader.lead().await } else { leader.elect_and_lead(elector).await }
 }
 
-/// Leads while the lease is held, and releases it after everything has ended.
-async fn led_by(
-    mut elector: Elector,
+/// An instance that leads or wants to.
+struct Leader {
     client: Client,
-    args: &Args,
+    scopes: Vec<Scope>,
     options: Options,
     metrics: Arc<Metrics>,
+    figures: Figures,
     health: Arc<Health>,
     stop: CancellationToken,
-) -> anyhow::Result<()> {
-    let done = CancellationToken::new();
-    // A task of its own: renewals must not wait for reconciles.
-    let mut holding = tokio::spawn({
-        let done = done.clone();
-        async move { elector.hold(&done).await }
-    });
-    let leading = std::pin::pin!(lead(client, args, options, metrics, health, stop));
-    tokio::select! {
-        result = leading => {
-            done.cancel();
-            drop(holding.await);
-            result
+}
+
+impl Leader {
+    /// Waits for the lease, leads while it is held, and releases it after everything has ended.
+    async fn elect_and_lead(self, mut elector: Elector) -> anyhow::Result<()> {
+        if !elector.acquire(&self.stop).await {
+            return Ok(());
         }
-        ended = &mut holding => match ended {
-            Ok(Ended::Released) => Ok(()),
-            Ok(Ended::Lost) => anyhow::bail!("another instance leads now, or the lease could not be renewed"),
-            Err(panic) => Err(panic).context("leader election failed"),
-        },
-    }
-}
-
-/// Runs every scope until `stop` is cancelled.
-async fn lead(
-    client: Client,
-    args: &Args,
-    options: Options,
-    metrics: Arc<Metrics>,
-    health: Arc<Health>,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
-    let scopes = scopes(&args.namespaces);
-    let unfilled = Arc::new(AtomicUsize::new(scopes.len()));
-    health.set_ready(false);
-    let running = scopes.into_iter().map(|scope| {
-        let (health, unfilled) = (health.clone(), unfilled.clone());
-        let filled = move || {
-            if unfilled.fetch_sub(1, Ordering::AcqRel) == 1 {
-                health.set_ready(true);
+        let done = CancellationToken::new();
+        // A task of its own: renewals must not wait for reconciles.
+        let mut holding = tokio::spawn({
+            let done = done.clone();
+            async move { elector.hold(&done).await }
+        });
+        let leading = std::pin::pin!(self.lead());
+        tokio::select! {
+            result = leading => {
+                done.cancel();
+                drop(holding.await);
+                result
             }
-        };
-        operator::run(client.clone(), scope, options.clone(), metrics.clone(), stop.clone(), filled)
-    });
-    let result = try_join_all(running).await;
-    // Stopped before the caches were filled: that is no failure.
-    if stop.is_cancelled() {
-        return Ok(());
+            ended = &mut holding => match ended {
+                Ok(Ended::Released) => Ok(()),
+                Ok(Ended::Lost) => anyhow::bail!("another instance leads now, or the lease could not be renewed"),
+                Err(panic) => Err(panic).context("leader election failed"),
+            },
+        }
     }
-    result.context("a watch ended").map(drop)
+
+    /// Runs every scope until stopped.
+    async fn lead(self) -> anyhow::Result<()> {
+        let Self { client, scopes, options, metrics, figures, health, stop } = self;
+        metrics.set_leader(true);
+        health.set_ready(false);
+        let unfilled = Arc::new(AtomicUsize::new(scopes.len()));
+        let running = scopes.into_iter().map(|scope| {
+            let (health, unfilled) = (health.clone(), unfilled.clone());
+            let filled = move || {
+                if unfilled.fetch_sub(1, Ordering::AcqRel) == 1 {
+                    health.set_ready(true);
+                }
+            };
+            let told = (metrics.clone(), figures.clone());
+            operator::run(client.clone(), scope, options.clone(), told, stop.clone(), filled)
+        });
+        let result = try_join_all(running).await;
+        // Stopped before the caches were filled: that is no failure.
+        if stop.is_cancelled() {
+            return Ok(());
+        }
+        result.context("a watch ended").map(drop)
+    }
 }
 
 fn scopes(namespaces: &[String]) -> Vec<Scope> {

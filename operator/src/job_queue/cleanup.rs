@@ -1,12 +1,13 @@
 //! Takes a deleted queue out of Redis, and lets the object go.
 //!
-//! Cleaning up needs no valid spec. `Retain` takes the workers' credentials away and leaves the jobs; `Delete` destroys
+//! Its workers are sent home first, and get two minutes to finish or hand back what they run. Cleaning up needs no valid spec. `Retain` takes the workers' credentials away and leaves the jobs; `Delete` destroys
 //! the queue in bounded steps, provided that its policy there is this very object's. A Redis that cannot be reached holds
 //! the object up for a while only: `Retain` gives up after [`ATTEMPTS`]; `Delete`, which promised that nothing stays,
 //! waits for Redis or for the annotation `lanekeeper.dev/force-delete: "true"`.
 
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
 use kube::core::DynamicObject;
 use kube::discovery::ApiResource;
 use kube::{Api, Resource, ResourceExt};
@@ -19,15 +20,20 @@ use tracing::info;
 use super::apply::{delete_secret, drop_user};
 use super::dereference::{self, dereference};
 use super::{apply, credentials};
+use crate::clock;
 use crate::kubernetes::call::{CallError, call};
 use crate::kubernetes::context::Context;
 use crate::kubernetes::events::reason;
-use crate::kubernetes::names;
 use crate::kubernetes::redis::{RedisError, exchange};
 use crate::kubernetes::stores::AnyQueue;
+use crate::kubernetes::time::wall_ms_of;
+use crate::kubernetes::{names, pods};
 
 /// Failed attempts after which `Retain` gives up, some 30 s with their back-off.
 pub const ATTEMPTS: u32 = 5;
+/// Longest time that the queue's workers get to finish or hand back what they run: once their credentials are gone they
+/// can do neither.
+const FAREWELL_MS: u64 = 2 * 60_000;
 /// Longest time that one run spends on destroying; the next goes on.
 const DESTROY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -46,6 +52,9 @@ pub enum Error {
     /// The API server.
     #[error(transparent)]
     Call(#[from] CallError),
+    /// Its workers are on their way out.
+    #[error("waiting for {0} workers of the queue to finish what they run")]
+    Workers(usize),
     /// Still at it.
     #[error("destroying the queue takes longer than {DESTROY_TIMEOUT:?}; it goes on")]
     Unfinished,
@@ -96,6 +105,13 @@ pub async fn cleanup(ctx: &Context, object: &AnyQueue) -> Result<(), Error> {
         ctx.events.warning(&about, reason::CLEANUP_SKIPPED, "Delete", note).await;
         return finish(ctx, &namespace, &name, &uid, &queue_name).await;
     }
+    let since = object.meta().deletion_timestamp.as_ref().map_or(0, wall_ms_of);
+    let workers = workers(ctx, &namespace, &name);
+    if workers > 0 && clock::wall_ms().saturating_sub(since) < FAREWELL_MS {
+        let waiting = Error::Workers(workers);
+        ctx.events.normal(&about, reason::WAITING_FOR_WORKERS, "Delete", waiting.to_string()).await;
+        return Err(waiting);
+    }
     let remains = remains(ctx, object, &namespace, &name).await?;
     match clean_redis(ctx, &remains, &namespace, &name, &uid, &queue_name).await {
         Ok(Some((reason, note))) => ctx.events.normal(&about, reason, "Delete", note).await,
@@ -121,6 +137,19 @@ pub async fn cleanup(ctx: &Context, object: &AnyQueue) -> Result<(), Error> {
         }
     }
     finish(ctx, &namespace, &name, &uid, &queue_name).await
+}
+
+/// Pods of the queue's pools that have not ended.
+fn workers(ctx: &Context, namespace: &str, name: &str) -> usize {
+    let label = names::queue_label(name);
+    let theirs = |pod: &Pod| {
+        pod.metadata.namespace.as_deref() == Some(namespace)
+            && pod.metadata.labels.as_ref().and_then(|l| l.get(names::QUEUE_LABEL)) == Some(&label)
+            && !pods::is_finished(pod)
+            // One that never got a node runs nothing.
+            && pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some())
+    };
+    ctx.stores.pods.state_filter(theirs).len()
 }
 
 /// The part that needs Redis. Answers reason and note of an Event.

@@ -13,7 +13,7 @@ use lanekeeper_queue::types::Configured;
 use lanekeeper_queue::{Queue, QueueName};
 use rand::Rng;
 use serde_json::json;
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::apply;
 use super::cleanup::{self, cleanup};
@@ -36,6 +36,9 @@ use crate::kubernetes::{events, names, status as writing};
 /// has them again.
 const EVERY: Duration = Duration::from_secs(15);
 
+/// The same while a deleted queue waits for its workers.
+const GOING: Duration = Duration::from_secs(2);
+
 /// Why a run must be repeated.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -55,11 +58,7 @@ pub async fn reconcile(object: Arc<AnyQueue>, ctx: Arc<Context>) -> Result<Actio
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     let finalized = object.finalizers().iter().any(|finalizer| finalizer == names::FINALIZER);
     if object.meta().deletion_timestamp.is_some() {
-        if finalized {
-            cleanup(&ctx, &object).await?;
-            set_finalizers(&ctx, &object, false).await?;
-        }
-        return Ok(Action::await_change());
+        return if finalized { let_go(&ctx, &object).await } else { Ok(Action::await_change()) };
     }
     if !finalized {
         // Before anything is written anywhere; the change wakes the next run, which is asked for all the same.
@@ -79,6 +78,18 @@ pub async fn reconcile(object: Arc<AnyQueue>, ctx: Arc<Context>) -> Result<Actio
     };
     report(&ctx, &object, &namespace, &name, &facts).await?;
     Ok(Action::requeue(spread(EVERY)))
+}
+
+async fn let_go(ctx: &Context, object: &AnyQueue) -> Result<Action, Error> {
+    match cleanup(ctx, object).await {
+        Ok(()) => set_finalizers(ctx, object, false).await?,
+        Err(wait @ (cleanup::Error::Workers(_) | cleanup::Error::Unfinished)) => {
+            info!(queue = object.name_any(), "{wait}");
+            return Ok(Action::requeue(GOING));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(Action::await_change())
 }
 
 /// Many queues must not all come at once.

@@ -105,6 +105,11 @@ impl Known {
         self.pools.lock().unwrap_or_else(PoisonError::into_inner).insert(pool.clone());
     }
 
+    /// The queues the fleet knows.
+    pub fn queues(&self) -> Vec<QueueName> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
     /// Takes out the queues that `exists` does not know.
     pub fn take_gone_queues(&self, exists: impl Fn(&QueueName) -> bool) -> Vec<QueueName> {
         take_gone(&self.queues, exists)

@@ -30,36 +30,50 @@ pub enum Failed<E: std::error::Error + 'static> {
     Panicked(#[source] tokio::task::JoinError),
 }
 
-/// Reconciles until `stop` is cancelled and what was begun has ended.
-pub async fn run<K, Ctx, E, F>(
-    kind: &'static str,
-    store: Store<K>,
-    woken: mpsc::UnboundedReceiver<ObjectRef<K>>,
-    context: Arc<Ctx>,
-    metrics: Metrics,
-    concurrency: u16,
-    stop: CancellationToken,
-    reconcile: impl Fn(Arc<K>, Arc<Ctx>) -> F,
-) where
+/// A reconciler over one cache.
+pub struct Controller<K, Ctx>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    /// Kind, for logs and figures.
+    pub kind: &'static str,
+    /// The cache.
+    pub store: Store<K>,
+    /// Objects to look at.
+    pub woken: mpsc::UnboundedReceiver<ObjectRef<K>>,
+    /// What every reconcile is given.
+    pub context: Arc<Ctx>,
+    /// Where reconciles are counted.
+    pub metrics: Metrics,
+    /// Reconciles that may run at once.
+    pub concurrency: u16,
+    /// Ends it.
+    pub stop: CancellationToken,
+}
+
+impl<K, Ctx> Controller<K, Ctx>
+where
     K: Resource<DynamicType = ()> + Clone + Debug + Send + Sync + 'static,
     Ctx: Send + Sync + 'static,
-    E: std::error::Error + Send + Sync + 'static,
-    F: Future<Output = Result<Action, E>> + Send + 'static,
 {
-    let backoff = Arc::new(Backoff::default());
-    let requests = woken
-        .map(|object| Ok::<_, std::convert::Infallible>(ReconcileRequest::from(object)))
-        .take_until(stop.cancelled_owned());
-    let config = controller::Config::default().concurrency(concurrency).debounce(DEBOUNCE);
-    let reconciler = {
-        let (backoff, metrics) = (backoff.clone(), metrics.clone());
-        move |object: Arc<K>, context: Arc<Ctx>| {
-            let (backoff, metrics) = (backoff.clone(), metrics.clone());
+    /// Reconciles until stopped and what was begun has ended.
+    pub async fn run<E, F>(self, reconcile: impl Fn(Arc<K>, Arc<Ctx>) -> F)
+    where
+        E: std::error::Error + Send + Sync + 'static,
+        F: Future<Output = Result<Action, E>> + Send + 'static,
+    {
+        let Self { kind, store, woken, context, metrics, concurrency, stop } = self;
+        let backoff = Arc::new(Backoff::default());
+        let requests = woken
+            .map(|object| Ok::<_, std::convert::Infallible>(ReconcileRequest::from(object)))
+            .take_until(stop.cancelled_owned());
+        let config = controller::Config::default().concurrency(concurrency).debounce(DEBOUNCE);
+        let reconciler = |object: Arc<K>, context: Arc<Ctx>| {
             let key = ObjectRef::from_obj(object.as_ref());
             // A task of its own: a panic stays there, and reconciles run on every core.
             let task = tokio::spawn(reconcile(object, context));
+            let (backoff, timer) = (backoff.clone(), metrics.start(kind));
             Box::pin(async move {
-                let timer = metrics.start(kind);
                 let result = match task.await {
                     Ok(result) => result.map_err(Failed::Reconciler),
                     Err(panic) => Err(Failed::Panicked(panic)),
@@ -70,22 +84,22 @@ pub async fn run<K, Ctx, E, F>(
                 }
                 result
             })
-        }
-    };
-    let error_policy = move |object: Arc<K>, error: &Failed<E>, _: Arc<Ctx>| {
-        let key = ObjectRef::from_obj(object.as_ref());
-        let wait = backoff.failed(key.clone());
-        warn!(kind, object = %key, %error, retry_in = ?wait, "reconcile failed");
-        Action::requeue(wait)
-    };
-    applier(reconciler, error_policy, context, store, requests, config)
-        .for_each(|done| {
-            match done {
-                Ok((object, action)) => debug!(kind, %object, ?action, "reconciled"),
-                // Deleted between the change and its turn, or a failure that the error policy has dealt with.
-                Err(error) => debug!(kind, %error, "not reconciled"),
-            }
-            std::future::ready(())
-        })
-        .await;
+        };
+        let error_policy = |object: Arc<K>, error: &Failed<E>, _: Arc<Ctx>| {
+            let key = ObjectRef::from_obj(object.as_ref());
+            let wait = backoff.failed(key.clone());
+            warn!(kind, object = %key, %error, retry_in = ?wait, "reconcile failed");
+            Action::requeue(wait)
+        };
+        applier(reconciler, error_policy, context, store, requests, config)
+            .for_each(|done| {
+                match done {
+                    Ok((object, action)) => debug!(kind, %object, ?action, "reconciled"),
+                    // Deleted between the change and its turn, or a failure that the error policy has dealt with.
+                    Err(error) => debug!(kind, %error, "not reconciled"),
+                }
+                std::future::ready(())
+            })
+            .await;
+    }
 }

@@ -22,6 +22,8 @@ pub mod reason {
     pub const REDIS_SAFETY_UNKNOWN: &str = "RedisSafetyUnknown";
     /// Someone else manages the queue's policy.
     pub const FOREIGN_OWNER: &str = "ForeignOwner";
+    /// A deleted queue waits until its workers have finished or handed back what they run.
+    pub const WAITING_FOR_WORKERS: &str = "WaitingForWorkers";
     /// A deleted queue's jobs were kept in Redis.
     pub const DATA_RETAINED: &str = "DataRetained";
     /// A deleted queue's jobs were deleted.

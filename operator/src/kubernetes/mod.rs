@@ -6,6 +6,7 @@ pub mod conditions;
 pub mod context;
 pub mod controller;
 pub mod events;
+pub mod figures;
 pub mod metrics;
 pub mod names;
 pub mod operator;

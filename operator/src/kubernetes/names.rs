@@ -82,6 +82,12 @@ pub fn pool_label(pool: &str) -> String {
     label_value(pool)
 }
 
+/// The value of [`QUEUE_LABEL`] for a queue.
+#[must_use]
+pub fn queue_label(queue: &str) -> String {
+    label_value(queue)
+}
+
 /// A name as a label value: longer ones end in a checksum of the whole.
 fn label_value(name: &str) -> String {
     if name.len() <= NAME_LIMIT {

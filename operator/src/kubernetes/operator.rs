@@ -13,8 +13,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::context::{Context, Known, Memory, Settings};
-use super::controller;
+use super::controller::Controller;
 use super::events::{Events, reason};
+use super::figures::Figures;
 use super::metrics::Metrics;
 use super::platform::Kubernetes;
 use super::redis::Connections;
@@ -48,7 +49,7 @@ pub async fn run(
     client: Client,
     scope: Scope,
     options: Options,
-    metrics: Arc<Metrics>,
+    (metrics, figures): (Arc<Metrics>, Figures),
     stop: CancellationToken,
     filled: impl FnOnce(),
 ) -> Result<(), kube::runtime::reflector::store::WriterDropped> {
@@ -61,30 +62,29 @@ pub async fn run(
     filled();
 
     let context = context(client, stores.clone(), &options, &stop);
-    let queues = controller::run(
-        "JobQueue",
-        stores.queues.clone(),
-        queues_woken,
-        context.clone(),
-        (*metrics).clone(),
-        options.concurrency,
-        stop.clone(),
-        job_queue::reconcile,
-    );
-    let pools = controller::run(
-        "WorkerPool",
-        stores.pools.clone(),
-        pools_woken,
-        context.clone(),
-        (*metrics).clone(),
-        options.concurrency,
-        stop.clone(),
-        worker_pool::reconcile,
-    );
+    figures.show(&context);
+    let queues = Controller {
+        kind: "JobQueue",
+        store: stores.queues.clone(),
+        woken: queues_woken,
+        context: context.clone(),
+        metrics: (*metrics).clone(),
+        concurrency: options.concurrency,
+        stop: stop.clone(),
+    };
+    let pools = Controller {
+        kind: "WorkerPool",
+        store: stores.pools.clone(),
+        woken: pools_woken,
+        context: context.clone(),
+        metrics: (*metrics).clone(),
+        concurrency: options.concurrency,
+        stop: stop.clone(),
+    };
     let helpers = stop.child_token();
     let gone = tokio::spawn(helpers.clone().run_until_cancelled_owned(forget_gone(context.clone())));
     let told = tokio::spawn(helpers.clone().run_until_cancelled_owned(tell(context.clone(), wakes)));
-    tokio::join!(queues, pools);
+    tokio::join!(queues.run(job_queue::reconcile), pools.run(worker_pool::reconcile));
     helpers.cancel();
     drop((gone.await, told.await));
     context.fleet.ended().await;

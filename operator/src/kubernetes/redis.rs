@@ -32,8 +32,9 @@ impl RedisError {
     pub fn is_refusal(&self) -> bool {
         match self {
             Self::Queue(client::Error::Redis(error)) => {
-                !(error.is_io_error() || error.is_timeout() || error.is_connection_dropped())
-                    && !matches!(error.code(), Some("LOADING" | "BUSY" | "READONLY" | "MASTERDOWN"))
+                let away = error.is_io_error() || error.is_timeout() || error.is_connection_dropped();
+                let passing = matches!(error.code(), Some("LOADING" | "BUSY" | "READONLY" | "MASTERDOWN"));
+                !away && !passing
             }
             Self::Queue(_) => true,
             Self::Timeout => false,

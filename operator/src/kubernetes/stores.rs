@@ -102,7 +102,10 @@ impl Stores {
             move |pool: &AnyPool| send(&wakes.pools, ObjectRef::from_obj(pool))
         });
         let stream = watch(scope.api::<Deployment>(client), ours.clone())
-            .modify(|deployment| deployment.annotations_mut().clear())
+            .modify(|deployment| {
+                deployment.managed_fields_mut().clear();
+                deployment.annotations_mut().clear();
+            })
             .reflect(deployment_writer)
             .touched_objects()
             .predicate_filter(predicates::resource_version, PredicateConfig::default());
