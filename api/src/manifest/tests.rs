@@ -79,7 +79,11 @@ fn unknown_fields_are_errors_with_line_path_and_suggestion() {
         all[0].contains(r#"metadata.label: there is no such field (did you mean "labels"?)"#),
         "{all:#?}"
     );
-    assert!(all[3].contains(r#"spce: there is no such field (did you mean "spec"?)"#), "{all:#?}");
+    assert!(
+        all[1]
+            .contains(r#"f.yaml:5: JobQueue default/q: spce: there is no such field (did you mean "spec"?)"#),
+        "{all:#?}"
+    );
 }
 
 #[test]
