@@ -99,3 +99,35 @@ async fn the_same_run_again_is_nothing_but_duplicates() {
         .collect();
     assert!(refused.iter().all(|reason| reason.starts_with("key-field")), "{refused:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_is_killed_while_jobs_are_enqueued_costs_no_certainty() {
+    // Synced before every reply: what was accepted is on disk, so that only lost replies are left to get wrong.
+    let mut redis = TestRedis::start_with(&["--appendfsync", "always"]).await.unwrap();
+    let queue = queue(&redis).await;
+    let folder = tempfile::tempdir().unwrap();
+    let plan = plan(&Options { seed: 1, run: "k".into(), seconds: 3, rate: 150 });
+    let mut writer = Writer::create(&folder.path().join("ledger")).unwrap();
+    let (progress, mut seen) = watch::channel(Progress::default());
+    let cancel = CancellationToken::new();
+    let traffic = run(&queue, "k", &plan, &mut writer, &progress, &cancel);
+    let outages = async {
+        for tenth in [2, 5, 8] {
+            seen.wait_for(|progress| progress.offered * 10 >= plan.len() * tenth).await.unwrap();
+            redis.kill();
+            redis.restart().await.unwrap();
+        }
+    };
+    let (done, ()) = tokio::join!(traffic, outages);
+    assert_eq!(done.unwrap().offered, plan.len());
+    let entries = ledger::read(&folder.path().join("ledger")).unwrap();
+    let mistaken: Vec<_> = entries
+        .iter()
+        .filter(|entry| {
+            matches!(entry.intent, Intent::Work | Intent::Poison) && entry.outcome != Outcome::Accepted
+        })
+        .collect();
+    assert!(mistaken.is_empty(), "{mistaken:#?}");
+    let account = add_up(&queue, &entries).await;
+    assert_eq!((account.all.waiting, account.all.unaccounted), (account.all.accepted, 0));
+}

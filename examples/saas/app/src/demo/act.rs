@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::child::kill_now;
-use super::observe::Observer;
+use super::observe::{Observer, Victim};
 use super::stage::Stage;
 use super::summary::{Shown, Summary};
 use crate::account::{account, look_up};
@@ -109,33 +109,30 @@ impl Scene {
         killed
     }
 
-    /// Kills the busiest worker with -9 once 40 % are enqueued.
+    /// Kills a worker of the busiest pool with -9 once 40 % are enqueued.
     async fn kill_one(&self, planned: usize, limit: Duration) -> anyhow::Result<Option<String>> {
         let mut progress = self.traffic.subscribe();
         let on_the_way = progress.wait_for(|progress| progress.offered * 10 >= planned * 4);
         if tokio::time::timeout(limit, on_the_way).await.is_err() {
             return Ok(None);
         }
+        // Several jobs at once show more; where it does not come to that, one will do.
         let mut victim = None;
-        let found = self.observer.until(limit, |seen| {
-            let workers = seen.stats.iter().flat_map(|stats| &stats.workers);
-            let busiest =
-                workers.filter(|worker| worker.busy > 0 && !worker.draining).max_by_key(|worker| worker.busy);
-            victim = busiest.and_then(|busiest| {
-                let known = seen.pools.values().flat_map(|pool| &pool.workers);
-                let process = known
-                    .filter(|worker| worker.name == busiest.identity.name)
-                    .find_map(|worker| worker.pid)?;
-                Some((busiest.clone(), process))
+        for least in [3, 1] {
+            let found = self.observer.until(limit / 4, |seen| {
+                victim = seen.busiest().filter(|victim| victim.running >= least);
+                victim.is_some()
             });
-            victim.is_some()
-        });
-        let (true, Some((worker, pid))) = (found.await, victim) else { return Ok(None) };
+            if found.await {
+                break;
+            }
+        }
+        let Some(Victim { worker, pool, pid, running }) = victim else { return Ok(None) };
         kill_now(pid)?;
-        let (name, pool, busy) = (worker.identity.name, worker.identity.pool, worker.busy);
-        self.observer
-            .say(&format!("killed worker {name} of pool {pool} (pid {pid}) with -9; it had {busy} jobs"));
-        Ok(Some(name))
+        self.observer.say(&format!(
+            "killed worker {worker} (pid {pid}) with -9, while pool {pool} ran {running} jobs"
+        ));
+        Ok(Some(worker))
     }
 
     /// Replays one dead letter after its cause is mended: a customer opens its endpoint again.

@@ -32,6 +32,19 @@ pub(super) struct Seen {
     pub(super) first_worker_ms: Option<u64>,
 }
 
+/// A worker that may be killed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Victim {
+    /// Its name.
+    pub(super) worker: String,
+    /// Its pool.
+    pub(super) pool: String,
+    /// Its process.
+    pub(super) pid: u32,
+    /// Jobs that its pool runs.
+    pub(super) running: u64,
+}
+
 impl Seen {
     /// Takes in a newer status.
     fn add(&mut self, queue: &str, status: Status) {
@@ -47,6 +60,26 @@ impl Seen {
         let started =
             self.stats.iter().flat_map(|stats| &stats.workers).map(|worker| worker.started_ms).min();
         self.first_worker_ms = [self.first_worker_ms, started].into_iter().flatten().min();
+    }
+
+    /// A worker of the pool that runs most jobs for each of its workers.
+    pub(super) fn busiest(&self) -> Option<Victim> {
+        let lanes = &self.stats.as_ref()?.lanes;
+        let running = |pool: &Pool| -> u64 {
+            let ours = lanes.iter().filter(|lane| pool.lanes.contains(&lane.name));
+            ours.flat_map(|lane| &lane.types).map(|job_type| job_type.running).sum()
+        };
+        let victims = self.pools.iter().filter_map(|(name, pool)| {
+            let worker = pool.workers.first()?;
+            let victim = Victim {
+                worker: worker.name.clone(),
+                pool: name.clone(),
+                pid: worker.pid?,
+                running: running(pool),
+            };
+            Some((victim.running / pool.workers.len() as u64, victim))
+        });
+        victims.max_by_key(|(each, _)| *each).map(|(_, victim)| victim)
     }
 
     /// Whether every pool is known and has no replica.
@@ -126,5 +159,22 @@ mod tests {
         assert_eq!(seen.max_replicas["a"], 3);
         assert!(seen.ready);
         assert_eq!(seen.redis.as_deref(), Some("redis://x"));
+    }
+
+    #[test]
+    fn the_victim_is_a_worker_of_the_pool_that_runs_most() {
+        let mut seen = Seen::default();
+        assert_eq!(seen.busiest(), None);
+        let lane = |name: &str, running| lanekeeper_queue::types::LaneStats {
+            name: name.into(),
+            types: vec![lanekeeper_queue::types::TypeStats { running, ..Default::default() }],
+        };
+        seen.stats = Some(Stats { lanes: vec![lane("a", 1), lane("b", 4)], ..Stats::default() });
+        let pools = r#"{"pools":{
+            "x/a":{"replicas":1,"lanes":["a"],"workers":[{"name":"a-1","pid":11}]},
+            "x/b":{"replicas":1,"lanes":["b"],"workers":[{"name":"b-1","pid":12}]}}}"#;
+        seen.add("x/q", status(pools));
+        let victim = seen.busiest().unwrap();
+        assert_eq!((victim.worker.as_str(), victim.pid, victim.running), ("b-1", 12, 4));
     }
 }

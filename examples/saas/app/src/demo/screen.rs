@@ -94,7 +94,7 @@ fn table(at: Duration, seen: &Seen, traffic: &Progress) -> String {
         "dead"
     );
     for l in lanes(seen) {
-        let oldest = format!("{:.1} s", l.oldest_ms as f64 / 1000.0);
+        let oldest = if l.due == 0 { "-".into() } else { format!("{:.1} s", l.oldest_ms as f64 / 1000.0) };
         out += &format!(
             "{:<20}{:>7}{oldest:>9}{:>7}{:>9}{:>8}{:>6}\n",
             l.name, l.due, l.later, l.running, l.done, l.dead

@@ -34,6 +34,9 @@ pub(super) struct Pool {
     /// Slots in use.
     #[serde(default)]
     pub(super) busy: u32,
+    /// Lanes it works off.
+    #[serde(default)]
+    pub(super) lanes: Vec<String>,
     /// Why it has that many, in a sentence.
     #[serde(default)]
     pub(super) message: String,
