@@ -15,7 +15,7 @@ pub async fn print(cluster: &Cluster, namespace: &str) {
             "-n {namespace} logs -l app.kubernetes.io/managed-by=lanekeeper --all-containers --prefix --tail=40"
         ),
         format!("-n {operator} get pods -o wide"),
-        format!("-n {operator} logs deployment/{} --tail=150", release::NAME),
+        format!("-n {operator} logs deployment/{} --tail=60", release::NAME),
     ] {
         eprintln!("\n---- kubectl {line}");
         match cluster.kubectl(&line).await {

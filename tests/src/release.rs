@@ -39,6 +39,14 @@ pub async fn ensure(cluster: &Cluster) -> Result<()> {
 /// # Errors
 /// When it does not become ready within five minutes.
 pub async fn install(cluster: &Cluster) -> Result<()> {
+    install_with(cluster, &[]).await
+}
+
+/// [`install`] with more values.
+///
+/// # Errors
+/// When it does not become ready within five minutes.
+pub async fn install_with(cluster: &Cluster, more: &[&str]) -> Result<()> {
     let values = values()?;
     let mut args = vec!["upgrade", "--install", NAME, CHART, "--namespace", NAMESPACE, "--create-namespace"];
     args.extend(["--wait", "--timeout", "5m"]);
@@ -46,6 +54,9 @@ pub async fn install(cluster: &Cluster) -> Result<()> {
         args.extend(["--set-string", value.as_str()]);
     }
     args.extend(["--set", "redis.enabled=true"]);
+    for value in more {
+        args.extend(["--set", value]);
+    }
     cluster.helm(&args).await?.success()?;
     Ok(())
 }
