@@ -5,42 +5,42 @@
 
 local FIND_STATES = {'running', 'ready', 'scheduled', 'dead', 'succeeded', 'cancelled'}
 
--- Rank at which the page after (score, id) starts, in ascending or descending order.
+-- First rank whose member comes after `id` among those of one score, which stand at ranks from..to-1 sorted by member.
+local function rank_among_twins(key, from, to, id, newest_first)
+  local command = newest_first and 'ZREVRANGE' or 'ZRANGE'
+  while from < to do
+    local middle = floor((from + to) / 2)
+    local member = call(command, key, middle, middle)[1]
+    local after = member == nil or (newest_first and member < id) or (not newest_first and member > id)
+    if after then
+      to = middle
+    else
+      from = middle + 1
+    end
+  end
+  return from
+end
+
+-- Rank at which the page after (score, id) starts; the job itself may have left the index meanwhile.
 local function rank_after(key, score, id, newest_first)
   local rank = call(newest_first and 'ZREVRANK' or 'ZRANK', key, id)
   if rank and call('ZSCORE', key, id) == score then
     return rank + 1
   end
-  if newest_first then
-    return call('ZCOUNT', key, '(' .. score, '+inf')
-  end
-  return call('ZCOUNT', key, '-inf', '(' .. score)
+  local before = newest_first and call('ZCOUNT', key, '(' .. score, '+inf') or call('ZCOUNT', key, '-inf', '(' .. score)
+  return rank_among_twins(key, before, before + call('ZCOUNT', key, score, score), id, newest_first)
 end
 
 -- Up to `limit` members after the cursor, and the cursor of the last one ('' at the end).
 function lk.page(key, limit, cursor, newest_first)
-  local rank, score, id = 0, string.match(cursor, '^(%-?[%d.e+]+):(.*)$')
-  if score then
-    rank = rank_after(key, score, id, newest_first)
+  local score, id = string.match(cursor, '^(%d+):(.*)$')
+  local rank = score and rank_after(key, score, id, newest_first) or 0
+  local found = call(newest_first and 'ZREVRANGE' or 'ZRANGE', key, rank, rank + limit - 1, 'WITHSCORES')
+  local ids = {}
+  for i = 1, #found, 2 do
+    ids[#ids + 1] = found[i]
   end
-  local ids, last = {}, nil
-  -- More than a page is read when jobs of the cursor's own millisecond have to be passed over.
-  for _ = 1, 5 do
-    local found = call(newest_first and 'ZREVRANGE' or 'ZRANGE', key, rank, rank + limit - 1, 'WITHSCORES')
-    for i = 1, #found, 2 do
-      local before = score and found[i + 1] == score
-        and ((newest_first and found[i] >= id) or (not newest_first and found[i] <= id))
-      if not before and #ids < limit then
-        ids[#ids + 1] = found[i]
-        last = found[i + 1] .. ':' .. found[i]
-      end
-    end
-    rank = rank + limit
-    if #ids >= limit or #found < 2 * limit then
-      break
-    end
-  end
-  return ids, #ids >= limit and last or ''
+  return ids, #ids >= limit and found[#found] .. ':' .. found[#found - 1] or ''
 end
 
 -- The indexes a search goes through: {state, key, newest first}.

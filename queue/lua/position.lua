@@ -19,6 +19,10 @@ local function position(keys, args)
   for _, other in ipairs(ty.lane and ty.lane.types or {}) do
     if other ~= ty then
       ahead = ahead + call('ZCOUNT', other.ready, '-inf', '(' .. score)
+      -- Jobs of the same millisecond go by id, as in claims.
+      for _, twin in ipairs(call('ZRANGEBYSCORE', other.ready, score, score, 'LIMIT', 0, 200)) do
+        ahead = ahead + (twin < id and 1 or 0)
+      end
       waiting = waiting + call('ZCARD', other.ready)
     end
   end

@@ -18,7 +18,7 @@ mod record;
 pub mod retry;
 mod safety;
 mod stats;
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod types;
 mod wake;

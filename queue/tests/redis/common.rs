@@ -1,12 +1,11 @@
 //! What the tests of this folder share: policies, workers, short ways to call.
-#![allow(clippy::unwrap_used, reason = "tests")]
 #![allow(unreachable_pub, reason = "a module of one test binary")]
 
 use std::collections::BTreeMap;
 
 use lanekeeper_api::policy::{
-    Backoff, ExecHandler, Handler, Jitter, JobTypePolicy, KeyPart, LanePolicy, QueuePolicy, Retention,
-    RetryPolicy, Source,
+    Backoff, ExecHandler, Handler, Jitter, JobTypePolicy, LanePolicy, QueuePolicy, Retention, RetryPolicy,
+    Source,
 };
 use lanekeeper_queue::testing::TestRedis;
 use lanekeeper_queue::types::{
@@ -172,11 +171,6 @@ pub fn job_type(lane: &str) -> JobTypePolicy {
             permanent_exit_codes: vec![],
         }),
     }
-}
-
-/// The template `mail:{userId}`.
-pub fn user_key() -> Vec<KeyPart> {
-    vec![KeyPart::Text("mail:".into()), KeyPart::Path(vec!["userId".into()])]
 }
 
 pub fn job(job_type: &str, payload: impl AsRef<[u8]>) -> NewJob {

@@ -1,4 +1,13 @@
 //! The queue against a real Redis. One binary, as linking many costs more than running them.
+#![allow(clippy::unwrap_used, clippy::cloned_ref_to_slice_refs, reason = "tests")]
 
+mod admin;
 mod common;
+mod enqueue;
+mod keys;
+mod lease;
 mod lifecycle;
+mod order;
+mod policies;
+mod robust;
+mod settle;

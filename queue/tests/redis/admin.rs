@@ -1,0 +1,322 @@
+//! The operator's hand: cancel, dead letters, find, retention, destroy.
+
+use std::collections::BTreeSet;
+
+use super::common::*;
+use lanekeeper_api::policy::Retention;
+use lanekeeper_queue::types::*;
+
+async fn cancel(bed: &Bed, id: &str) -> (String, Option<JobState>) {
+    let acted = bed.queue.cancel(&[id.to_owned()]).await.unwrap().remove(0);
+    assert_eq!(acted.id, id);
+    (acted.outcome, acted.state)
+}
+
+fn acted(outcome: &str, state: Option<JobState>) -> (String, Option<JobState>) {
+    (outcome.to_owned(), state)
+}
+
+#[tokio::test]
+async fn waiting_jobs_are_cancelled_at_once() {
+    let bed = Bed::new().await;
+    let ready = bed.accept(job("mail", "1")).await;
+    let later = bed.accept(with(job("mail", "2"), |o| o.delay = Some(60_000))).await;
+    for id in [&ready, &later] {
+        assert_eq!(cancel(&bed, id).await, acted("cancelled", Some(JobState::Cancelled)));
+        assert_eq!(cancel(&bed, id).await, acted("wrong-state", Some(JobState::Cancelled)));
+        assert_eq!(bed.state(id).await, JobState::Cancelled);
+    }
+    assert_eq!(cancel(&bed, "nope").await, acted("not-found", None));
+    let reply = bed.claim_reply(&worker("w"), &want(&["fast"], 5)).await;
+    assert!(reply.jobs.is_empty() && reply.next_due_ms.is_none());
+    let stats = bed.queue.stats().await.unwrap();
+    assert_eq!(stats.lanes[0].types.iter().map(|t| t.cancelled_total).sum::<u64>(), 2);
+}
+
+#[tokio::test]
+async fn a_running_job_is_cancelled_through_its_worker() {
+    let bed = Bed::new().await;
+    let w = worker("w");
+    for outcome in [Outcome::Release { why: "cancelled".into() }, retry(0), dead("x")] {
+        let claimed = bed.running(&w, with(job("mail", "x"), |o| o.key = Some("k".into()))).await;
+        assert_eq!(cancel(&bed, &claimed.id).await, acted("cancelling", Some(JobState::Running)));
+        assert_eq!(bed.beat(&w, &[&claimed]).await.cancelled, [claimed.id.clone()]);
+        assert_eq!(bed.settle(&w, &claimed, outcome).await, Settled::Done);
+        let found = bed.job(&claimed.id).await;
+        assert_eq!(found.state, JobState::Cancelled);
+        assert_eq!(found.history.last().unwrap().outcome, "cancel");
+    }
+    assert_eq!(bed.queue.stats().await.unwrap().dead, 0);
+}
+
+#[tokio::test]
+async fn success_wins_over_a_late_cancel() {
+    let bed = Bed::new().await;
+    let w = worker("w");
+    let claimed = bed.running(&w, job("mail", "x")).await;
+    cancel(&bed, &claimed.id).await;
+    bed.settle(&w, &claimed, success()).await;
+    assert_eq!(bed.state(&claimed.id).await, JobState::Succeeded);
+    assert_eq!(cancel(&bed, &claimed.id).await, acted("wrong-state", Some(JobState::Succeeded)));
+}
+
+#[tokio::test]
+async fn a_cancellation_outlives_the_worker() {
+    let bed = Bed::new().await;
+    let (w, s) = (worker("w"), worker("s"));
+    let claimed = bed.running(&w, job("mail", "x")).await;
+    cancel(&bed, &claimed.id).await;
+    bed.expire(&claimed.id).await;
+    bed.calm().await;
+    let expired = bed.queue.sweep(&s, 10).await.unwrap().expired.remove(0);
+    assert_eq!(bed.beat(&s, &[&expired.job]).await.cancelled, [claimed.id.clone()]);
+    bed.settle(&s, &expired.job, retry(0)).await;
+    assert_eq!(bed.state(&claimed.id).await, JobState::Cancelled);
+}
+
+#[tokio::test]
+async fn dead_letters_are_listed_newest_first_by_pages() {
+    let bed = Bed::new().await;
+    let mut mails = Vec::new();
+    for n in 0..7 {
+        mails.push(bed.dead(job("mail", [n])).await);
+        bed.dead(job("report", [n])).await;
+    }
+    mails.reverse();
+    let all = bed.queue.dead_list(None, 100, None).await.unwrap();
+    assert_eq!((all.jobs.len(), all.cursor), (14, None));
+    assert!(all.jobs.is_sorted_by(|a, b| a.finished_ms >= b.finished_ms));
+    assert_eq!(all.jobs[0].dead_reason, Some(DeadReason::PermanentError));
+    assert!(all.jobs[0].payload.is_none());
+
+    let mut listed = Vec::new();
+    let mut cursor: Option<String> = None;
+    loop {
+        let page = bed.queue.dead_list(Some("mail"), 3, cursor.as_deref()).await.unwrap();
+        listed.extend(page.jobs.into_iter().map(|job| job.id));
+        // The letter that the cursor names may go meanwhile.
+        if listed.len() == 3 {
+            bed.queue.dead_delete(&[listed[2].clone()], "me").await.unwrap();
+        }
+        cursor = page.cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(listed, mails);
+}
+
+#[tokio::test]
+async fn pages_of_jobs_that_died_in_one_millisecond_neither_skip_nor_repeat() {
+    let bed = Bed::new().await;
+    let w = worker("w");
+    bed.queue.enqueue(&vec![job("mail", "x"); 100]).await.unwrap();
+    let jobs = bed.claim(&w, &["fast"], 100).await;
+    let done: Vec<Settlement> = jobs.iter().map(|job| settlement(job, dead("x"))).collect();
+    bed.queue.settle(&w, &done).await.unwrap();
+    let mut seen = BTreeSet::new();
+    let mut cursor = None;
+    loop {
+        let page = bed.queue.dead_list(None, 9, cursor.as_deref()).await.unwrap();
+        for job in &page.jobs {
+            assert!(seen.insert(job.id.clone()), "{} twice", job.id);
+        }
+        let last = page.jobs.last().map(|job| job.id.clone());
+        cursor = page.cursor;
+        match (cursor.is_some(), last) {
+            (true, Some(id)) => drop(bed.queue.dead_replay(&[id], "me").await.unwrap()),
+            _ => break,
+        }
+    }
+    assert_eq!(seen.len(), 100);
+}
+
+#[tokio::test]
+async fn a_replay_gives_all_tries_back_and_keeps_the_history() {
+    let bed = Bed::new().await;
+    let w = worker("w");
+    let id = bed.dead(with(job("mail", "\0x"), |o| o.priority = Some(2))).await;
+    let before = bed.job(&id).await;
+    let replayed = bed.queue.dead_replay(&[id.clone(), "nope".into()], "alice").await.unwrap();
+    assert_eq!(
+        replayed[0],
+        Acted { id: id.clone(), outcome: "replayed".into(), state: Some(JobState::Ready) }
+    );
+    assert_eq!(replayed[1].outcome, "not-found");
+    let found = bed.job(&id).await;
+    assert_eq!((found.state, found.tries, found.attempts, found.dead_reason), (JobState::Ready, 0, 1, None));
+    assert_eq!((found.enqueued_ms, found.priority, found.finished_ms), (before.enqueued_ms, 2, None));
+    let mark = found.history.last().unwrap();
+    assert_eq!((mark.outcome.as_str(), mark.worker.as_str()), ("replay", "alice"));
+    let again = bed.queue.dead_replay(std::slice::from_ref(&id), "alice").await.unwrap().remove(0);
+    assert_eq!((again.outcome.as_str(), again.state), ("wrong-state", Some(JobState::Ready)));
+    let claimed = bed.claim(&w, &["fast"], 1).await.remove(0);
+    assert_eq!((claimed.attempt, claimed.payload.as_slice()), (2, b"\0x".as_slice()));
+    assert!(claimed.enqueued_ms >= before.finished_ms.unwrap(), "giveUpAfter counts from the replay");
+    let stats = bed.queue.stats().await.unwrap();
+    assert_eq!((stats.dead, stats.lanes[0].types.iter().map(|t| t.dead).sum::<u64>()), (0, 0));
+}
+
+#[tokio::test]
+async fn deleting_is_for_the_dead_only() {
+    let bed = Bed::new().await;
+    let id = bed.dead(job("mail", "x")).await;
+    let alive = bed.accept(job("mail", "y")).await;
+    let outcomes = bed.queue.dead_delete(&[id.clone(), alive.clone(), "nope".into()], "me").await.unwrap();
+    let outcomes: Vec<&str> = outcomes.iter().map(|acted| acted.outcome.as_str()).collect();
+    assert_eq!(outcomes, ["deleted", "wrong-state", "not-found"]);
+    assert_eq!(bed.maybe_job(&id).await, None);
+    assert_eq!(bed.state(&alive).await, JobState::Ready);
+    assert!(bed.queue.dead_list(None, 10, None).await.unwrap().jobs.is_empty());
+}
+
+#[tokio::test]
+async fn jobs_are_found_by_key_state_and_type() {
+    let bed = Bed::new().await;
+    let w = worker("w");
+    let running = bed.running(&w, job("mail", "r")).await.id;
+    let done = bed.running(&w, job("mail", "s")).await;
+    bed.settle(&w, &done, success()).await;
+    let dead = bed.dead(job("report", "d")).await;
+    let cancelled = bed.accept(job("mail", "c")).await;
+    cancel(&bed, &cancelled).await;
+    let later = bed.accept(with(job("mail", "l"), |o| o.delay = Some(60_000))).await;
+    let ready = bed.accept(with(job("mail", "k"), |o| o.key = Some("the key".into()))).await;
+
+    let find = |state, kind: Option<&str>, key: Option<&str>| {
+        let find = Find {
+            state,
+            job_type: kind.map(str::to_owned),
+            key: key.map(str::to_owned),
+            limit: 50,
+            cursor: None,
+        };
+        let queue = bed.queue.clone();
+        async move {
+            let page = queue.find(&find).await.unwrap();
+            assert_eq!(page.cursor, None);
+            page.jobs.into_iter().map(|job| job.id).collect::<Vec<_>>()
+        }
+    };
+    use JobState::*;
+    for (state, id) in [
+        (Running, &running),
+        (Succeeded, &done.id),
+        (Dead, &dead),
+        (Cancelled, &cancelled),
+        (Scheduled, &later),
+        (Ready, &ready),
+    ] {
+        assert_eq!(find(Some(state), None, None).await, [id.as_str()], "{state:?}");
+    }
+    assert_eq!(find(None, None, None).await.len(), 6);
+    assert_eq!(find(None, Some("report"), None).await, [dead]);
+    assert_eq!(find(Some(Dead), Some("mail"), None).await, Vec::<String>::new());
+    assert_eq!(find(None, None, Some("the key")).await, [ready]);
+    assert_eq!(find(Some(Dead), None, Some("the key")).await, Vec::<String>::new());
+    assert_eq!(find(None, None, Some("no key")).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn finding_goes_page_by_page_over_all_types() {
+    let bed = Bed::new().await;
+    let mut expected = BTreeSet::new();
+    for n in 0..25 {
+        expected.insert(bed.accept(job(["mail", "report", "limited"][n % 3], "x")).await);
+        if n % 5 == 0 {
+            expected.insert(bed.accept(with(job("mail", "x"), |o| o.delay = Some(60_000))).await);
+        }
+    }
+    let mut seen = BTreeSet::new();
+    let mut find = Find { limit: 4, ..Find::default() };
+    loop {
+        let page = bed.queue.find(&find).await.unwrap();
+        assert!(page.jobs.len() <= 4);
+        for job in page.jobs {
+            assert!(seen.insert(job.id));
+        }
+        find.cursor = page.cursor;
+        if find.cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen, expected);
+}
+
+#[tokio::test]
+async fn finished_jobs_are_kept_in_bounded_numbers() {
+    let bed = Bed::with(|p| {
+        p.job_types.get_mut("mail").unwrap().completed = Retention { keep: 2, for_ms: 86_400_000 };
+        p.job_types.get_mut("report").unwrap().completed = Retention { keep: 0, for_ms: 86_400_000 };
+    })
+    .await;
+    let w = worker("w");
+    let mut done = Vec::new();
+    for n in 0..4 {
+        let claimed = bed.running(&w, job("mail", [n])).await;
+        bed.settle(&w, &claimed, success()).await;
+        done.push(claimed.id);
+    }
+    assert_eq!(bed.maybe_job(&done[0]).await, None);
+    assert_eq!(bed.maybe_job(&done[1]).await, None);
+    assert!(bed.maybe_job(&done[2]).await.is_some() && bed.maybe_job(&done[3]).await.is_some());
+    let unkept = bed.running(&w, job("report", "x")).await;
+    bed.settle(&w, &unkept, success()).await;
+    assert_eq!(bed.maybe_job(&unkept.id).await, None);
+    let dead = bed.dead(job("report", "x")).await;
+    assert_eq!(bed.state(&dead).await, JobState::Dead, "the dead are never trimmed");
+}
+
+#[tokio::test]
+async fn finished_jobs_go_by_age_and_a_lowered_bound_is_reached_by_sweeps() {
+    let mut bed = Bed::new().await;
+    let w = worker("w");
+    bed.queue.enqueue(&vec![job("mail", "x"); 150]).await.unwrap();
+    let jobs = bed.claim(&w, &["fast"], 150).await;
+    let done: Vec<Settlement> = jobs.iter().map(|job| settlement(job, success())).collect();
+    bed.queue.settle(&w, &done).await.unwrap();
+    bed.change(|p| p.job_types.get_mut("mail").unwrap().completed.keep = 100).await;
+    let swept = bed.queue.sweep(&w, 30).await.unwrap();
+    assert_eq!((swept.trimmed, swept.more), (30, true));
+    assert_eq!(bed.queue.sweep(&w, 100).await.unwrap().trimmed, 20);
+    bed.change(|p| p.job_types.get_mut("mail").unwrap().completed.for_ms = 0).await;
+    assert_eq!(bed.queue.sweep(&w, 200).await.unwrap().trimmed, 100);
+    let records: u64 = bed.raw(&["HLEN", &bed.key("j")]).await.unwrap();
+    assert_eq!(records, 0);
+}
+
+#[tokio::test]
+async fn destroying_a_queue_leaves_nothing_of_it_and_all_of_the_others() {
+    let bed = Bed::new().await;
+    let w = worker("w");
+    let other = bed.redis.queue("apps/other").await.unwrap();
+    other.configure(&bed.policy, false).await.unwrap();
+    other.enqueue(&[job("mail", "theirs")]).await.unwrap();
+    bed.dead(with(job("report", "d"), |o| o.key = Some("k".into()))).await;
+    let done = bed.running(&w, with(job("mail", "s"), |o| o.key = Some("s".into()))).await;
+    bed.settle(&w, &done, success()).await;
+    bed.running(&w, job("mail", "r")).await;
+    bed.accept(with(job("mail", "l"), |o| o.delay = Some(60_000))).await;
+    bed.accept(job("mail", "w")).await;
+    bed.beat(&w, &[]).await;
+    assert_eq!(bed.queue.destroy().await.unwrap(), 5);
+    let left: Vec<String> = bed.raw(&["KEYS", "*"]).await.unwrap();
+    assert!(left.iter().all(|key| key.starts_with(&other.name().root())), "{left:?}");
+    assert_eq!(bed.queue.destroy().await.unwrap(), 0);
+    assert_eq!(other.stats().await.unwrap().lanes[0].types.iter().map(|t| t.ready).sum::<u64>(), 1);
+    assert_eq!(
+        lanekeeper_queue::client::queues(&mut bed.queue.connection()).await.unwrap(),
+        [other.name().clone()]
+    );
+}
+
+#[tokio::test]
+async fn payloads_are_given_only_when_asked_for() {
+    let bed = Bed::new().await;
+    let id = bed.accept(job("mail", "secret")).await;
+    let found = bed.queue.get(&[id.clone(), "nope".into(), id], false).await.unwrap();
+    assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true]);
+    assert!(found[0].as_ref().unwrap().payload.is_none());
+    assert_eq!(found[0].as_ref().unwrap().payload_bytes, 6);
+    assert!(bed.queue.get(&[], true).await.unwrap().is_empty());
+}

@@ -1,0 +1,97 @@
+//! lk_configure: who may write which policy.
+
+use super::common::*;
+use lanekeeper_queue::types::Configured;
+
+#[tokio::test]
+async fn newer_generations_replace_older_ones() {
+    let bed = Bed::new().await;
+    let (stored, version) = bed.queue.policy().await.unwrap().unwrap();
+    assert_eq!(stored, bed.policy);
+    let mut policy = bed.policy.clone();
+    assert_eq!(bed.queue.configure(&policy, false).await.unwrap(), Configured::Unchanged { version });
+    policy.source.generation = 2;
+    let Configured::Applied { version: second } = bed.queue.configure(&policy, false).await.unwrap() else {
+        panic!()
+    };
+    assert!(second > version);
+    policy.source.generation = 1;
+    assert_eq!(bed.queue.configure(&policy, false).await.unwrap(), Configured::Stale { generation: 2 });
+    // The same generation with other contents is the same object seen by a newer operator, or closed meanwhile.
+    policy.source.generation = 2;
+    policy.closed = Some("RedisUnsafe".into());
+    assert!(matches!(bed.queue.configure(&policy, false).await.unwrap(), Configured::Applied { .. }));
+    assert_eq!(bed.queue.policy().await.unwrap().unwrap().0.closed.as_deref(), Some("RedisUnsafe"));
+}
+
+#[tokio::test]
+async fn a_recreated_object_starts_over_and_its_forerunner_is_refused() {
+    let bed = Bed::new().await;
+    let mut newer = bed.policy.clone();
+    newer.source.generation = 9;
+    bed.queue.configure(&newer, false).await.unwrap();
+    let mut recreated = bed.policy.clone();
+    recreated.source.uid = "u2".into();
+    recreated.source.created_ms += 1;
+    assert!(matches!(bed.queue.configure(&recreated, false).await.unwrap(), Configured::Applied { .. }));
+    assert_eq!(bed.queue.configure(&newer, false).await.unwrap(), Configured::Stale { generation: 1 });
+}
+
+#[tokio::test]
+async fn a_foreign_owner_is_named_until_it_adopts() {
+    let bed = Bed::new().await;
+    let mut foreign = bed.policy.clone();
+    foreign.source.owner = "cli".into();
+    foreign.source.generation = 0;
+    let refused = Configured::Foreign { owner: "kubernetes:a".into() };
+    assert_eq!(bed.queue.configure(&foreign, false).await.unwrap(), refused);
+    assert!(matches!(bed.queue.configure(&foreign, true).await.unwrap(), Configured::Applied { .. }));
+    let refused = Configured::Foreign { owner: "cli".into() };
+    assert_eq!(bed.queue.configure(&bed.policy, false).await.unwrap(), refused);
+}
+
+#[tokio::test]
+async fn versions_rise_even_when_an_older_state_is_restored() {
+    let bed = Bed::new().await;
+    let version = bed.queue.policy().await.unwrap().unwrap().1;
+    bed.queue.destroy().await.unwrap();
+    let Configured::Applied { version: again } = bed.queue.configure(&bed.policy, false).await.unwrap()
+    else {
+        panic!()
+    };
+    assert!(again >= version);
+    // The clock went back: still above.
+    bed.poke(&["HSET", &bed.key("m"), "v", "9000000000000"]).await;
+    let mut next = bed.policy.clone();
+    next.source.generation += 1;
+    let applied = bed.queue.configure(&next, false).await.unwrap();
+    assert_eq!(applied, Configured::Applied { version: 9_000_000_000_001 });
+}
+
+#[tokio::test]
+async fn a_policy_that_was_damaged_by_hand_is_an_error_that_says_what_to_do() {
+    let bed = Bed::new().await;
+    bed.poke(&["SET", &bed.key("p"), "{\"lanes\":"]).await;
+    bed.poke(&["HSET", &bed.key("m"), "v", "9000000000000"]).await;
+    assert!(bed.queue.enqueue(&[job("mail", "x")]).await.is_err());
+    let mut next = bed.policy.clone();
+    next.source.generation += 1;
+    bed.queue.configure(&next, false).await.unwrap();
+    bed.accept(job("mail", "x")).await;
+}
+
+#[tokio::test]
+async fn counters_of_a_type_without_jobs_go_with_it() {
+    let mut bed = Bed::new().await;
+    bed.accept(job("mail", "x")).await;
+    bed.change(|p| {
+        p.job_types.remove("report");
+        p.job_types.remove("mail");
+        p.lanes.retain(|lane| lane.name != "slow");
+    })
+    .await;
+    let known: Vec<String> = bed.raw(&["SMEMBERS", &bed.key("t")]).await.unwrap();
+    let mut known: Vec<&str> = known.iter().map(String::as_str).collect();
+    known.sort_unstable();
+    assert_eq!(known, ["limited", "mail", "reset"], "mail still has a job");
+}
