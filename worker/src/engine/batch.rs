@@ -79,16 +79,21 @@ impl Batch {
     /// what is refused again and again.
     pub(super) async fn one_by_one(mut self, shared: &Shared) {
         let mut again = Vec::new();
+        let mut reached = true;
         for (mut unsettled, settlement) in self.taken.drain(..).zip(self.settlements.drain(..)) {
-            let one = std::slice::from_ref(&settlement);
-            let Err(error) = bounded(shared.queue.settle(&shared.options.identity, one)).await else {
-                continue;
-            };
-            unsettled.sent += 1;
-            unsettled.refused += u32::from(error.refused());
-            if unsettled.refused >= REFUSALS {
-                tracing::error!(job = settlement.id, %error, "Redis refuses this settlement; its lease will lapse");
-                continue;
+            if reached {
+                let one = std::slice::from_ref(&settlement);
+                let Err(error) = bounded(shared.queue.settle(&shared.options.identity, one)).await else {
+                    continue;
+                };
+                // Once Redis is gone the rest would only wait for it one after the other.
+                reached = error.refused();
+                unsettled.sent += 1;
+                unsettled.refused += u32::from(reached);
+                if unsettled.refused >= REFUSALS {
+                    tracing::error!(job = settlement.id, %error, "Redis refuses this settlement; its lease will lapse");
+                    continue;
+                }
             }
             unsettled.settlement = Some(settlement);
             again.push(unsettled);

@@ -26,6 +26,9 @@ const MOST: usize = 200;
 /// pauses before it follows the next token, up to this long.
 const MAX_CALM: Duration = Duration::from_millis(100);
 
+/// Far beyond any sensible timeout, and far within what clocks can add up.
+const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// See the module.
 pub(super) struct Loop {
     pub(super) shared: Arc<Shared>,
@@ -60,8 +63,17 @@ impl Loop {
         }
     }
 
-    /// Goes round until the worker has drained.
+    /// Goes round until the worker has drained, or its time for that is over in the middle of a call that hangs.
     pub(super) async fn run(&mut self) -> Result<(), Error> {
+        let over = self.drain.over();
+        let shared = Arc::clone(&self.shared);
+        tokio::select! {
+            result = self.go_round() => result,
+            () = over => Err(Error::Unsettled(shared.table().held().len())),
+        }
+    }
+
+    async fn go_round(&mut self) -> Result<(), Error> {
         loop {
             self.shared.health.round();
             self.collect();
@@ -294,7 +306,7 @@ impl Loop {
                 continue;
             };
             entry.metrics.pickup.observe(job.claimed_ms.saturating_sub(job.due_ms) as f64 / 1000.0);
-            let timeout = Duration::from_millis(entry.policy.timeout_ms);
+            let timeout = Duration::from_millis(entry.policy.timeout_ms).min(MAX_TIMEOUT);
             let ctx = Arc::new(JobContext::new(job, Arc::clone(&self.shared.queue_label), timeout));
             let Some(slot) = self.shared.table().start(Arc::clone(&ctx), Arc::clone(entry)) else {
                 // More than was asked for: an older library. What has no slot goes back.

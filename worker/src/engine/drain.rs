@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use super::Shared;
-use super::batch::Batch;
 use super::executor::Ended;
 use super::health::bounded;
 use crate::error::Error;
@@ -62,6 +61,19 @@ impl Drain {
         Self { shutdown, total, plan: None, hurried: false }
     }
 
+    /// Ends when the process must, whatever hangs: a moment after the plan's end.
+    pub(super) fn over(&self) -> impl Future<Output = ()> + use<> {
+        let (shutdown, total) = (self.shutdown.clone(), self.total);
+        async move {
+            shutdown.drain.cancelled().await;
+            let hurried = async {
+                shutdown.now.cancelled().await;
+                tokio::time::sleep(MARGIN / 4 + LEAVE).await;
+            };
+            tokio::select! { () = tokio::time::sleep(total + LEAVE) => {}, () = hurried => {} }
+        }
+    }
+
     /// No more jobs are taken.
     pub(super) fn began(&self) -> bool {
         self.plan.is_some() || self.shutdown.drain.is_cancelled()
@@ -114,15 +126,12 @@ impl Drain {
 
     /// Says goodbye; an error when something could not be handed back.
     pub(super) async fn leave(&self, shared: &Shared) -> Result<(), Error> {
-        let batch = Batch::take(shared);
-        if !batch.is_empty() {
-            batch.one_by_one(shared).await;
+        match shared.table().unsettled() {
+            0 => {}
+            left => return Err(Error::Unsettled(left)),
         }
         let _ = tokio::time::timeout(LEAVE, bounded(shared.queue.leave(&shared.options.identity))).await;
-        match shared.table().unsettled() {
-            0 => Ok(()),
-            left => Err(Error::Unsettled(left)),
-        }
+        Ok(())
     }
 }
 

@@ -111,7 +111,7 @@ impl Executor {
                     self.runners.fetch_add(1, Ordering::AcqRel);
                     continue;
                 };
-                let mut attempt: Attempt = Box::pin(attempt(ticket));
+                let mut attempt: Attempt = Box::pin(reported(ticket));
                 match poll_fn(|cx| Poll::Ready(attempt.as_mut().poll(cx))).await {
                     Poll::Ready(finished) => lock(&self.finished).push(finished),
                     Poll::Pending => drop(self.runtime.spawn(Arc::clone(&self).finish(attempt))),
@@ -132,20 +132,22 @@ impl Executor {
     }
 }
 
-async fn attempt(ticket: Ticket) -> Finished {
-    let Ticket { slot, ctx, handler } = ticket;
-    let ended = {
-        let work = AssertUnwindSafe(async { handler.run(&ctx).await }).catch_unwind();
-        tokio::select! {
-            biased;
-            result = work => match result {
-                Ok(result) => Ended::Returned(result),
-                Err(panic) => Ended::Panicked(panic_text(panic.as_ref())),
-            },
-            () = limit(&ctx) => Ended::Abandoned,
-        }
-    };
-    Finished { slot, ended, took: ctx.started.elapsed() }
+/// One attempt whose end is reported whatever happens in it: a panic of the handler, even while it is being dropped,
+/// costs its job and nothing else.
+async fn reported(ticket: Ticket) -> Finished {
+    let (slot, started) = (ticket.slot, ticket.ctx.started);
+    let ended = AssertUnwindSafe(attempt(ticket)).catch_unwind().await;
+    let ended = ended.unwrap_or_else(|panic| Ended::Panicked(panic_text(panic.as_ref())));
+    Finished { slot, ended, took: started.elapsed() }
+}
+
+async fn attempt(ticket: Ticket) -> Ended {
+    let Ticket { ctx, handler, .. } = ticket;
+    tokio::select! {
+        biased;
+        result = async { handler.run(&ctx).await } => Ended::Returned(result),
+        () = limit(&ctx) => Ended::Abandoned,
+    }
 }
 
 /// Ends when the attempt must be dropped: it was told to stop, by its timeout or from outside, and did not.

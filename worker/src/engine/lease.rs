@@ -17,6 +17,8 @@ use crate::handler::Cause;
 
 /// Heartbeats before there is a policy that says how long a lease is.
 const DEFAULT_LEASE: Duration = Duration::from_secs(15);
+/// No policy makes the worker spin.
+const MIN_LEASE: Duration = Duration::from_millis(300);
 /// The executor drops handlers in time; one that is this much later blocks its thread.
 const BLOCKED_SLACK: Duration = Duration::from_secs(3);
 
@@ -38,8 +40,10 @@ pub(super) async fn run(shared: Arc<Shared>) {
     }
 }
 
-fn interval(shared: &Shared) -> Duration {
-    shared.policy().map_or(DEFAULT_LEASE, |policy| policy.lease) / 3
+/// A third of a lease.
+pub(super) fn interval(shared: &Shared) -> Duration {
+    let lease = shared.policy().map_or(DEFAULT_LEASE, |policy| policy.lease);
+    lease.max(MIN_LEASE) / 3
 }
 
 /// One heartbeat; false when Redis did not take it.

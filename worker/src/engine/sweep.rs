@@ -1,6 +1,7 @@
 //! Sweep duty: every worker now and then collects expired leases, decides what becomes of their jobs, and settles them
 //! under the takeover token. No leader is needed; the sweep itself hands each lease to one sweeper.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let mut first = true;
     loop {
         // Well below half a lease: beyond that the sweep would take the gap for an outage and expire nothing.
-        let third = shared.policy().map_or(Duration::from_secs(5), |policy| policy.lease / 3);
+        let third = super::lease::interval(&shared);
         let spread = if first { 0.0..1.0 } else { 0.7..1.2 };
         first = false;
         let pause = third.mul_f64(rand::random_range(spread));
@@ -63,7 +64,8 @@ async fn settle(shared: &Shared, expired: &[Expired], now_ms: u64) {
         return;
     }
     shared.metrics.taken_over.inc_by(expired.len() as u64);
-    let settlements: Vec<_> = expired.iter().map(|expired| decide(shared, expired, now_ms)).collect();
+    let alive = alive(shared).await;
+    let settlements: Vec<_> = expired.iter().map(|expired| decide(shared, expired, &alive, now_ms)).collect();
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
     for _ in 0..TRIES {
         match bounded(shared.queue.settle(&shared.options.identity, &settlements)).await {
@@ -74,13 +76,30 @@ async fn settle(shared: &Shared, expired: &[Expired], now_ms: u64) {
     }
 }
 
-fn decide(shared: &Shared, expired: &Expired, now_ms: u64) -> Settlement {
+/// The boots of workers that renewed their leases a moment ago. A heartbeat renews everything its worker holds, so a
+/// lease that expired although its worker beats was never known to it: the reply to its claim was lost on the way, and no
+/// handler ever saw the job. That is nobody's crash. A worker that did crash has been silent for a whole lease by now.
+async fn alive(shared: &Shared) -> HashSet<String> {
+    let lease = shared.policy().map_or(0, |policy| crate::handler::millis(policy.lease));
+    match bounded(shared.queue.stats()).await {
+        Ok(stats) => {
+            let beats = |seen_ms: u64| stats.now_ms.saturating_sub(seen_ms) < lease / 3 * 2;
+            stats.workers.into_iter().filter(|w| beats(w.seen_ms)).map(|w| w.identity.boot).collect()
+        }
+        Err(error) => {
+            shared.health.failed("stats", &error, &shared.metrics);
+            HashSet::new()
+        }
+    }
+}
+
+fn decide(shared: &Shared, expired: &Expired, alive: &HashSet<String>, now_ms: u64) -> Settlement {
     let (job, lost_by) = (&expired.job, &expired.lost_by);
     let policy = shared.policy();
     let entry = policy.as_ref().and_then(|policy| policy.types.get(&job.job_type));
-    let never_started = lost_by.boot == shared.options.identity.boot && !shared.table().knows(&job.id);
+    // A job this process runs although its lease expired was frozen with it: that is as good as a crash.
+    let never_started = alive.contains(&lost_by.boot) && !shared.table().knows(&job.id);
     let outcome = match entry {
-        // Claimed for this very process by a call whose reply was lost: no handler ever saw it.
         Some(_) if never_started => Outcome::Release { why: "the reply to its claim was lost".to_owned() },
         Some(entry) => decide::crashed(job, &entry.policy, &lost_by.name, &lost_by.node, now_ms),
         None => Outcome::Release { why: format!("this worker's policy has no job type {}", job.job_type) },

@@ -101,11 +101,17 @@ impl Table {
         self.outbox.push_back(Unsettled { id, token, settlement: Some(settlement), sent: 0, refused: 0 });
     }
 
-    /// Takes settlements to send, at most `most` of them and about `bytes` of answers and messages.
+    /// Takes settlements to send, at most `most` of them and about `bytes` of answers and messages. What is sent again goes
+    /// without what is new: after an outage both may speak of the same job under two leases, and one call takes one.
     pub(super) fn take_batch(&mut self, most: usize, bytes: usize) -> Vec<Unsettled> {
         let mut batch = Vec::with_capacity(most.min(self.outbox.len()));
         let mut size = 0;
         while batch.len() < most && size < bytes {
+            let again = batch.first().map(|first: &Unsettled| first.sent > 0);
+            let alike = |next: &Unsettled| again.is_none_or(|again| again == (next.sent > 0));
+            if !self.outbox.front().is_some_and(alike) {
+                break;
+            }
             let Some(next) = self.outbox.pop_front() else { break };
             size += next.settlement.as_ref().map_or(0, weight);
             self.in_flight.push(Held { id: next.id.clone(), token: next.token });

@@ -10,6 +10,7 @@ use lanekeeper_api::policy::{
     RetryPolicy, Source,
 };
 use lanekeeper_queue::Queue;
+use lanekeeper_queue::client::RedisOptions;
 use lanekeeper_queue::testing::TestRedis;
 use lanekeeper_queue::types::{Configured, EnqueueOptions, Enqueued, Job, JobState, NewJob, WorkerIdentity};
 use lanekeeper_worker::engine::{self, Options};
@@ -90,7 +91,7 @@ impl Bed {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let probes = format!("http://{}", listener.local_addr().unwrap());
         let options = Options {
-            redis: self.redis.options(),
+            redis: settings.redis.map_or_else(|| self.redis.options(), RedisOptions::new),
             queue: self.queue.name().clone(),
             identity: identity(settings.name),
             lanes: settings.lanes.iter().map(|&lane| lane.to_owned()).collect(),
@@ -117,11 +118,12 @@ pub(crate) struct Settings {
     pub(crate) lanes: &'static [&'static str],
     pub(crate) slots: u32,
     pub(crate) drain: Duration,
+    pub(crate) redis: Option<String>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { name: "w1", lanes: &["fast", "slow"], slots: 10, drain: Duration::from_secs(20) }
+        Self { name: "w1", lanes: &["fast", "slow"], slots: 10, drain: Duration::from_secs(20), redis: None }
     }
 }
 

@@ -1,16 +1,12 @@
 //! The engine with handlers of the test's own, against a real Redis.
 
-mod common;
-
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use common::{Bed, LEASE, Settings, does, done, eventually, identity, policy};
-use lanekeeper_queue::types::{ClaimRequest, DeadReason, JobState};
-use lanekeeper_worker::Error;
-use lanekeeper_worker::handler::{Answer, Cause, Failure, Handler, JobContext, Running, code};
-use tokio::sync::Semaphore;
+use crate::common::{Bed, Counts, Obeys, Settings, does, done, eventually, policy};
+use lanekeeper_queue::types::{DeadReason, JobState};
+use lanekeeper_worker::handler::{Answer, Cause, Failure, code};
 
 #[tokio::test]
 async fn a_job_succeeds_and_keeps_its_answer() {
@@ -116,24 +112,6 @@ async fn a_panic_costs_only_its_job() {
     engine.stop().await.unwrap();
 }
 
-/// Waits until told to stop and says why; a success when nobody stops it within `limit`.
-struct Obeys {
-    seen: Arc<Mutex<Vec<Cause>>>,
-}
-
-impl Handler for Obeys {
-    fn run<'a>(&'a self, job: &'a JobContext) -> Running<'a> {
-        Box::pin(async move {
-            let cause = job.stop.requested().await;
-            self.seen.lock().unwrap().push(cause);
-            Err(Failure::ambiguous(
-                if cause == Cause::Timeout { code::TIMEOUT } else { code::STOPPED },
-                cause.as_str(),
-            ))
-        })
-    }
-}
-
 #[tokio::test]
 async fn the_engine_enforces_timeouts() {
     let mut policy = policy();
@@ -175,31 +153,6 @@ async fn a_running_job_can_be_cancelled() {
     assert_eq!(job.history[0].outcome, "cancel");
     assert_eq!(*seen.lock().unwrap(), [Cause::Cancelled]);
     engine.stop().await.unwrap();
-}
-
-/// Counts how many run at once, by type.
-struct Counts {
-    running: AtomicUsize,
-    most: AtomicUsize,
-    gate: Semaphore,
-}
-
-impl Counts {
-    fn new() -> Arc<Self> {
-        Arc::new(Self { running: AtomicUsize::new(0), most: AtomicUsize::new(0), gate: Semaphore::new(0) })
-    }
-}
-
-impl Handler for Counts {
-    fn run<'a>(&'a self, _: &'a JobContext) -> Running<'a> {
-        Box::pin(async move {
-            let now = self.running.fetch_add(1, Ordering::SeqCst) + 1;
-            self.most.fetch_max(now, Ordering::SeqCst);
-            self.gate.acquire().await.unwrap().forget();
-            self.running.fetch_sub(1, Ordering::SeqCst);
-            done()
-        })
-    }
 }
 
 #[tokio::test]
@@ -280,7 +233,7 @@ async fn a_changed_policy_is_in_force_without_a_restart() {
 
     policy.source.generation = 2;
     policy.job_types.get_mut("mail").unwrap().retry.limit = 0;
-    policy.job_types.insert("new".into(), common::job_type("fast"));
+    policy.job_types.insert("new".into(), crate::common::job_type("fast"));
     let version = bed.configure(&policy).await;
     let ids = bed.enqueue("new", &[b""]).await;
     bed.becomes(&ids[0], JobState::Succeeded).await;
@@ -302,191 +255,6 @@ async fn a_paused_queue_starts_nothing_until_it_is_resumed() {
     policy.source.generation = 2;
     policy.paused = false;
     bed.configure(&policy).await;
-    bed.becomes(&ids[0], JobState::Succeeded).await;
-    engine.stop().await.unwrap();
-}
-
-/// Blocks its thread until the test lets go.
-struct Blocks {
-    gate: Mutex<std::sync::mpsc::Receiver<()>>,
-}
-
-impl Handler for Blocks {
-    fn run<'a>(&'a self, job: &'a JobContext) -> Running<'a> {
-        if job.job.payload == b"block" {
-            let _ = self.gate.lock().unwrap().recv_timeout(Duration::from_secs(30));
-        }
-        Box::pin(async { done() })
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_handler_that_blocks_its_thread_keeps_its_lease_and_stops_no_other_job() {
-    let bed = Bed::new(&policy()).await;
-    let (release, gate) = std::sync::mpsc::channel();
-    let engine = bed.engine(Settings::default(), Blocks { gate: Mutex::new(gate) });
-    // Another worker sweeps, as one always does.
-    let sweeper = bed
-        .engine(Settings { name: "w2", lanes: &["none"], ..Settings::default() }, does(|_| async { done() }));
-    let blocked = bed.enqueue("mail", &[b"block"]).await;
-    bed.becomes(&blocked[0], JobState::Running).await;
-    let began = Instant::now();
-    while began.elapsed() < LEASE * 3 {
-        let ids = bed.enqueue("mail", &[b"quick"]).await;
-        bed.becomes(&ids[0], JobState::Succeeded).await;
-        assert_eq!(bed.job(&blocked[0]).await.state, JobState::Running);
-        assert_eq!(engine.probe("/livez").await.0, 200);
-    }
-    release.send(()).unwrap();
-    let job = bed.becomes(&blocked[0], JobState::Succeeded).await;
-    assert_eq!((job.attempts, job.crashes), (1, 0));
-    sweeper.stop().await.unwrap();
-    engine.stop().await.unwrap();
-}
-
-#[tokio::test]
-async fn a_crashed_workers_job_is_taken_over_and_the_crash_is_counted() {
-    let bed = Bed::new(&policy()).await;
-    let ids = bed.enqueue("mail", &[b""]).await;
-    let gone = identity("gone");
-    let want = ClaimRequest { slots: 1, lanes: vec!["fast".into()], ..ClaimRequest::default() };
-    let (_, claim) = bed.queue.settle_and_claim(&gone, &[], &want).await.unwrap();
-    assert_eq!(claim.jobs.len(), 1);
-    let engine = bed.engine(Settings::default(), does(|_| async { done() }));
-    let job = bed.becomes(&ids[0], JobState::Succeeded).await;
-    assert_eq!((job.tries, job.crashes, job.attempts), (0, 1, 2));
-    assert_eq!(job.history[0].worker, "gone");
-    assert_eq!(job.history[0].error.as_ref().unwrap().code, code::LEASE_EXPIRED);
-    engine.stop().await.unwrap();
-}
-
-#[tokio::test]
-async fn results_outlive_a_redis_outage() {
-    let mut bed = Bed::new(&policy()).await;
-    let counts = Counts::new();
-    let engine = bed.engine(Settings::default(), Arc::clone(&counts));
-    let ids = bed.enqueue("mail", &[b"".as_slice(); 5]).await;
-    eventually("five jobs run", async || counts.running.load(Ordering::SeqCst) == 5).await;
-    bed.redis.stop().await.unwrap();
-    counts.gate.add_permits(5);
-    eventually("the handlers are done", async || counts.running.load(Ordering::SeqCst) == 0).await;
-    eventually("the outage is noticed", async || engine.metrics.redis_errors.get() > 0).await;
-    assert_eq!(engine.probe("/livez").await.0, 200);
-    bed.restart_redis().await;
-    for id in &ids {
-        let job = bed.becomes(id, JobState::Succeeded).await;
-        assert_eq!((job.attempts, job.crashes), (1, 0), "the outage cost nothing");
-    }
-    let more = bed.enqueue("mail", &[b""]).await;
-    counts.gate.add_permits(1);
-    bed.becomes(&more[0], JobState::Succeeded).await;
-    engine.stop().await.unwrap();
-}
-
-#[tokio::test]
-async fn a_worker_may_start_before_redis_and_before_the_policy() {
-    let mut bed = Bed::new(&policy()).await;
-    bed.queue.destroy().await.unwrap();
-    bed.redis.stop().await.unwrap();
-    let engine = bed.engine(Settings::default(), does(|_| async { done() }));
-    eventually("the outage is noticed", async || engine.metrics.redis_errors.get() > 0).await;
-    assert_eq!((engine.probe("/livez").await.0, engine.probe("/readyz").await.0), (200, 503));
-    bed.restart_redis().await;
-    eventually("it waits for the policy", async || engine.probe("/readyz").await.1.contains("no policy"))
-        .await;
-    bed.configure(&policy()).await;
-    let ids = bed.enqueue("mail", &[b""]).await;
-    bed.becomes(&ids[0], JobState::Succeeded).await;
-    assert_eq!(engine.probe("/readyz").await.0, 200);
-    engine.stop().await.unwrap();
-}
-
-#[tokio::test]
-async fn a_drain_lets_running_jobs_finish_and_takes_no_more() {
-    let bed = Bed::new(&policy()).await;
-    let counts = Counts::new();
-    let engine = bed.engine(Settings { slots: 2, ..Settings::default() }, Arc::clone(&counts));
-    let ids = bed.enqueue("mail", &[b"".as_slice(); 3]).await;
-    eventually("two jobs run", async || counts.running.load(Ordering::SeqCst) == 2).await;
-    engine.shutdown.drain.cancel();
-    eventually("the drain shows", async || {
-        bed.queue.stats().await.unwrap().workers.iter().any(|worker| worker.draining && worker.busy == 2)
-    })
-    .await;
-    assert_eq!(engine.probe("/readyz").await.0, 503);
-    counts.gate.add_permits(10);
-    engine.stop().await.unwrap();
-    for id in &ids[..2] {
-        assert_eq!(bed.job(id).await.state, JobState::Succeeded);
-    }
-    assert_eq!(bed.job(&ids[2]).await.state, JobState::Ready);
-    assert!(bed.queue.stats().await.unwrap().workers.is_empty(), "the worker has left");
-}
-
-#[tokio::test]
-async fn a_drain_hands_back_what_does_not_finish_in_time() {
-    let bed = Bed::new(&policy()).await;
-    let drain = Duration::from_secs(2);
-    let engine = bed.engine(Settings { drain, ..Settings::default() }, does(|_| std::future::pending()));
-    let ids = bed.enqueue("mail", &[b""]).await;
-    bed.becomes(&ids[0], JobState::Running).await;
-    let began = Instant::now();
-    engine.stop().await.unwrap();
-    assert!(began.elapsed() >= drain / 2 && began.elapsed() <= drain, "{:?}", began.elapsed());
-    let job = bed.job(&ids[0]).await;
-    assert_eq!((job.state, job.tries, job.crashes), (JobState::Ready, 0, 0));
-    assert_eq!(job.history[0].outcome, "release");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_second_stage_hands_back_at_once_even_what_blocks() {
-    let bed = Bed::new(&policy()).await;
-    let (release, gate) = std::sync::mpsc::channel();
-    let engine = bed.engine(
-        Settings { drain: Duration::from_secs(300), ..Settings::default() },
-        Blocks { gate: Mutex::new(gate) },
-    );
-    let ids = bed.enqueue("mail", &[b"block"]).await;
-    bed.becomes(&ids[0], JobState::Running).await;
-    engine.shutdown.escalate();
-    engine.shutdown.escalate();
-    let began = Instant::now();
-    engine.stop().await.unwrap();
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
-    assert_eq!(bed.job(&ids[0]).await.state, JobState::Ready);
-    drop(release);
-}
-
-#[tokio::test]
-async fn a_drain_during_an_outage_ends_in_time_and_says_what_is_left() {
-    let mut bed = Bed::new(&policy()).await;
-    let counts = Counts::new();
-    let drain = Duration::from_secs(2);
-    let engine = bed.engine(Settings { drain, ..Settings::default() }, Arc::clone(&counts));
-    bed.enqueue("mail", &[b""]).await;
-    eventually("the job runs", async || counts.running.load(Ordering::SeqCst) == 1).await;
-    bed.redis.stop().await.unwrap();
-    counts.gate.add_permits(1);
-    let began = Instant::now();
-    let error = engine.stop().await.unwrap_err();
-    assert!(matches!(error, Error::Unsettled(1)), "{error}");
-    assert!(began.elapsed() < drain + Duration::from_secs(10), "{:?}", began.elapsed());
-}
-
-#[tokio::test]
-async fn a_deleted_queue_leaves_the_worker_waiting_for_a_policy() {
-    let bed = Bed::new(&policy()).await;
-    let counts = Counts::new();
-    let engine = bed.engine(Settings::default(), Arc::clone(&counts));
-    bed.enqueue("mail", &[b""]).await;
-    eventually("the job runs", async || counts.running.load(Ordering::SeqCst) == 1).await;
-    bed.queue.destroy().await.unwrap();
-    counts.gate.add_permits(2);
-    eventually("it waits for a policy", async || engine.probe("/readyz").await.1.contains("no policy")).await;
-    let mut again = policy();
-    again.source.created_ms = 2;
-    bed.queue.configure(&again, true).await.unwrap();
-    let ids = bed.enqueue("mail", &[b""]).await;
     bed.becomes(&ids[0], JobState::Succeeded).await;
     engine.stop().await.unwrap();
 }

@@ -1,12 +1,10 @@
 //! The `exec` handler with real programs.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::{context, eventually};
+use crate::common::{context, eventually};
 use lanekeeper_api::policy::ExecHandler as Policy;
 use lanekeeper_queue::types::ErrorClass;
 use lanekeeper_worker::handler::exec::ExecHandler;

@@ -1,5 +1,4 @@
 //! What the tests share.
-#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -47,5 +46,7 @@ pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> b
     }
 }
 
+mod handlers;
 mod queue;
+pub(crate) use handlers::*;
 pub(crate) use queue::*;

@@ -1,15 +1,13 @@
 //! The `http` handler against a real server.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::common::{context, serve};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
-use common::{context, serve};
 use lanekeeper_api::policy::{HttpHandler as Policy, SecretKey};
 use lanekeeper_queue::types::ErrorClass;
 use lanekeeper_worker::handler::http::{Client, HttpHandler};

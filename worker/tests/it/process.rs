@@ -1,12 +1,10 @@
 //! The worker's binary with its own handlers, killed, stopped and drained.
 
-mod common;
-
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Bed, LEASE, eventually, exec, policy};
+use crate::common::{Bed, LEASE, eventually, exec, policy};
 use lanekeeper_api::policy::QueuePolicy;
 use lanekeeper_queue::types::JobState;
 use lanekeeper_worker::handler::code;
@@ -314,4 +312,47 @@ async fn a_copy_runs_like_the_original() {
     let nowhere = Command::new(BINARY).args(["copy", "/no/such/dir/x"]).output().unwrap();
     assert!(!nowhere.status.success());
     assert!(String::from_utf8_lossy(&nowhere.stderr).contains("/no/such/dir/x"));
+}
+
+#[tokio::test]
+async fn http_jobs_are_signed_held_and_settled_by_the_binary() {
+    use axum::http::{HeaderMap, StatusCode};
+    use lanekeeper_api::policy::{Handler, HttpHandler, SecretKey};
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("mailer")).unwrap();
+    std::fs::write(dir.path().join("mailer/hmac"), "a-secret-of-at-least-24-bytes").unwrap();
+    // Throttles the first attempt, wants a signature and the trace on the second.
+    let receive = |headers: HeaderMap, body: String| async move {
+        let get = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+        if get("lanekeeper-attempt") == "1" {
+            return (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "1")], String::new());
+        }
+        let answer = format!("{} {} {}", get("idempotency-key"), get("traceparent"), body);
+        let signed = get("webhook-signature").starts_with("v1,") && !get("webhook-id").is_empty();
+        (if signed { StatusCode::OK } else { StatusCode::FORBIDDEN }, [("x", "y")], answer)
+    };
+    let server = crate::common::serve(axum::Router::new().route("/jobs", axum::routing::post(receive))).await;
+    let mut policy = policy();
+    policy.job_types.get_mut("mail").unwrap().handler = Handler::Http(HttpHandler {
+        url: format!("http://{server}/jobs"),
+        headers: [].into(),
+        signing: Some(SecretKey { name: "mailer".into(), key: "hmac".into() }),
+    });
+    let bed = Bed::new(&policy).await;
+    let secrets = dir.path().to_string_lossy().into_owned();
+    let _worker = Process::start(&bed, dir.path(), "worker", &[("LANEKEEPER_SECRETS_DIR", &secrets)]);
+    let job = lanekeeper_queue::types::NewJob {
+        payload: b"{}".to_vec(),
+        options: lanekeeper_queue::types::EnqueueOptions {
+            job_type: "mail".into(),
+            key: Some("k1".into()),
+            id: Some("job-1".into()),
+            meta: [("traceparent".into(), "00-aa-bb-01".into())].into(),
+            ..Default::default()
+        },
+    };
+    bed.queue.enqueue(&[job]).await.unwrap();
+    let job = bed.becomes("job-1", JobState::Succeeded).await;
+    assert_eq!(job.result.as_deref(), Some("k1 00-aa-bb-01 {}"));
+    assert_eq!((job.tries, job.attempts, job.history[0].outcome.as_str()), (0, 2, "snooze"));
 }

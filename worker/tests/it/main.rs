@@ -1,0 +1,12 @@
+//! The worker against real servers: Redis, HTTP receivers, programs, and its own binary. One binary, because linking
+//! one per file costs more than running them.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+mod drain;
+mod engine;
+mod exec;
+mod http;
+mod lost_replies;
+mod outage;
+mod process;
