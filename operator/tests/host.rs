@@ -14,7 +14,13 @@ use tokio::sync::broadcast;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 /// Ends at SIGTERM and when its standard input closes, as a worker does.
-const WORKER: &str = "echo \"hello from $LANEKEEPER_WORKER_NAME\"\ncat <&0 >/dev/null &\npid=$!\ntrap 'kill $pid; exit 0' TERM\nwait $pid";
+const WORKER: &str = "\
+exec 3<&0
+echo \"hello from $LANEKEEPER_WORKER_NAME\"
+cat <&3 >/dev/null &
+pid=$!
+trap 'kill $pid; exit 0' TERM
+wait $pid";
 
 struct World {
     host: Host,

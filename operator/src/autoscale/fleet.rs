@@ -14,9 +14,10 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::runner::{Plan, Runner};
+use super::runner::{Outlets, Plan, Runner};
 use super::sampler::PoolSpec;
 use super::view::{QueueView, ScaleEvent};
+use crate::metrics::LoopMetrics;
 use crate::platform::{Platform, PoolRef};
 
 /// How the loops run.
@@ -52,6 +53,7 @@ pub struct Fleet<P> {
     cancel: CancellationToken,
     tasks: TaskTracker,
     changes: broadcast::Sender<ScaleEvent>,
+    metrics: LoopMetrics,
     known: Mutex<Known>,
 }
 
@@ -72,6 +74,17 @@ impl<P: Platform> Fleet<P> {
     /// A fleet without queues. Cancelling ends every loop; replicas stay as they are.
     #[must_use]
     pub fn new(platform: Arc<P>, settings: Settings, cancel: CancellationToken) -> Arc<Self> {
+        Self::with_metrics(platform, settings, LoopMetrics::default(), cancel)
+    }
+
+    /// The same, counting in `metrics`.
+    #[must_use]
+    pub fn with_metrics(
+        platform: Arc<P>,
+        settings: Settings,
+        metrics: LoopMetrics,
+        cancel: CancellationToken,
+    ) -> Arc<Self> {
         let (changes, _) = broadcast::channel(256);
         Arc::new(Self {
             platform,
@@ -79,6 +92,7 @@ impl<P: Platform> Fleet<P> {
             cancel,
             tasks: TaskTracker::new(),
             changes,
+            metrics,
             known: Mutex::default(),
         })
     }
@@ -154,8 +168,7 @@ impl<P: Platform> Fleet<P> {
             redis.clone(),
             Arc::clone(&self.platform),
             self.settings.clone(),
-            shown,
-            self.changes.clone(),
+            Outlets { shown, changes: self.changes.clone(), metrics: self.metrics.clone() },
         );
         self.tasks.spawn(runner.run(plan_seen, cancel.clone()));
         Entry { redis, plan, view, cancel }

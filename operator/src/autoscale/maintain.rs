@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::runner::Plan;
+use crate::metrics::LoopMetrics;
 
 /// Bounds of the time between two sweeps.
 const PERIOD: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -30,6 +31,7 @@ struct Sweeper {
     redis: RedisOptions,
     name: QueueName,
     identity: WorkerIdentity,
+    metrics: LoopMetrics,
     queue: Option<Queue>,
     /// The policy in Redis, by its version.
     policy: Option<(QueuePolicy, u64)>,
@@ -41,9 +43,10 @@ pub(super) async fn run(
     name: QueueName,
     identity: WorkerIdentity,
     plan: watch::Receiver<Plan>,
+    metrics: LoopMetrics,
     cancel: CancellationToken,
 ) {
-    let mut sweeper = Sweeper { redis, name, identity, queue: None, policy: None };
+    let mut sweeper = Sweeper { redis, name, identity, metrics, queue: None, policy: None };
     loop {
         let pause = period(plan.borrow().policy.lease_ms);
         let swept = tokio::select! {
@@ -78,6 +81,7 @@ impl Sweeper {
                 let policy = self.policy(&queue, version).await?;
                 let settlements = settle(policy, &reply.expired, reply.now_ms);
                 queue.settle(&self.identity, &settlements).await?;
+                self.metrics.took_over(settlements.len());
             }
             if !reply.more {
                 break;

@@ -124,7 +124,7 @@ pub fn span(ms: u64) -> String {
     match s {
         0 => format!("{ms}ms"),
         1..60 => format!("{s}s"),
-        60..3_600 if s % 60 == 0 => format!("{}m", s / 60),
+        60..3_600 if s.is_multiple_of(60) => format!("{}m", s / 60),
         60..3_600 => format!("{}m{}s", s / 60, s % 60),
         3_600..86_400 if s % 3_600 < 60 => format!("{}h", s / 3_600),
         3_600..86_400 => format!("{}h{}m", s / 3_600, s % 3_600 / 60),

@@ -118,7 +118,8 @@ impl LocalHandle {
         self.engine.drain().await;
     }
 
-    /// Kills every worker and what it started, at once. Their jobs return when their leases expire.
+    /// Ends every worker at once: handlers are stopped and their jobs handed back, and who does not do so within
+    /// seconds is killed. [`LocalHandle::drain`] resolves when the last has gone.
     pub fn kill(&self) {
         self.engine.kill();
     }

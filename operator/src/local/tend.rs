@@ -26,7 +26,7 @@ pub(super) async fn run(engine: &Engine) {
                     if lost.insert(name.clone()) {
                         engine.tell(LocalEvent::now(LocalEventKind::RedisLost, name, error));
                     }
-                    if engine.phase() == LocalPhase::Running {
+                    if matches!(engine.phase(), LocalPhase::Starting | LocalPhase::Running) {
                         again(engine, name, engine.apply(name, queue).await);
                     }
                 }

@@ -62,7 +62,7 @@ impl World {
                 self.queue.push_back(self.now);
             }
             self.work();
-            if woken && self.workers.is_empty() || (step * STEP_MS) % self.tick_ms == 0 {
+            if woken && self.workers.is_empty() || (step * STEP_MS).is_multiple_of(self.tick_ms) {
                 self.look();
             }
         }

@@ -195,7 +195,8 @@ impl Host {
         self.shared.tasks.wait().await;
     }
 
-    /// Kills every worker at once, with its process group.
+    /// Ends every worker at once: each may hand back what it runs, and is killed with its process group when it
+    /// does not do so within seconds.
     pub fn kill(&self) {
         for pool in self.shared.pools().values_mut() {
             pool.removed = true;

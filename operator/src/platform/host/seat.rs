@@ -17,6 +17,8 @@ use crate::platform::{PoolRef, Problem, ProblemKind};
 const STABLE: Duration = Duration::from_secs(10);
 /// Bounds of the pause before a worker is started again.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+/// Waits after the signals that ask a worker to end at once.
+const HURRY: [Duration; 2] = [Duration::from_millis(300), Duration::from_secs(3)];
 /// So many failed starts in a row are a problem to show; one may be an accident.
 const LOOP: u32 = 2;
 
@@ -27,7 +29,7 @@ pub(super) enum Stop {
     No,
     /// End the worker gracefully.
     Drain,
-    /// End it at once.
+    /// End it at once: it may hand its jobs back, but finish none.
     Kill,
 }
 
@@ -194,7 +196,7 @@ impl Seat {
         command
     }
 
-    /// SIGTERM, then SIGKILL to the whole group when the drain timeout has long passed.
+    /// SIGTERM; when it must go at once or its drain timeout has long passed, SIGKILL to the whole group.
     async fn end(
         &self,
         child: &mut Child,
@@ -202,22 +204,22 @@ impl Seat {
         stop: &mut watch::Receiver<Stop>,
     ) -> std::io::Result<()> {
         let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        if let Some(pid) = pid
-            && *stop.borrow() == Stop::Drain
-        {
-            // An error means that it has just ended.
-            let _ = kill_process(pid, Signal::TERM);
-        }
-        tokio::select! {
-            status = child.wait() => {
-                status?;
-                shared.tell(self, HostEventKind::Left);
-                return Ok(());
-            }
-            _ = stop.wait_for(|s| *s == Stop::Kill) => {}
-            () = tokio::time::sleep(self.setup.drain_timeout + MARGIN) => {}
+        terminate(pid);
+        let ended = tokio::select! {
+            status = child.wait() => Some(status.map(|_| true)?),
+            _ = stop.wait_for(|s| *s == Stop::Kill) => None,
+            () = tokio::time::sleep(self.setup.drain_timeout + MARGIN) => Some(false),
+        };
+        let ended = match ended {
+            Some(ended) => ended,
+            None => hurry(child, pid).await?,
+        };
+        if ended {
+            shared.tell(self, HostEventKind::Left);
+            return Ok(());
         }
         if let Some(pid) = pid {
+            // An error means that it has just ended.
             let _ = kill_process_group(pid, Signal::KILL);
         }
         child.wait().await?;
@@ -235,6 +237,26 @@ impl Seat {
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Asks a worker that already drains to end at once: at the second signal it stops its handlers, which stand in
+/// process groups of their own that we do not know, and hands their jobs back. True when it has ended in time.
+async fn hurry(child: &mut Child, pid: Option<Pid>) -> std::io::Result<bool> {
+    // The first of the two may have been sent this very moment, and signals that wait are not counted.
+    for patience in HURRY {
+        terminate(pid);
+        if let Ok(status) = tokio::time::timeout(patience, child.wait()).await {
+            return status.map(|_| true);
+        }
+    }
+    Ok(false)
+}
+
+fn terminate(pid: Option<Pid>) {
+    if let Some(pid) = pid {
+        // An error means that it has just ended.
+        let _ = kill_process(pid, Signal::TERM);
     }
 }
 

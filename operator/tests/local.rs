@@ -1,0 +1,364 @@
+//! The local mode whole: a real Redis, the real worker as child processes.
+
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use lanekeeper_api::manifest::{self, Manifests};
+use lanekeeper_operator::local::{
+    self, LocalError, LocalEvent, LocalEventKind, LocalHandle, LocalOptions, LocalPhase, LocalSnapshot,
+    PoolSnapshot, WorkerCommand,
+};
+use lanekeeper_queue::testing::TestRedis;
+use lanekeeper_queue::types::{EnqueueOptions, Enqueued, NewJob, TypeStats};
+use lanekeeper_queue::{Queue, QueueName};
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+
+const DEADLINE: Duration = Duration::from_secs(40);
+
+/// Not a test: the worker process that the host platform starts is this binary with this test's name. The worker
+/// runs until it is told to go, or until its standard input closes because its parent died.
+#[test]
+fn worker_process() {
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        run: lanekeeper_worker::args::RunArgs,
+    }
+    if std::env::var_os("LANEKEEPER_POOL").is_none() {
+        return;
+    }
+    let args = Cli::parse_from(["worker"]).run;
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let done = runtime.block_on(async {
+        let shutdown = lanekeeper_worker::Shutdown::on_signals().expect("signals");
+        let parent = shutdown.clone();
+        std::thread::spawn(move || {
+            let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+            parent.escalate();
+        });
+        lanekeeper_worker::run(args, shutdown).await
+    });
+    done.expect("the worker ends cleanly");
+}
+
+fn yaml(queue: &str, pool: &str) -> String {
+    format!(
+        "apiVersion: lanekeeper.dev/v1beta1
+kind: JobQueue
+metadata: {{name: test, namespace: apps}}
+spec:
+  lease: 1s
+  {queue}
+  lanes: [{{name: fast, startWithin: 2s}}]
+  jobTypes:
+  - {{name: nap, lane: fast, handler: {{exec: {{command: [/bin/sleep, '0.02']}}}}}}
+  - {{name: sleep, lane: fast, handler: {{exec: {{command: [/bin/sleep, '6']}}}}}}
+---
+apiVersion: lanekeeper.dev/v1beta1
+kind: WorkerPool
+metadata: {{name: fast, namespace: apps}}
+spec:
+  queue: test
+  lanes: [{{name: fast}}]
+  concurrency: 5
+  scaling: {{maxReplicas: 3, idleAfter: 1s}}
+  {pool}
+"
+    )
+}
+
+fn manifests(text: &str) -> Manifests {
+    manifest::parse(&[("test.yaml", text)]).expect("the manifests are good")
+}
+
+struct World {
+    redis: TestRedis,
+    queue: Queue,
+    local: LocalHandle,
+    _dir: tempfile::TempDir,
+}
+
+fn options(redis: &TestRedis, dir: &tempfile::TempDir, text: &str) -> LocalOptions {
+    LocalOptions {
+        manifests: manifests(text),
+        redis: redis.options(),
+        allow_unsafe: false,
+        worker: WorkerCommand {
+            exe: std::env::current_exe().expect("this binary"),
+            args: ["--exact", "worker_process", "--nocapture"].map(str::to_owned).to_vec(),
+        },
+        worker_env: Vec::new(),
+        worker_log_dir: dir.path().join("logs"),
+        secrets_dir: dir.path().join("secrets"),
+        node: "test".into(),
+        tick: Duration::from_millis(500),
+    }
+}
+
+impl World {
+    async fn start(text: &str) -> Self {
+        let redis = TestRedis::start().await.expect("redis starts");
+        let dir = tempfile::tempdir().expect("a directory");
+        let local =
+            local::start(options(&redis, &dir, text), CancellationToken::new()).await.expect("it starts");
+        let queue =
+            Queue::connect(&redis.options(), QueueName::new("apps", "test")).await.expect("connected");
+        Self { redis, queue, local, _dir: dir }
+    }
+
+    async fn enqueue(&self, job_type: &str, count: usize) {
+        let options = EnqueueOptions { job_type: job_type.into(), ..EnqueueOptions::default() };
+        let jobs = vec![NewJob { payload: b"{}".to_vec(), options }; count];
+        let answers = self.queue.enqueue_all(&jobs).await.expect("enqueued");
+        assert!(answers.iter().all(|a| matches!(a, Enqueued::Accepted { .. })), "{answers:?}");
+    }
+
+    /// Waits for a snapshot.
+    async fn until(&self, what: &str, there: impl Fn(&LocalSnapshot) -> bool) -> LocalSnapshot {
+        let mut seen = self.local.snapshot();
+        let found = tokio::time::timeout(DEADLINE, seen.wait_for(|s| there(s))).await;
+        match found {
+            Ok(found) => found.expect("the local mode lives").clone(),
+            Err(_) => panic!("{what}: {:#?}", self.local.snapshot().borrow().pools),
+        }
+    }
+
+    async fn end(self) {
+        tokio::time::timeout(DEADLINE, self.local.drain()).await.expect("it drains");
+        let last = self.local.snapshot().borrow().clone();
+        assert_eq!(last.phase, LocalPhase::Stopped);
+        assert!(last.pools.values().all(|p| p.workers.is_empty()), "{last:?}");
+    }
+}
+
+fn pool(snapshot: &LocalSnapshot) -> &PoolSnapshot {
+    &snapshot.pools["apps/fast"]
+}
+
+/// `kill -9` of a pool's first worker.
+fn kill(pool: &PoolSnapshot) {
+    let pid = pool.workers[0].pid.and_then(|p| i32::try_from(p).ok()).expect("it runs");
+    let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it can be killed");
+}
+
+fn of_type<'a>(snapshot: &'a LocalSnapshot, name: &str) -> Option<&'a TypeStats> {
+    let stats = snapshot.queues["apps/test"].stats.as_deref()?;
+    stats.lanes.iter().flat_map(|l| &l.types).find(|t| t.name == name)
+}
+
+fn succeeded(snapshot: &LocalSnapshot, name: &str) -> u64 {
+    of_type(snapshot, name).map_or(0, |t| t.succeeded_total)
+}
+
+async fn event(events: &mut broadcast::Receiver<LocalEvent>, kind: LocalEventKind) -> LocalEvent {
+    let next = async {
+        loop {
+            let event = events.recv().await.expect("the local mode lives");
+            if event.kind == kind {
+                return event;
+            }
+        }
+    };
+    tokio::time::timeout(DEADLINE, next).await.unwrap_or_else(|_| panic!("{kind:?} never came"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_start_workers_from_zero_and_idle_workers_go() {
+    let world = World::start(&yaml("", "")).await;
+    let running = world.until("it runs", |s| s.phase == LocalPhase::Running).await;
+    assert_eq!(pool(&running).replicas, 0);
+    let mut events = world.local.events();
+    world.enqueue("nap", 300).await;
+    event(&mut events, LocalEventKind::ScaledUp).await;
+    world.until("all are done", |s| succeeded(s, "nap") == 300).await;
+    event(&mut events, LocalEventKind::ScaledToZero).await;
+    world.until("the workers are gone", |s| pool(s).workers.is_empty()).await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_job_scales_from_zero_within_a_second() {
+    let world = World::start(&yaml("", "")).await;
+    for round in 1..=5 {
+        world.until("no workers", |s| s.phase == LocalPhase::Running && pool(s).workers.is_empty()).await;
+        let mut events = world.local.events();
+        let start = Instant::now();
+        world.enqueue("nap", 1).await;
+        event(&mut events, LocalEventKind::ScaledUp).await;
+        assert!(start.elapsed() < Duration::from_secs(1), "round {round}: {:?}", start.elapsed());
+        world.until("it is done", |s| succeeded(s, "nap") == round).await;
+    }
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_jobs_of_a_killed_worker_are_done_by_its_successor() {
+    let world = World::start(&yaml("", "")).await;
+    world.enqueue("sleep", 3).await;
+    let busy = world
+        .until("they run", |s| pool(s).workers.iter().any(|w| w.pid.is_some()) && pool(s).busy == 3)
+        .await;
+    let mut events = world.local.events();
+    kill(pool(&busy));
+    let died = event(&mut events, LocalEventKind::WorkerDied).await;
+    assert!(died.message.contains("killed by signal 9"), "{}", died.message);
+    let done = world.until("all are done", |s| succeeded(s, "sleep") == 3).await;
+    assert_eq!(of_type(&done, "sleep").map(|t| (t.dead, t.running)), Some((0, 0)));
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leases_of_a_pool_that_is_gone_come_back() {
+    let mut world = World::start(&yaml("", "")).await;
+    world.enqueue("sleep", 1).await;
+    let running = world.until("it runs", |s| pool(s).busy == 1).await;
+    let queue_only = yaml("", "").split("---").next().expect("the queue").to_owned();
+    world.local.reload(manifests(&queue_only)).await.expect("it reloads");
+    // Its worker drains. Killing it leaves the lease behind, and no worker is there to sweep it.
+    kill(pool(&running));
+    let ready = |s: &LocalSnapshot| of_type(s, "sleep").is_some_and(|t| (t.ready, t.running) == (1, 0));
+    world.until("the job waits again", ready).await;
+    world.redis.kill();
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reload_writes_policies_and_rolls_pools() {
+    let world = World::start(&yaml("", "")).await;
+    world.enqueue("sleep", 1).await;
+    let before = world.until("it runs", |s| pool(s).busy == 1).await;
+    let old = pool(&before).workers[0].name.clone();
+    let mut events = world.local.events();
+    let text = yaml("paused: true", "").replace("concurrency: 5", "concurrency: 7");
+    let reloaded = world.local.reload(manifests(&text)).await.expect("it reloads");
+    assert_eq!(reloaded.pools, ["apps/fast"]);
+    event(&mut events, LocalEventKind::PolicyApplied).await;
+    let paused = |s: &LocalSnapshot| s.queues["apps/test"].stats.as_ref().is_some_and(|s| s.paused);
+    world.until("it is paused", paused).await;
+    world.until("the old worker drained its job", |s| pool(s).workers.iter().all(|w| w.name != old)).await;
+    world.until("the job is done", |s| succeeded(s, "sleep") == 1).await;
+    let once = world.queue.policy().await.expect("read").expect("there");
+    assert_eq!(once.0.source.generation, 2);
+    let again = world.local.reload(manifests(&text)).await.expect("it reloads");
+    assert!(again.pools_dropped.is_empty());
+    let twice = world.queue.policy().await.expect("read").expect("there");
+    assert_eq!(once, twice, "the same content is no new generation");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_of_redis_takes_no_worker_away_and_loses_nothing() {
+    let mut world = World::start(&yaml("", "")).await;
+    world.enqueue("nap", 1).await;
+    world.until("a worker runs", |s| pool(s).ready == 1 && pool(s).replicas == 1).await;
+    let mut events = world.local.events();
+    world.redis.stop().await.expect("it stops");
+    event(&mut events, LocalEventKind::RedisLost).await;
+    let frozen = world.until("it is blind", |s| s.queues["apps/test"].error.is_some()).await;
+    let replicas = pool(&frozen).replicas;
+    // Three times idleAfter: a scaler that read zero would have acted.
+    let blind_until = Instant::now() + Duration::from_secs(3);
+    while Instant::now() < blind_until {
+        let mut seen = world.local.snapshot();
+        let _ = tokio::time::timeout(Duration::from_millis(200), seen.changed()).await;
+        let seen = world.local.snapshot().borrow().clone();
+        assert_eq!(pool(&seen).replicas, replicas, "{:?}", pool(&seen));
+        assert!(seen.queues["apps/test"].stats.is_some(), "figures never read as nothing");
+    }
+    world.redis.restart().await.expect("it comes back");
+    event(&mut events, LocalEventKind::RedisBack).await;
+    // The connection of this test has died with the server.
+    let name = QueueName::new("apps", "test");
+    world.queue = Queue::connect(&world.redis.options(), name).await.expect("connected");
+    world.enqueue("nap", 20).await;
+    world.until("all are done", |s| succeeded(s, "nap") == 21).await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_lost_everything_gets_its_policy_again() {
+    let mut world = World::start(&yaml("", "")).await;
+    let mut conn = world.queue.connection();
+    let _: () = redis::cmd("FLUSHALL").query_async(&mut conn).await.expect("flushed");
+    let _: () = redis::cmd("FUNCTION").arg("FLUSH").query_async(&mut conn).await.expect("flushed");
+    let mut events = world.local.events();
+    event(&mut events, LocalEventKind::RedisLost).await;
+    event(&mut events, LocalEventKind::RedisBack).await;
+    world.enqueue("nap", 1).await;
+    world.until("it is done", |s| succeeded(s, "nap") == 1).await;
+    world.redis.kill();
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_may_lose_jobs_closes_the_queue_unless_allowed() {
+    let redis = TestRedis::start_with(&["--appendonly", "no"]).await.expect("redis starts");
+    let dir = tempfile::tempdir().expect("a directory");
+    for (allow_unsafe, closed) in [(false, Some("RedisUnsafe")), (true, None)] {
+        let mut options = options(&redis, &dir, &yaml("", ""));
+        options.allow_unsafe = allow_unsafe;
+        let local = local::start(options, CancellationToken::new()).await.expect("it starts");
+        let queue =
+            Queue::connect(&redis.options(), QueueName::new("apps", "test")).await.expect("connected");
+        let (policy, _) = queue.policy().await.expect("read").expect("there");
+        assert_eq!(policy.closed.as_deref(), closed);
+        local.drain().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_of_another_owner_is_left_alone() {
+    let redis = TestRedis::start().await.expect("redis starts");
+    let queue = redis.queue("apps/test").await.expect("a queue");
+    let dir = tempfile::tempdir().expect("a directory");
+    let good = options(&redis, &dir, &yaml("", ""));
+    let source = lanekeeper_api::policy::Source {
+        owner: "kubernetes:7".into(),
+        uid: "u".into(),
+        created_ms: 1,
+        generation: 1,
+    };
+    let theirs =
+        lanekeeper_api::validate::job_queue(&good.manifests.queues[0], source).expect("the policy is good");
+    queue.configure(&theirs, false).await.expect("configured");
+    let refused = local::start(good, CancellationToken::new()).await.err().expect("it is refused");
+    assert!(matches!(&refused, LocalError::Foreign { owner, .. } if owner == "kubernetes:7"), "{refused}");
+    assert!(refused.to_string().contains("lanekeeper adopt apps/test"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_work_is_refused_before_anything_runs() {
+    let redis = TestRedis::start().await.expect("redis starts");
+    let dir = tempfile::tempdir().expect("a directory");
+    let bad = options(&redis, &dir, &yaml("", "").replace("lanes: [{name: fast}]", "lanes: [{name: slow}]"));
+    let refused = local::start(bad, CancellationToken::new()).await.err().expect("it is refused");
+    assert!(matches!(refused, LocalError::Manifests(_)), "{refused}");
+    assert!(refused.to_string().contains("test.yaml"), "{refused}");
+    let mut nowhere = options(&redis, &dir, &yaml("", ""));
+    nowhere.redis.url = "redis://user:secret@127.0.0.1:1".into();
+    let refused = local::start(nowhere, CancellationToken::new()).await.err().expect("it is refused");
+    assert!(matches!(refused, LocalError::Redis { .. }), "{refused}");
+    assert!(!refused.to_string().contains("secret"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_second_word_hands_jobs_back_at_once_and_leaves_no_handler() {
+    let world = World::start(&yaml("", "")).await;
+    world.enqueue("sleep", 2).await;
+    world.until("they run", |s| pool(s).busy == 2).await;
+    let draining = tokio::spawn({
+        let local = world.local.clone();
+        async move { local.drain().await }
+    });
+    world.until("it drains", |s| s.phase == LocalPhase::Draining).await;
+    let start = Instant::now();
+    world.local.kill();
+    tokio::time::timeout(DEADLINE, draining).await.expect("it ends").expect("without a panic");
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    let stats = world.queue.stats().await.expect("read");
+    let sleep = stats.lanes[0].types.iter().find(|t| t.name == "sleep").expect("there");
+    assert_eq!((sleep.ready, sleep.running, sleep.dead), (2, 0, 0), "handed back, not lost");
+    world.end().await;
+}
