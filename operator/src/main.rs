@@ -44,7 +44,8 @@ async fn main() -> ExitCode {
 fn init_logs(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("info,kube_client=warn,kube_runtime=warn,hyper=warn,tower=warn"));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter);
+    // A log that cannot be written must not take the operator down.
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
     match format {
         LogFormat::Json => subscriber.json().flatten_event(true).init(),
         LogFormat::Text => subscriber.init(),

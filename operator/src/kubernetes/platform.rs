@@ -18,7 +18,7 @@ use tracing::debug;
 
 use super::call::{CallError, call};
 use super::{names, pods};
-use crate::platform::{Observed, Platform, PlatformError, PoolRef, Scale, Scaled};
+use crate::platform::{Observed, Platform, PlatformError, PoolRef, Problem, ProblemKind, Scale, Scaled};
 
 /// Cost of a pod that should go first. Others have none, which counts as 0.
 const IDLE_COST: &str = "-2147483000";
@@ -126,9 +126,20 @@ fn observed(deployment: &Deployment, summary: &pods::Summary) -> Observed {
         replicas: u32::try_from(spec_replicas).unwrap_or(0),
         ready: summary.ready,
         terminating: summary.terminating,
-        problems: summary.problems.clone(),
+        problems: cannot_create(deployment).into_iter().chain(summary.problems.iter().cloned()).collect(),
         version: deployment.metadata.resource_version.clone(),
     }
+}
+
+/// Why no Pod can be made at all (a quota, an admission policy), in the words of whoever refuses.
+fn cannot_create(deployment: &Deployment) -> Option<Problem> {
+    let conditions = deployment.status.as_ref()?.conditions.as_ref()?;
+    let failure = conditions.iter().find(|c| c.type_ == "ReplicaFailure" && c.status == "True")?;
+    Some(Problem {
+        worker: "(none made)".to_owned(),
+        kind: ProblemKind::CannotStart,
+        message: failure.message.clone().unwrap_or_default(),
+    })
 }
 
 /// What the cache shows, corrected by a write it does not show yet: the next decision must see the last. The flag says
@@ -229,6 +240,19 @@ mod tests {
         assert_eq!(with_write(at("8", 5), Some(&write)), (at("8", 5), true));
         assert_eq!(with_write(at("9", 2), Some(&write)), (at("9", 2), true));
         assert_eq!(with_write(at("9", 2), None), (at("9", 2), false));
+    }
+
+    #[test]
+    fn a_quota_that_refuses_pods_is_a_problem() {
+        let deployment: Deployment = serde_json::from_value(json!({
+            "metadata": {"name": "p"},
+            "status": {"conditions": [{"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate",
+                "message": "pods \"p-1\" is forbidden: exceeded quota"}]}
+        }))
+        .unwrap();
+        let problems = observed(&deployment, &pods::Summary::default()).problems;
+        assert_eq!(problems[0].kind, ProblemKind::CannotStart);
+        assert!(problems[0].message.contains("exceeded quota"));
     }
 
     #[test]

@@ -4,6 +4,9 @@ use k8s_openapi::api::core::v1::{ContainerState, ContainerStateWaiting, Containe
 
 use crate::platform::{Problem, ProblemKind};
 
+/// A container that is not ready after so many restarts keeps dying.
+const RESTARTS: i32 = 3;
+
 /// Counts and problems of one pool's pods.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary {
@@ -83,6 +86,12 @@ fn problem(pod: &Pod) -> Option<Problem> {
 }
 
 fn container_problem(status: &ContainerStatus) -> Option<(ProblemKind, String)> {
+    // Between two waits a container that keeps dying runs for a moment: that is no recovery.
+    let last = status.last_state.as_ref().and_then(last_end);
+    if let Some(last) = last.filter(|_| !status.ready && status.restart_count >= RESTARTS) {
+        let message = format!("container {} restarted {} times{last}", status.name, status.restart_count);
+        return Some((ProblemKind::CrashLoop, message));
+    }
     let waiting = status.state.as_ref()?.waiting.as_ref()?;
     let kind = match waiting.reason.as_deref()? {
         "ImagePullBackOff"
@@ -125,7 +134,7 @@ mod tests {
 
     fn waiting(reason: &str) -> Value {
         json!({"phase": "Pending", "containerStatuses": [{
-            "name": "worker", "ready": false, "restartCount": 3, "image": "i", "imageID": "",
+            "name": "worker", "ready": false, "restartCount": 1, "image": "i", "imageID": "",
             "state": {"waiting": {"reason": reason, "message": "its words"}},
             "lastState": {"terminated": {"exitCode": 3, "reason": "Error"}}}]})
     }
@@ -142,6 +151,19 @@ mod tests {
             let summary = summarise([&pod("a", waiting(reason))]);
             assert_eq!(summary.problems.first().map(|p| p.kind), kind, "{reason}");
         }
+    }
+
+    #[test]
+    fn a_container_that_keeps_dying_is_not_well_while_it_runs() {
+        let running = |restarts: i32| {
+            json!({"phase": "Running", "containerStatuses": [{"name": "worker", "ready": false, "image": "i",
+                "imageID": "", "restartCount": restarts, "state": {"running": {}},
+                "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}]})
+        };
+        assert!(summarise([&pod("a", running(2))]).problems.is_empty());
+        let problem = summarise([&pod("a", running(3))]).problems.remove(0);
+        assert_eq!(problem.kind, ProblemKind::CrashLoop);
+        assert!(problem.message.contains("OOMKilled, exit code 137"), "{}", problem.message);
     }
 
     #[test]

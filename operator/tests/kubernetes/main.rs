@@ -17,5 +17,6 @@ mod leaders;
 mod manifests;
 mod platform;
 mod pools;
+mod process;
 mod queues;
 mod server;

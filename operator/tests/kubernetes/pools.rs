@@ -3,8 +3,11 @@
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::ResourceExt;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Patch, PatchParams, PostParams};
+use kube::core::DynamicObject;
+use kube::discovery::ApiResource;
+use kube::{Api, ResourceExt};
 use lanekeeper_api::job_queue::JobQueue;
 use lanekeeper_api::worker_pool::WorkerPool;
 use serde_json::json;
@@ -223,4 +226,34 @@ async fn workers_of_a_queue_that_is_gone_are_sent_home() {
     })
     .await;
     bed.condition::<WorkerPool>("workers", "Ready", "False", "QueueNotFound").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_object_that_does_not_fit_stalls_no_other() {
+    let Some(bed) = Bed::new("misfit").await else { return };
+    bed.apply(QUEUE).await;
+    bed.apply(&POOL.replace("name: workers", "name: misfit")).await;
+    // As if a later version's schema allowed more than this operator's types; the other tests write numbers there.
+    let definitions: Api<CustomResourceDefinition> = Api::all(bed.client.clone());
+    let path = "/spec/versions/0/schema/openAPIV3Schema/properties/status/properties/desired";
+    let loosen = json!([{"op": "replace", "path": path, "value": {"x-kubernetes-int-or-string": true}}]);
+    let patch = Patch::Json::<()>(serde_json::from_value(loosen).unwrap());
+    definitions.patch("workerpools.lanekeeper.dev", &PatchParams::default(), &patch).await.unwrap();
+    let status = json!({"status": {"desired": "many"}});
+    let resource = ApiResource::erase::<WorkerPool>(&());
+    let api: Api<DynamicObject> = Api::namespaced_with(bed.client.clone(), &bed.namespace, &resource);
+    eventually("the odd figure is there", async || {
+        api.patch_status("misfit", &PatchParams::default(), &Patch::Merge(&status)).await.map(drop)
+    })
+    .await;
+    bed.api::<WorkerPool>().get("misfit").await.expect_err("it does not fit");
+    let _operator = bed.operator("one").await;
+    bed.apply(POOL).await;
+    deployed(&bed).await;
+    eventually("the one that does not fit is told so", async || {
+        let raw = api.get("misfit").await.unwrap();
+        let conditions = raw.data["status"]["conditions"].to_string();
+        when(conditions.contains("does not fit"), conditions)
+    })
+    .await;
 }

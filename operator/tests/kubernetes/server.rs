@@ -142,6 +142,18 @@ impl Server {
         self.client(OPERATOR)
     }
 
+    /// A kubeconfig with the operator's rights.
+    pub(crate) fn kubeconfig(&self) -> String {
+        serde_json::json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "c", "cluster": {
+                "server": format!("https://127.0.0.1:{}", self.port), "insecure-skip-tls-verify": true}}],
+            "users": [{"name": "u", "user": {"token": OPERATOR}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]
+        })
+        .to_string()
+    }
+
     fn client(&self, token: &str) -> Client {
         let url = format!("https://127.0.0.1:{}", self.port).parse().unwrap();
         let mut config = Config::new(url);
@@ -192,6 +204,6 @@ fn binaries() -> PathBuf {
     bin
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
