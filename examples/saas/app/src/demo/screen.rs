@@ -81,7 +81,7 @@ fn lanes(seen: &Seen) -> Vec<Lane> {
 
 fn table(at: Duration, seen: &Seen, traffic: &Progress) -> String {
     let mut out = format!(
-        "{:>4} s   enqueued {} of {}\n\n{:<20}{:>7}{:>9}{:>7}{:>9}{:>8}{:>6}\n",
+        "{:>4} s   offered {} of {}\n\n{:<20}{:>7}{:>9}{:>7}{:>9}{:>8}{:>6}\n",
         at.as_secs(),
         traffic.offered,
         traffic.planned,
@@ -115,7 +115,7 @@ fn line(at: Duration, seen: &Seen, traffic: &Progress) -> String {
     let pools: Vec<String> =
         seen.pools.iter().map(|(name, pool)| format!("{name} {}", pool.replicas)).collect();
     format!(
-        "{:>4} s  enqueued {}/{}  due {}  later {}  running {}  done {}  dead {}  |  {}",
+        "{:>4} s  offered {}/{}  due {}  later {}  running {}  done {}  dead {}  |  {}",
         at.as_secs(),
         traffic.offered,
         traffic.planned,
