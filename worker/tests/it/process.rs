@@ -23,8 +23,20 @@ impl Process {
         Self::start_as(Command::new(BINARY), bed, dir, name, settings)
     }
 
-    fn start_as(mut command: Command, bed: &Bed, dir: &Path, name: &str, settings: &[(&str, &str)]) -> Self {
+    fn start_as(command: Command, bed: &Bed, dir: &Path, name: &str, settings: &[(&str, &str)]) -> Self {
         let log = dir.join(format!("{name}.log"));
+        let file = std::fs::File::create(&log).unwrap();
+        Self::spawn(command, bed, log, name, settings, file.into())
+    }
+
+    fn spawn(
+        mut command: Command,
+        bed: &Bed,
+        log: PathBuf,
+        name: &str,
+        settings: &[(&str, &str)],
+        stderr: Stdio,
+    ) -> Self {
         let child = command
             .env("LANEKEEPER_REDIS_URL", bed.redis.url())
             .env("LANEKEEPER_QUEUE", bed.queue.name().to_string())
@@ -35,10 +47,17 @@ impl Process {
             .envs(settings.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(std::fs::File::create(&log).unwrap())
+            .stderr(stderr)
             .spawn()
             .unwrap();
         Self { child, log }
+    }
+
+    /// A worker whose log goes into a pipe.
+    fn start_piped(bed: &Bed, dir: &Path) -> Self {
+        let log = dir.join("piped.log");
+        std::fs::write(&log, "").unwrap();
+        Self::spawn(Command::new(BINARY), bed, log, "piped", &[], Stdio::piped())
     }
 
     fn signal(&self, signal: Signal) {
@@ -355,4 +374,17 @@ async fn http_jobs_are_signed_held_and_settled_by_the_binary() {
     let job = bed.becomes("job-1", JobState::Succeeded).await;
     assert_eq!(job.result.as_deref(), Some("k1 00-aa-bb-01 {}"));
     assert_eq!((job.tries, job.attempts, job.history[0].outcome.as_str()), (0, 2, "snooze"));
+}
+
+#[tokio::test]
+async fn a_dead_log_collector_stops_no_worker() {
+    let dir = tempfile::tempdir().unwrap();
+    let bed = Bed::new(&running("exit 1", dir.path())).await;
+    let mut worker = Process::start_piped(&bed, dir.path());
+    // Nobody reads the log any more: every further line fails.
+    drop(worker.child.stderr.take());
+    let ids = bed.enqueue("mail", &[b""]).await;
+    bed.becomes(&ids[0], JobState::Dead).await;
+    worker.signal(Signal::TERM);
+    assert_eq!(worker.ends().await, Some(0));
 }
