@@ -182,3 +182,90 @@ fn setup(
     set("LANEKEEPER_SECRETS_DIR", options.secrets_dir.join(&plan.namespace).display().to_string());
     PoolSetup { env, drain_timeout: Duration::from_millis(drain_ms) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::host::WorkerCommand;
+
+    const MANIFESTS: &str = "apiVersion: v1
+kind: Secret
+metadata: {name: mailer, namespace: apps}
+stringData: {hmac: whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz, other: unused}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: redis, namespace: apps}
+stringData: {url: 'redis://admin:a@redis.example:6379', worker-url: 'redis://worker:w@redis.example:6379'}
+---
+apiVersion: lanekeeper.dev/v1beta1
+kind: JobQueue
+metadata: {name: test, namespace: apps}
+spec:
+  redis:
+    adminSecretRef: {name: redis, key: url}
+    workerSecretRef: {name: redis, key: worker-url}
+  lanes: [{name: fast, startWithin: 2s}, {name: slow, startWithin: 60s}]
+  jobTypes:
+  - name: mail
+    lane: fast
+    timeout: 90s
+    handler: {http: {url: 'http://mailer.example/jobs', signing: {secretRef: {name: mailer, key: hmac}}}}
+---
+apiVersion: lanekeeper.dev/v1beta1
+kind: WorkerPool
+metadata: {name: fast, namespace: apps}
+spec:
+  queue: test
+  lanes: [{name: slow}, {name: fast}]
+  template: {env: [{name: TZ, value: UTC}]}
+";
+
+    fn options(manifests: Manifests) -> LocalOptions {
+        LocalOptions {
+            manifests,
+            redis: RedisOptions::new("redis://default.example"),
+            allow_unsafe: true,
+            worker: WorkerCommand { exe: "worker".into(), args: Vec::new() },
+            worker_env: vec![("LANEKEEPER_LOG_FORMAT".into(), "json".into())],
+            worker_log_dir: "logs".into(),
+            secrets_dir: "secrets".into(),
+            node: "here".into(),
+            tick: Duration::from_secs(1),
+        }
+    }
+
+    fn planned() -> Desired {
+        let manifests = manifest::parse(&[("all.yaml", MANIFESTS)]).expect("the manifests are good");
+        plan(&manifests, &options(manifests.clone())).expect("they can work")
+    }
+
+    #[test]
+    fn only_the_secrets_that_handlers_name_are_written() {
+        let files: Vec<_> = planned().files.into_keys().collect();
+        assert_eq!(files, [Path::new("secrets/apps/mailer/hmac")]);
+    }
+
+    #[test]
+    fn workers_get_their_own_url_and_what_they_need() {
+        let planned = planned();
+        let queue = planned.queues.values().next().expect("one queue");
+        assert_eq!(queue.redis.url, "redis://admin:a@redis.example:6379");
+        assert!(!queue.allow_unsafe, "what is allowed for the default Redis is not allowed for this one");
+        let pool = planned.pools.values().next().expect("one pool");
+        let env = |key: &str| pool.setup.env.get(key).map(String::as_str);
+        assert_eq!(env("LANEKEEPER_REDIS_URL"), Some("redis://worker:w@redis.example:6379"));
+        assert_eq!(env("LANEKEEPER_LANES"), Some("slow,fast"));
+        assert_eq!(env("LANEKEEPER_DRAIN_TIMEOUT"), Some("90s"));
+        assert_eq!(env("LANEKEEPER_SECRETS_DIR"), Some("secrets/apps"));
+        assert_eq!((env("LANEKEEPER_LISTEN"), env("TZ")), (Some("off"), Some("UTC")));
+    }
+
+    #[test]
+    fn no_secret_leaves_its_directory() {
+        for name in ["..", ".", "", "a/b", "../x", "a\0b"] {
+            assert!(file_name(name).is_err(), "{name:?}");
+        }
+        assert!(file_name(".dockerconfigjson").is_ok() && file_name("ca.crt").is_ok());
+    }
+}

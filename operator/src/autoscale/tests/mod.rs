@@ -2,6 +2,7 @@
 
 mod cases;
 mod properties;
+mod sampling;
 mod simulation;
 
 use super::sample::{Load, Mode, Sample, ScalePolicy, TypeLoad};
