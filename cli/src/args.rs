@@ -14,8 +14,8 @@ const STYLES: styling::Styles = styling::Styles::styled()
     .placeholder(styling::AnsiColor::Cyan.on_default());
 
 const AFTER_HELP: &str = "\
-Which Redis: --redis or LANEKEEPER_REDIS_URL, else the local mode running in this directory (`lanekeeper up`),
-else the kubeconfig's context.
+Which Redis: --context, else --redis or LANEKEEPER_REDIS_URL, else the local mode running in this directory
+(`lanekeeper up`), else the kubeconfig's present context.
 
 Exit codes: 0 done, 1 the thing asked about failed, 2 usage or invalid input, 3 Redis or the cluster cannot be
 reached, 4 not found.";
@@ -76,8 +76,8 @@ pub(crate) struct WhereArgs {
     /// State directory of the local mode.
     #[arg(long, value_name = "DIR", env = "LANEKEEPER_STATE", default_value = ".lanekeeper")]
     pub(crate) state: PathBuf,
-    /// Context of the kubeconfig; goes before a running local mode.
-    #[arg(long, value_name = "NAME", conflicts_with = "redis")]
+    /// Context of the kubeconfig; goes before everything else, LANEKEEPER_REDIS_URL too.
+    #[arg(long, value_name = "NAME")]
     pub(crate) context: Option<String>,
     /// Namespace of the queue.
     #[arg(short, long, value_name = "NAME")]

@@ -3,10 +3,12 @@
 /// `1500` → `1.5s`; two units at most.
 pub(crate) fn duration(ms: u64) -> String {
     let (s, rest) = (ms / 1000, ms % 1000);
+    if (1..10).contains(&s) && rest >= 100 {
+        return format!("{s}.{}s", rest / 100);
+    }
     match s {
         0 => format!("{ms}ms"),
-        1..=9 if rest >= 100 => format!("{s}.{}s", rest / 100),
-        0..=59 => format!("{s}s"),
+        1..=59 => format!("{s}s"),
         60..=3599 => two(s / 60, "m", s % 60, "s"),
         3600..=86_399 => two(s / 3600, "h", s % 3600 / 60, "m"),
         _ => two(s / 86_400, "d", s % 86_400 / 3600, "h"),

@@ -7,7 +7,6 @@ use lanekeeper_api::manifest::{self, ManifestError, Manifests};
 
 use crate::failure::{Failure, Result};
 use crate::human::count;
-use crate::out;
 
 /// Which manifests.
 #[derive(Debug, Clone, Args)]
@@ -20,13 +19,18 @@ pub(crate) struct ManifestArgs {
     pub(crate) overlay: Vec<PathBuf>,
 }
 
+/// Manifests that can work, and what is unwise about them.
+pub(crate) struct Checked {
+    /// The manifests.
+    pub(crate) manifests: Manifests,
+    /// One line each.
+    pub(crate) warnings: Vec<String>,
+}
+
 /// Loads and checks everything. `self_contained`: what is named must be there too, as the local mode needs it.
-pub(crate) fn load(args: &ManifestArgs, self_contained: bool) -> Result<Manifests> {
+pub(crate) fn load(args: &ManifestArgs, self_contained: bool) -> Result<Checked> {
     let manifests = manifest::load_with(&args.files, &args.overlay).map_err(|errors| refused(&errors))?;
     let checked = manifest::check(&manifests, self_contained);
-    for warning in &checked.warnings {
-        out::note(&format!("warning: {warning}"));
-    }
     if !checked.errors.is_empty() {
         return Err(refused(&checked.errors));
     }
@@ -35,7 +39,8 @@ pub(crate) fn load(args: &ManifestArgs, self_contained: bool) -> Result<Manifest
         return Err(Failure::invalid(format!("no JobQueue in {}", files.join(", ")))
             .advice("a manifest has `apiVersion: lanekeeper.dev/v1beta1` and `kind: JobQueue`"));
     }
-    Ok(manifests)
+    let warnings = checked.warnings.iter().map(|warning| format!("warning: {warning}")).collect();
+    Ok(Checked { manifests, warnings })
 }
 
 fn refused(errors: &[ManifestError]) -> Failure {

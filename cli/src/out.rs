@@ -103,6 +103,12 @@ pub(crate) fn warn(text: impl ToString) -> Cell {
     Cell::new(text).fg(Color::Yellow)
 }
 
+/// Ctrl-C from now on, also while nobody waits for it.
+pub(crate) fn interrupts() -> Result<tokio::signal::unix::Signal> {
+    tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())
+        .map_err(|error| Failure::failed(format!("cannot listen for signals: {error}")))
+}
+
 /// Asks on the terminal; without one, the answer is an error that names the flag.
 pub(crate) fn confirm(question: &str, yes: bool) -> Result<()> {
     if yes {

@@ -44,12 +44,13 @@ pub(crate) async fn run(bulk: &Bulk<'_>, queue: &QueueArgs) -> Result<()> {
     let (sender, mut lines) = mpsc::channel::<read::Raw>(LINES_AHEAD);
     let skip = bulk.skip;
     let reader = tokio::task::spawn_blocking(move || source.read(skip, &sender));
+    let mut interrupt = out::interrupts()?;
     let mut taken = Vec::with_capacity(BATCH_JOBS);
     let interrupted = loop {
         taken.clear();
         tokio::select! {
             count = lines.recv_many(&mut taken, BATCH_JOBS) => if count == 0 { break false },
-            _ = tokio::signal::ctrl_c() => break true,
+            _ = interrupt.recv() => break true,
         }
         if let Err(failure) = send(&opened, &taken, &mut summary).await {
             return Err(summary.stopped(failure, bulk));

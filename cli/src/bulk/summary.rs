@@ -87,7 +87,7 @@ impl Summary {
         self.counts.lines += 1;
         self.counts.acknowledged_through_line = raw.number;
         self.bar.inc(raw.bytes);
-        if self.counts.lines % 100 == 0 || self.counts.rejected > 0 {
+        if self.counts.lines.is_multiple_of(100) || self.counts.rejected > 0 {
             self.bar.set_message(self.counts.sentence());
         }
     }

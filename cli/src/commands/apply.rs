@@ -63,7 +63,8 @@ struct Planned {
 
 /// Applies.
 pub(crate) async fn run(args: &ApplyArgs) -> Result<()> {
-    let manifests = manifests::load(&args.manifests, false)?;
+    let manifests::Checked { manifests, warnings } = manifests::load(&args.manifests, false)?;
+    warnings.iter().for_each(|warning| out::note(warning));
     let options = redis(args).await?;
     let whereabouts = redact(&options.url);
     let planned = plan(args, &manifests, &options, &whereabouts).await?;

@@ -24,6 +24,9 @@ pub(crate) struct CancelArgs {
 /// Calls the jobs off.
 pub(crate) async fn run(args: &CancelArgs) -> Result<()> {
     let opened = target::open(&args.queue).await?;
-    let acted = opened.queue.cancel(&args.jobs).await.map_err(|error| opened.failure(&error))?;
+    let mut acted = Vec::new();
+    for batch in args.jobs.chunks(lanekeeper_queue::MAX_BATCH) {
+        acted.extend(opened.queue.cancel(batch).await.map_err(|error| opened.failure(&error))?);
+    }
     present::acted::report(&acted, args.output.json())
 }

@@ -49,6 +49,9 @@ pub(crate) struct LsArgs {
 
 /// Arguments of `dead show`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  lanekeeper dead show 01K…\n  lanekeeper dead show 01K… -o json | jq .history"
+)]
 pub(crate) struct ShowArgs {
     /// Id of the job.
     job: String,

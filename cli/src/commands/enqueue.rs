@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::get::fetch;
 use crate::args::{OutputArgs, QueueArgs};
-use crate::failure::{Failure, Result};
+use crate::failure::{Exit, Failure, Result};
 use crate::human::parse_instant;
 use crate::present::job::detail;
 use crate::target::{self, Opened};
@@ -106,7 +106,7 @@ pub(crate) async fn run(args: &EnqueueArgs) -> Result<()> {
 async fn one(args: &EnqueueArgs) -> Result<()> {
     let job = new_job(args)?;
     let deadline = Instant::now() + args.timeout.to_std();
-    let opened = target::open(&args.queue).await?;
+    let opened = open(args, deadline).await?;
     let enqueued = send(&opened, &job, args.wait.then_some(deadline)).await?;
     let id = match &enqueued {
         Enqueued::Rejected { reason, message } => {
@@ -121,6 +121,23 @@ async fn one(args: &EnqueueArgs) -> Result<()> {
         out::note(&sentence(&enqueued));
     }
     ended(&opened, &id, deadline, args.output.json()).await
+}
+
+/// Opens the queue; who waits also waits for a queue that is just being made.
+async fn open(args: &EnqueueArgs, deadline: Instant) -> Result<Opened> {
+    let mut told = false;
+    loop {
+        match target::open(&args.queue).await {
+            Err(failure) if args.wait && failure.exit() == Exit::NotFound && Instant::now() < deadline => {
+                if !told {
+                    out::note(&format!("waiting for the queue: {failure}"));
+                }
+                told = true;
+                tokio::time::sleep(Duration::from_millis(250)).await;
+            }
+            opened => return opened,
+        }
+    }
 }
 
 fn new_job(args: &EnqueueArgs) -> Result<NewJob> {

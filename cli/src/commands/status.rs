@@ -65,12 +65,13 @@ async fn look(opened: &Opened) -> Result<QueueView> {
 
 async fn watch(args: &StatusArgs, queue: &QueueArgs, opened: &mut Opened) -> Result<()> {
     let live = Live::new();
+    let mut interrupt = out::interrupts()?;
     let mut interval = tokio::time::interval(args.interval.to_std().max(Duration::from_millis(100)));
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = interval.tick() => {}
-            _ = tokio::signal::ctrl_c() => {
+            _ = interrupt.recv() => {
                 live.finish();
                 return Ok(());
             }

@@ -4,7 +4,7 @@
 //! they drain. One that a killed `up` left behind is recognised by its data directory and picked up.
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ const POLL: Duration = Duration::from_millis(25);
 /// A Redis of our own.
 #[derive(Debug)]
 pub(crate) struct PrivateRedis {
+    dir: PathBuf,
     port: u16,
     /// Absent when a server left behind was picked up.
     child: Option<Child>,
@@ -32,24 +33,78 @@ impl PrivateRedis {
     pub(crate) async fn start(dir: &Path, wanted_port: Option<u16>) -> Result<Self> {
         let remembered =
             std::fs::read_to_string(dir.join("port")).ok().and_then(|text| text.trim().parse().ok());
-        if let Some(port) = remembered {
-            if serves(port, dir).await {
-                if wanted_port.is_none_or(|wanted| wanted == port) {
-                    return Ok(Self { port, child: None });
-                }
-                Self { port, child: None }.stop().await?;
+        if let Some(port) = remembered
+            && is_ours(port, dir).await
+        {
+            // Two servers on one append-only file would ruin it: this one is used or stopped, never passed over.
+            let mut left = Self { dir: dir.to_owned(), port, child: None };
+            left.wait_until_serving().await?;
+            if wanted_port.is_none_or(|wanted| wanted == port) {
+                return Ok(left);
             }
+            left.stop().await?;
         }
         let port = match wanted_port {
             Some(port) => port,
             None => free_port(remembered)?,
         };
-        let mut child = spawn(dir, port)?;
-        wait_until_serving(&mut child, dir, port).await?;
+        // Before it starts, so that it is found again even if we are killed at once.
         std::fs::write(dir.join("port"), port.to_string()).map_err(|error| {
             Failure::failed(format!("cannot write {}: {error}", dir.join("port").display()))
         })?;
-        Ok(Self { port, child: Some(child) })
+        let mut private = Self { dir: dir.to_owned(), port, child: Some(spawn(dir, port)?) };
+        private.wait_until_serving().await?;
+        Ok(private)
+    }
+
+    /// Starts it again if it has ended; true when it had.
+    pub(crate) async fn revive(&mut self) -> Result<bool> {
+        let ended = match &mut self.child {
+            Some(child) => child.try_wait().is_ok_and(|status| status.is_some()),
+            None => connect(self.port).await.is_err(),
+        };
+        if ended {
+            self.child = Some(spawn(&self.dir, self.port)?);
+            self.wait_until_serving().await?;
+        }
+        Ok(ended)
+    }
+
+    async fn wait_until_serving(&mut self) -> Result<()> {
+        let deadline = Instant::now() + START_DEADLINE;
+        loop {
+            // Whoever took the port in between answers, too, but keeps its data elsewhere.
+            if answers(self.port).await && is_ours(self.port, &self.dir).await {
+                return Ok(());
+            }
+            let ended = match &mut self.child {
+                Some(child) => child.try_wait(),
+                None => Ok(None),
+            };
+            let ended =
+                ended.map_err(|error| Failure::failed(format!("cannot watch redis-server: {error}")))?;
+            if let Some(status) = ended {
+                return Err(self.did_not_start(&format!("ended with {status}")));
+            }
+            if Instant::now() > deadline {
+                if let Some(child) = &mut self.child {
+                    // It must not outlive the command that could not use it.
+                    let _ = child.kill().await;
+                }
+                let what = format!("did not answer within {}s", START_DEADLINE.as_secs());
+                return Err(self.did_not_start(&what));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    fn did_not_start(&self, what: &str) -> Failure {
+        let log = self.dir.join("redis.log");
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        let last: Vec<String> = text.lines().rev().take(5).map(str::to_owned).collect();
+        Failure::failed(format!("redis-server {what} (port {}, data in {})", self.port, self.dir.display()))
+            .details(last.into_iter().rev())
+            .advice(format!("see {}; --port names another port", log.display()))
     }
 
     /// Whether it was already running.
@@ -102,13 +157,18 @@ async fn connect(port: u16) -> ::redis::RedisResult<MultiplexedConnection> {
     ::redis::Client::open(url(port))?.get_multiplexed_async_connection_with_config(&config).await
 }
 
-/// Whether the server on `port` is ours: it keeps its data in `dir` and has loaded it.
-async fn serves(port: u16, dir: &Path) -> bool {
+async fn answers(port: u16) -> bool {
     let Ok(mut conn) = connect(port).await else { return false };
     let pong: ::redis::RedisResult<String> = ::redis::cmd("PING").query_async(&mut conn).await;
+    pong.is_ok()
+}
+
+/// Whether the server on `port` keeps its data in `dir`; it says so even while it loads them.
+async fn is_ours(port: u16, dir: &Path) -> bool {
+    let Ok(mut conn) = connect(port).await else { return false };
     let config: ::redis::RedisResult<(String, String)> =
         ::redis::cmd("CONFIG").arg("GET").arg("dir").query_async(&mut conn).await;
-    pong.is_ok() && config.is_ok_and(|(_, theirs)| Path::new(&theirs) == dir)
+    config.is_ok_and(|(_, theirs)| Path::new(&theirs) == dir)
 }
 
 /// The port used before, if it is free; else any.
@@ -139,7 +199,12 @@ fn spawn(dir: &Path, port: u16) -> Result<Child> {
     for (name, value) in settings {
         command.arg(name).arg(value);
     }
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .kill_on_drop(true);
     command.spawn().map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => Failure::invalid("redis-server is not installed (not found in PATH)").advice(
             "install Redis 7.0 or later (Debian and Ubuntu: apt install redis-server; macOS: brew install redis), \
@@ -147,38 +212,4 @@ fn spawn(dir: &Path, port: u16) -> Result<Child> {
         ),
         _ => Failure::failed(format!("cannot start redis-server: {error}")),
     })
-}
-
-async fn wait_until_serving(child: &mut Child, dir: &Path, port: u16) -> Result<()> {
-    let deadline = Instant::now() + START_DEADLINE;
-    loop {
-        if serves(port, dir).await {
-            return Ok(());
-        }
-        let ended = child
-            .try_wait()
-            .map_err(|error| Failure::failed(format!("cannot watch redis-server: {error}")))?;
-        if let Some(status) = ended {
-            return Err(did_not_start(dir, port, &format!("ended with {status}")));
-        }
-        if Instant::now() > deadline {
-            // It must not outlive the command that could not use it.
-            let _ = child.kill().await;
-            return Err(did_not_start(
-                dir,
-                port,
-                &format!("did not answer within {}s", START_DEADLINE.as_secs()),
-            ));
-        }
-        tokio::time::sleep(POLL).await;
-    }
-}
-
-fn did_not_start(dir: &Path, port: u16, what: &str) -> Failure {
-    let log = dir.join("redis.log");
-    let text = std::fs::read_to_string(&log).unwrap_or_default();
-    let last: Vec<String> = text.lines().rev().take(5).map(str::to_owned).collect();
-    Failure::failed(format!("redis-server {what} (port {port}, data in {})", dir.display()))
-        .details(last.into_iter().rev())
-        .advice(format!("see {}; --port names another port", log.display()))
 }

@@ -20,6 +20,10 @@ pub(crate) fn render(
         state.pid,
         redact(&state.redis)
     )];
+    // First, since a low terminal cuts the end off.
+    if !state.pools.is_empty() {
+        parts.push(pools(&state.pools));
+    }
     for (name, stats) in &state.queues {
         if let Some(error) = errors.get(name) {
             parts.push(format!("queue {name}: {}", redact(error)));
@@ -30,9 +34,6 @@ pub(crate) fn render(
             stats.workers.clear();
             parts.push(QueueView::new(name.clone(), stats, policies.get(name), BTreeMap::new()).render());
         }
-    }
-    if !state.pools.is_empty() {
-        parts.push(pools(&state.pools));
     }
     parts.join("\n\n")
 }

@@ -1,10 +1,15 @@
 //! What became of a command on several jobs.
 
+use std::collections::BTreeMap;
+
 use comfy_table::Cell;
 use lanekeeper_queue::types::{Acted, JobState};
 
 use crate::failure::{Failure, Result};
 use crate::out::{self, bad, good, render, table};
+
+/// Most jobs listed one by one.
+const SHOWN: usize = 50;
 
 /// Prints one line per job; fails when one was not acted on (4 when none exists, else 1).
 pub(crate) fn report(acted: &[Acted], json: bool) -> Result<()> {
@@ -30,13 +35,22 @@ fn done(acted: &Acted) -> bool {
     matches!(acted.outcome.as_str(), "cancelled" | "cancelling" | "replayed" | "deleted")
 }
 
+/// All of a few; of many, those that were refused and the number of the others.
 fn rendered(acted: &[Acted]) -> String {
+    let many = acted.len() > SHOWN;
     let mut rows = table(&["JOB", "OUTCOME", ""]);
-    for one in acted {
+    for one in acted.iter().filter(|one| !many || !done(one)) {
         let outcome = if done(one) { good(&one.outcome) } else { bad(&one.outcome) };
         rows.add_row(vec![Cell::new(&one.id), outcome, Cell::new(meaning(one))]);
     }
-    render(&rows)
+    let mut text = if rows.is_empty() { String::new() } else { format!("{}\n", render(&rows)) };
+    if many {
+        let mut outcomes: BTreeMap<&str, u64> = BTreeMap::new();
+        acted.iter().for_each(|one| *outcomes.entry(&one.outcome).or_default() += 1);
+        let counts: Vec<String> = outcomes.iter().map(|(outcome, n)| format!("{n} {outcome}")).collect();
+        text.push_str(&counts.join(", "));
+    }
+    text
 }
 
 fn meaning(acted: &Acted) -> String {
@@ -58,6 +72,14 @@ mod tests {
 
     fn acted(outcome: &str) -> Acted {
         Acted { id: "1".into(), outcome: outcome.into(), state: Some(JobState::Ready) }
+    }
+
+    #[test]
+    fn of_many_jobs_only_the_refused_are_listed() {
+        let mut all: Vec<Acted> = (0..100).map(|_| acted("replayed")).collect();
+        all.push(acted("key-conflict"));
+        let text = rendered(&all);
+        assert!(text.lines().count() == 3 && text.ends_with("1 key-conflict, 100 replayed"), "{text}");
     }
 
     #[test]

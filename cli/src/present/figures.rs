@@ -108,6 +108,9 @@ fn headline(view: &QueueView) -> String {
     if let Some(why) = &stats.closed {
         line.push_str(&format!("  CLOSED ({why}): nothing is started"));
     }
+    if stats.damaged > 0 {
+        line.push_str(&format!("  {} were missing or damaged", count(stats.damaged, "record")));
+    }
     line
 }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use lanekeeper_api::job_queue::JobQueue;
 use lanekeeper_api::policy::SecretKey;
@@ -154,7 +154,10 @@ impl Cluster {
 }
 
 async fn from_kubeconfig(context: Option<&str>) -> Result<(Config, String)> {
-    let kubeconfig = Kubeconfig::read().map_err(|error| no_kubeconfig(&error))?;
+    let kubeconfig = Kubeconfig::read().map_err(|error| no_kubeconfig(&sources(&error)))?;
+    if kubeconfig.contexts.is_empty() {
+        return Err(no_kubeconfig("it has no contexts"));
+    }
     let chosen = context.map(str::to_owned).or_else(|| kubeconfig.current_context.clone());
     let known: Vec<String> = kubeconfig.contexts.iter().map(|context| context.name.clone()).collect();
     let name = match chosen {
@@ -179,9 +182,9 @@ async fn from_kubeconfig(context: Option<&str>) -> Result<(Config, String)> {
     Ok((config, name))
 }
 
-fn no_kubeconfig(error: &KubeconfigError) -> Failure {
+fn no_kubeconfig(why: &str) -> Failure {
     Failure::invalid("no Redis is named, no local mode runs in this directory, and there is no usable kubeconfig")
-        .details([sources(error)])
+        .details([why.to_owned()])
         .advice("start the local mode (`lanekeeper up -f FILE`), name a Redis (--redis or LANEKEEPER_REDIS_URL), or set KUBECONFIG")
 }
 

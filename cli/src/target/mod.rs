@@ -1,5 +1,5 @@
-//! Which Redis and which queue a command speaks to: `--redis`, else the local mode running here, else the
-//! kubeconfig's context.
+//! Which Redis and which queue a command speaks to: `--context`, else `--redis`, else the local mode running here,
+//! else the kubeconfig's present context.
 
 pub(crate) mod forward;
 pub(crate) mod kubernetes;
@@ -45,10 +45,10 @@ impl Opened {
 
 /// Decides where to look.
 pub(crate) async fn choose(place: &WhereArgs) -> Result<Target> {
-    if let Some(url) = &place.redis {
-        return Ok(Target::Redis(redis_options(url, place)?));
-    }
     if place.context.is_none() {
+        if let Some(url) = &place.redis {
+            return Ok(Target::Redis(redis_options(url, place)?));
+        }
         let root = place.state.display();
         match state::find(&place.state)? {
             Found::Running(up) => return Ok(Target::Local(up)),
@@ -151,7 +151,7 @@ fn only(mut names: Vec<QueueName>, whereabouts: &str) -> Result<QueueName> {
     names.sort();
     match names.len() {
         0 => Err(Failure::not_found(format!("there is no queue in {whereabouts}"))
-            .advice("load a JobQueue with `lanekeeper apply -f FILE`")),
+            .advice("load a JobQueue: with `lanekeeper apply -f FILE` into a Redis, with `kubectl apply` into a cluster (-n names the namespace)")),
         1 => Ok(names.remove(0)),
         n => Err(Failure::invalid(format!("there are {n} queues in {whereabouts}; say which with -q"))
             .details(names.iter().map(ToString::to_string))),

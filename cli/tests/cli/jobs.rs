@@ -1,8 +1,9 @@
 //! `enqueue`, `get`, `cancel`, `status`.
 
+use lanekeeper_queue::testing::TestRedis;
 use lanekeeper_queue::types::{JobState, Outcome};
 
-use crate::support::{QUEUE, World, wait_for};
+use crate::support::{QUEUE, World, run, wait_for};
 
 #[tokio::test]
 async fn one_job_is_enqueued_in_every_way() {
@@ -48,6 +49,24 @@ async fn a_rejected_job_says_why_and_exits_1() {
     world.run(&["enqueue", "mail", "@nowhere"]).exits(2).says(&["nowhere"]);
     world.run(&["enqueue", "-q", "apps/none", "mail", "{}"]).exits(4).says(&["no queue apps/none"]);
     world.run(&["enqueue", "-q", "a/b/c", "mail", "{}"]).exits(2).says(&["not the name of a queue"]);
+}
+
+#[tokio::test]
+async fn a_full_redis_is_named_and_the_acknowledged_lines_are_counted() {
+    let redis =
+        TestRedis::start_with(&["--maxmemory", "8mb", "--maxmemory-policy", "noeviction"]).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("queue.yaml"), QUEUE).unwrap();
+    let url = redis.url();
+    run(dir.path(), &["apply", "-f", "queue.yaml", "--redis", &url]).exits(0);
+    let line = format!("{{\"type\":\"report\",\"payload\":\"{}\"}}\n", "x".repeat(20_000));
+    std::fs::write(dir.path().join("jobs"), line.repeat(1000)).unwrap();
+    let stopped = run(dir.path(), &["enqueue", "--ndjson", "jobs", "--redis", &url]).exits(1);
+    stopped.says(&["is full", "acknowledged", "--skip"]);
+    std::fs::write(dir.path().join("large"), "x".repeat(200_000)).unwrap();
+    let one = || run(dir.path(), &["enqueue", "report", "@large", "--redis", &url]);
+    let refused = (0..100).map(|_| one()).find(|ran| ran.code != 0).unwrap();
+    refused.exits(1).says(&["is full", "maxmemory"]);
 }
 
 #[tokio::test]

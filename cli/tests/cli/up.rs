@@ -156,6 +156,15 @@ fn lives(pid: u64) -> bool {
         .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or("").starts_with(" Z"))
 }
 
+/// Processes that a process has started.
+fn children(pid: u64) -> Vec<u64> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let children = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("children")).ok());
+    children
+        .flat_map(|list| list.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>())
+        .collect()
+}
+
 fn redis_answers(dir: &Path) -> bool {
     let port = std::fs::read_to_string(dir.join(".lanekeeper/redis/port")).unwrap();
     std::net::TcpStream::connect(("127.0.0.1", port.trim().parse().unwrap())).is_ok()
@@ -197,7 +206,8 @@ fn a_killed_local_mode_leaves_no_worker_and_the_next_one_picks_its_redis_up() {
     let up = Up::start(place.path());
     let id = place.enqueue(&["forever", "{}"]);
     wait_for("the running job", || place.run(&["get", &id]).stdout.contains("running on").then_some(()));
-    let pids = workers(place.path());
+    let mut pids = workers(place.path());
+    pids.extend(pids.clone().into_iter().flat_map(children));
     up.signal("-KILL");
     wait_for("the end of every worker", || pids.iter().all(|pid| !lives(*pid)).then_some(()));
     place.run(&["status"]).exits(3).says(&["not running; it was killed"]);
@@ -217,13 +227,43 @@ fn a_second_signal_ends_at_once() {
     let mut up = Up::start(place.path());
     let id = place.enqueue(&["forever", "{}"]);
     wait_for("the running job", || place.run(&["get", &id]).stdout.contains("running on").then_some(()));
-    let pids = workers(place.path());
+    let mut pids = workers(place.path());
+    pids.extend(pids.clone().into_iter().flat_map(children));
+    assert_eq!(pids.len(), 2, "a worker and its handler");
     up.signal("-INT");
     wait_for("draining", || up.log().contains("draining").then_some(()));
     up.signal("-INT");
     assert_eq!(up.ended(), Some(0), "{}", up.log());
     assert!(up.log().contains("stopped at once"), "{}", up.log());
     assert!(pids.iter().all(|pid| !lives(*pid)) && !redis_answers(place.path()));
+}
+
+#[test]
+fn a_killed_redis_is_started_again_with_what_it_had() {
+    let place = Place::new();
+    let mut up = Up::start(place.path());
+    let id = place.enqueue(&["touch", "{}", "--delay", "1h"]);
+    let redis: Vec<u64> = children(u64::from(up.child.id()));
+    // Written within a second: the append-only file is synced that often.
+    wait_for("the synced file", || {
+        let sizes = std::fs::read_dir(place.path().join(".lanekeeper/redis/appendonlydir")).unwrap();
+        sizes
+            .filter_map(Result::ok)
+            .any(|file| {
+                std::fs::read(file.path())
+                    .is_ok_and(|bytes| bytes.windows(id.len()).any(|window| window == id.as_bytes()))
+            })
+            .then_some(())
+    });
+    for pid in redis {
+        assert!(Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap().success());
+    }
+    wait_for("Redis again", || up.log().contains("started again").then_some(()));
+    place.run(&["get", &id]).exits(0).prints(&["scheduled"]);
+    place.run(&["enqueue", "touch", "{}", "--wait", "--timeout", "30s"]).exits(0);
+    up.signal("-INT");
+    assert_eq!(up.ended(), Some(0), "{}", up.log());
+    assert!(!redis_answers(place.path()));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use lanekeeper_operator::local::{LocalPhase, LocalSnapshot, PoolSnapshot};
+use lanekeeper_queue::{Queue, QueueName, RedisOptions};
 
 use crate::human::count;
 use crate::local::state::{PoolState, UpState, WorkerState};
@@ -43,6 +44,22 @@ fn pool_state(pool: &PoolSnapshot) -> PoolState {
             .iter()
             .filter_map(|w| Some(WorkerState { name: w.name.clone(), pid: w.pid? }))
             .collect(),
+    }
+}
+
+/// Reads the figures once more: after the last settlement the local mode may not have looked again.
+pub(super) async fn refresh(state: &mut UpState, redis: &RedisOptions) {
+    for (name, stats) in &mut state.queues {
+        if state.queue_redis.contains_key(name) {
+            continue;
+        }
+        let Ok(name) = name.parse::<QueueName>() else { continue };
+        // Older figures are better than none where this fails.
+        if let Ok(queue) = Queue::connect(redis, name).await
+            && let Ok(fresh) = queue.stats().await
+        {
+            *stats = Some(fresh);
+        }
     }
 }
 

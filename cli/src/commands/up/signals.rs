@@ -53,22 +53,8 @@ impl Signals {
         *self.0.borrow()
     }
 
-    /// Waits for the first signal.
-    pub(super) async fn first(&mut self) {
-        self.reached(Stage::Drain).await;
-    }
-
-    /// Waits for the second signal.
-    pub(super) async fn second(&mut self) {
-        self.reached(Stage::Now).await;
-    }
-
-    /// Waits for the third signal.
-    pub(super) async fn third(&mut self) {
-        self.reached(Stage::Leave).await;
-    }
-
-    async fn reached(&mut self, wanted: Stage) {
+    /// Waits until at least this was asked for.
+    pub(super) async fn reached(&mut self, wanted: Stage) {
         if self.0.wait_for(|stage| *stage >= wanted).await.is_err() {
             // Nobody can send any more: nobody will ever ask.
             std::future::pending::<()>().await;
