@@ -101,7 +101,8 @@ local function lease_picked(ctx, stage, identity, lane, picked, out)
   return taken, damage
 end
 
-local function lane_waits(lane)
+-- Whether any job stands in one of the lane's lines.
+function lk.lane_waits(lane)
   for _, ty in ipairs(lane.types) do
     if call('EXISTS', ty.ready) == 1 then
       return true
@@ -128,7 +129,7 @@ local function claim_lane(ctx, stage, identity, lane, slots, out)
       break
     end
   end
-  if not lane_waits(lane) then
+  if not lk.lane_waits(lane) then
     call('DEL', lane.wake)
   elseif out.count > before and call('EXISTS', lane.wake) == 0 then
     call('RPUSH', lane.wake, '1')

@@ -15,7 +15,7 @@ pub const LIBRARY_VERSION: i64 = 1;
 const SHARED: [&str; 2] = [include_str!("../lua/base.lua"), include_str!("../lua/record.lua")];
 
 /// One transition or helper per file, each in a scope of its own.
-const SCOPED: [&str; 22] = [
+const SCOPED: [&str; 23] = [
     include_str!("../lua/context.lua"),
     include_str!("../lua/stage.lua"),
     include_str!("../lua/key_template.lua"),
@@ -23,6 +23,7 @@ const SCOPED: [&str; 22] = [
     include_str!("../lua/enqueue.lua"),
     include_str!("../lua/settle.lua"),
     include_str!("../lua/claim.lua"),
+    include_str!("../lua/pass_on.lua"),
     include_str!("../lua/extend.lua"),
     include_str!("../lua/leave.lua"),
     include_str!("../lua/leases.lua"),

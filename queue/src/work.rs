@@ -116,6 +116,18 @@ impl Queue {
         self.call("lk_leave").arg(identity_blob(worker)).run().await.map(|_: Value| ())
     }
 
+    /// Hands a wake token on that was taken in vain (every slot was filled meanwhile): wakes another worker for those of the
+    /// lanes in which something still waits.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached or the queue has no policy.
+    pub async fn pass_on(&self, lanes: &[String]) -> Result<()> {
+        if lanes.is_empty() {
+            return Ok(());
+        }
+        self.call("lk_pass_on").arg(lanes).run().await.map(|_: Value| ())
+    }
+
     /// The leases that this boot of the worker holds. After a claim whose answer was lost, those it knows nothing of are
     /// to be released: otherwise they cost their jobs a crash when they expire.
     ///

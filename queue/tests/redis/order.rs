@@ -272,6 +272,20 @@ async fn a_worker_that_may_not_take_what_waits_does_not_wake_itself() {
 }
 
 #[tokio::test]
+async fn a_token_taken_in_vain_is_passed_on_while_something_waits() {
+    let bed = Bed::new().await;
+    let mut waker = waker(&bed).await;
+    bed.queue.pass_on(&lanes()).await.unwrap();
+    assert!(!waker.wait(&lanes(), Duration::from_millis(20)).await.unwrap(), "nothing waits");
+    bed.accept(job("mail", "x")).await;
+    assert!(waker.wait(&lanes(), Duration::from_secs(1)).await.unwrap());
+    bed.queue.pass_on(&lanes()).await.unwrap();
+    bed.queue.pass_on(&lanes()).await.unwrap();
+    assert!(waker.wait(&lanes(), Duration::from_secs(1)).await.unwrap());
+    assert!(!waker.wait(&lanes(), Duration::from_millis(20)).await.unwrap(), "one token is enough");
+}
+
+#[tokio::test]
 async fn unpausing_wakes_what_waits() {
     let mut bed = Bed::with(|p| p.paused = true).await;
     bed.accept(job("mail", "x")).await;

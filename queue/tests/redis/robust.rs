@@ -171,6 +171,9 @@ async fn a_workers_credentials_are_enough_for_its_work_and_for_nothing_else() {
     mine.queue.stats().await.unwrap();
     mine.queue.get(&["x".into()], true).await.unwrap();
     mine.queue.leave(&w).await.unwrap();
+    mine.queue.enqueue(&[job("mail", "1")]).await.unwrap();
+    mine.queue.pass_on(&["fast".into()]).await.unwrap();
+    mine.queue.position("x").await.unwrap();
     let mut waker = lanekeeper_queue::Waker::connect(&options, mine.queue.name().clone()).await.unwrap();
     waker.wait(&["fast".into()], std::time::Duration::from_millis(10)).await.unwrap();
 

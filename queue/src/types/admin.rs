@@ -1,0 +1,73 @@
+//! The operator's hand.
+
+use serde::Serialize;
+
+use super::{Job, JobState};
+
+/// Answer to `configure`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "outcome", rename_all = "camelCase")]
+pub enum Configured {
+    /// Written.
+    #[serde(rename_all = "camelCase")]
+    Applied {
+        /// The new policy version.
+        version: u64,
+    },
+    /// The same was there.
+    #[serde(rename_all = "camelCase")]
+    Unchanged {
+        /// The policy version.
+        version: u64,
+    },
+    /// A newer one was there; nothing was written.
+    #[serde(rename_all = "camelCase")]
+    Stale {
+        /// Generation that is there.
+        generation: i64,
+    },
+    /// Someone else manages this queue; nothing was written. `lanekeeper adopt` takes it over.
+    #[serde(rename_all = "camelCase")]
+    Foreign {
+        /// That owner.
+        owner: String,
+    },
+}
+
+/// Page of a dead-letter list or a find.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Page {
+    /// Jobs, payloads left out.
+    pub jobs: Vec<Job>,
+    /// Pass back for the next page.
+    pub cursor: Option<String>,
+}
+
+/// Which jobs to find.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Find {
+    /// By idempotency key.
+    pub key: Option<String>,
+    /// By state.
+    pub state: Option<JobState>,
+    /// By job type.
+    pub job_type: Option<String>,
+    /// Most jobs on the page.
+    pub limit: u32,
+    /// From an earlier page.
+    pub cursor: Option<String>,
+}
+
+/// Result of cancel, replay or delete of one job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Acted {
+    /// Job id.
+    pub id: String,
+    /// `cancelled`, `cancelling` (running: its worker stops it), `replayed`, `deleted`, `not-found`,
+    /// `wrong-state`, `key-conflict`.
+    pub outcome: String,
+    /// State afterwards, or the state that stood in the way.
+    pub state: Option<JobState>,
+}

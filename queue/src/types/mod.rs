@@ -1,0 +1,17 @@
+//! What goes in and out of a queue.
+
+mod admin;
+mod enqueue;
+mod job;
+mod outcome;
+mod stats;
+mod work;
+
+pub use admin::{Acted, Configured, Find, Page};
+pub use enqueue::{EnqueueOptions, Enqueued, NewJob};
+pub use job::{Attempt, Job, JobState, Lease, Position};
+pub use outcome::{AttemptError, DeadReason, ErrorClass, Outcome, Settled, Settlement, Spends};
+pub use stats::{LaneStats, Stats, TypeStats};
+pub use work::{
+    ClaimReply, ClaimRequest, Claimed, Expired, HeartbeatReply, Held, SweepReply, WorkerIdentity, WorkerInfo,
+};
