@@ -69,12 +69,14 @@ async fn lines_are_sent_as_they_come_and_a_lost_redis_tells_how_to_go_on() {
         .spawn()
         .unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    writeln!(stdin, "{}", r#"{"type":"report","id":"first"}"#).unwrap();
+    stdin.write_all(br#"{"type":"report","id":"first"}"#).unwrap();
+    writeln!(stdin).unwrap();
     wait_for("the first line without a full batch", || {
         world.run(&["get", "first"]).code.eq(&0).then_some(())
     });
     world.redis.kill();
-    writeln!(stdin, "{}", r#"{"type":"report","id":"second"}"#).unwrap();
+    stdin.write_all(br#"{"type":"report","id":"second"}"#).unwrap();
+    writeln!(stdin).unwrap();
     let output = child.wait_with_output().unwrap();
     drop(stdin);
     let stderr = String::from_utf8_lossy(&output.stderr);

@@ -17,7 +17,7 @@ async fn dead_letters_are_listed_shown_replayed_and_removed() {
     world.run(&["dead", "show", &first]).exits(0).prints(&["dead because", "PermanentError", "w-1"]);
     world.run(&["dead", "replay", "--type", "mail", "--dry-run"]).exits(0).prints(&[&first]);
     world.run(&["dead", "replay", &first]).exits(0).prints(&["replayed"]);
-    let job = world.queue.get(&[first.clone()], false).await.unwrap().remove(0).unwrap();
+    let job = world.queue.get(std::slice::from_ref(&first), false).await.unwrap().remove(0).unwrap();
     assert_eq!(job.state, JobState::Ready);
     world.run(&["dead", "replay", &first]).exits(1).prints(&["wrong-state"]);
     world.run(&["dead", "show", &first]).exits(4).says(&["not a dead letter", "ready"]);

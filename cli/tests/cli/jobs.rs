@@ -124,7 +124,7 @@ async fn a_job_is_shown_and_called_off() {
     world.run(&["get", &id]).exits(0).prints(&[&id, "mail", "fast", "ready", "mail:1"]);
     assert_eq!(world.run(&["get", &id, "-o", "json"]).exits(0).json()["type"], "mail");
     world.run(&["cancel", &id]).exits(0).prints(&["cancelled"]);
-    let job = world.queue.get(&[id.clone()], false).await.unwrap().remove(0).unwrap();
+    let job = world.queue.get(std::slice::from_ref(&id), false).await.unwrap().remove(0).unwrap();
     assert_eq!(job.state, JobState::Cancelled);
     world.run(&["cancel", &id]).exits(1).prints(&["wrong-state"]);
     world.run(&["cancel", "nosuch"]).exits(4).prints(&["not-found"]);

@@ -1,4 +1,5 @@
 //! The real binary against real Redis servers.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod apply;
 mod bulk;
