@@ -13,8 +13,7 @@ use kube::{Api, Client, Config};
 use lanekeeper_operator::args::{Args, LogFormat};
 use lanekeeper_operator::kubernetes::call::call;
 use lanekeeper_operator::kubernetes::context::{DefaultRedis, Settings};
-use lanekeeper_operator::kubernetes::figures::Figures;
-use lanekeeper_operator::kubernetes::metrics::Metrics;
+use lanekeeper_operator::kubernetes::metrics::Telemetry;
 use lanekeeper_operator::kubernetes::operator::{self, Options};
 use lanekeeper_operator::kubernetes::stores::Scope;
 use lanekeeper_operator::leader::{Elector, Ended};
@@ -56,7 +55,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     // One provider for the whole process; an error means that it has been chosen already.
     drop(rustls::crypto::ring::default_provider().install_default());
     let mut registry = Registry::default();
-    let (metrics, figures) = (Metrics::new(&mut registry), Figures::new(&mut registry));
+    let telemetry = Telemetry::new(&mut registry);
     let health = Arc::new(Health::default());
     tokio::spawn(health.clone().beat());
     let address = probes::serve(args.listen, health.clone(), render(registry))
@@ -74,7 +73,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     // Standing by is being ready: a second replica must not hold up a rollout.
     health.set_ready(true);
     let elector = Elector::new(client.clone(), &namespace, &args.lease_name, &identity);
-    let leader = Leader { client, scopes: scopes(&args.namespaces), options, metrics, figures, health, stop };
+    let leader = Leader { client, scopes: scopes(&args.namespaces), options, telemetry, health, stop };
     if args.no_leader_election { leader.lead().await } else { leader.elect_and_lead(elector).await }
 }
 
@@ -83,8 +82,7 @@ struct Leader {
     client: Client,
     scopes: Vec<Scope>,
     options: Options,
-    metrics: Arc<Metrics>,
-    figures: Figures,
+    telemetry: Telemetry,
     health: Arc<Health>,
     stop: CancellationToken,
 }
@@ -118,8 +116,8 @@ impl Leader {
 
     /// Runs every scope until stopped.
     async fn lead(self) -> anyhow::Result<()> {
-        let Self { client, scopes, options, metrics, figures, health, stop } = self;
-        metrics.set_leader(true);
+        let Self { client, scopes, options, telemetry, health, stop } = self;
+        telemetry.reconcilers.set_leader(true);
         health.set_ready(false);
         let unfilled = Arc::new(AtomicUsize::new(scopes.len()));
         let running = scopes.into_iter().map(|scope| {
@@ -129,8 +127,7 @@ impl Leader {
                     health.set_ready(true);
                 }
             };
-            let told = (metrics.clone(), figures.clone());
-            operator::run(client.clone(), scope, options.clone(), told, stop.clone(), filled)
+            operator::run(client.clone(), scope, options.clone(), telemetry.clone(), stop.clone(), filled)
         });
         let result = try_join_all(running).await;
         // Stopped before the caches were filled: that is no failure.

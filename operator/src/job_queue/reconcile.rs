@@ -19,7 +19,7 @@ use super::apply;
 use super::cleanup::{self, cleanup};
 use super::credentials::new_password;
 use super::dereference::{Target, dereference};
-use super::observe::{self, observe};
+use super::observe::{self, Observed, observe};
 use super::plan::{self, Wanted, plan};
 use super::status::{self, Facts, Reached, Redis};
 use super::validate::{self, Invalid};
@@ -131,28 +131,54 @@ async fn run(ctx: &Context, queue: &JobQueue, namespace: &str, name: &str) -> Re
         configured: None,
         stats: None,
     };
-    match plan(&wanted, &observed) {
-        Err(error) => reached.failed = Some((plan_reason(&error), error.to_string())),
-        Ok(changes) => match apply::apply(ctx, &connection, namespace, changes).await {
-            Ok(applied) => {
-                reached.configured = applied.configured;
-                if applied.wrote_secret {
-                    let note =
-                        format!("wrote the workers' credentials to Secret {}", names::worker_secret(name));
-                    let about = queue.object_ref(&());
-                    ctx.events.normal(&about, events::reason::CREDENTIALS_CREATED, "Apply", note).await;
-                }
-            }
-            Err(apply::Error::Call(error)) => return Err(error),
-            Err(apply::Error::Redis { source, doing }) if source.is_refusal() => {
-                reached.failed = Some((reason::REDIS_REFUSED, format!("{doing}: {source}")));
-            }
-            Err(error) => return Ok(facts(Redis::Unreachable(error.to_string()))),
-        },
+    match carry_out(ctx, queue, &connection, &wanted, &observed).await? {
+        Outcome::Done(configured) => reached.configured = configured,
+        Outcome::Failed(reason, message) => reached.failed = Some((reason, message)),
+        Outcome::Unreachable(message) => return Ok(facts(Redis::Unreachable(message))),
     }
     autoscale(ctx, &connection, target, policy, reached.configured.as_ref());
     reached.stats = stats(&connection).await;
     Ok(facts(Redis::Reached(Box::new(reached))))
+}
+
+/// What became of a plan.
+enum Outcome {
+    /// Done; what became of the policy, if one was written.
+    Done(Option<Configured>),
+    /// Something stands in the way: reason and message.
+    Failed(&'static str, String),
+    /// Redis went away.
+    Unreachable(String),
+}
+
+/// Plans, and applies.
+async fn carry_out(
+    ctx: &Context,
+    object: &JobQueue,
+    queue: &Queue,
+    wanted: &Wanted<'_>,
+    observed: &Observed,
+) -> Result<Outcome, CallError> {
+    let changes = match plan(wanted, observed) {
+        Ok(changes) => changes,
+        Err(error) => return Ok(Outcome::Failed(plan_reason(&error), error.to_string())),
+    };
+    match apply::apply(ctx, queue, wanted.namespace, changes).await {
+        Ok(applied) => {
+            if applied.wrote_secret {
+                let secret = names::worker_secret(wanted.name);
+                let note = format!("wrote the workers' credentials to Secret {secret}");
+                let about = object.object_ref(&());
+                ctx.events.normal(&about, events::reason::CREDENTIALS_CREATED, "Apply", note).await;
+            }
+            Ok(Outcome::Done(applied.configured))
+        }
+        Err(apply::Error::Call(error)) => Err(error),
+        Err(apply::Error::Redis { source, doing }) if source.is_refusal() => {
+            Ok(Outcome::Failed(reason::REDIS_REFUSED, format!("{doing}: {source}")))
+        }
+        Err(error) => Ok(Outcome::Unreachable(error.to_string())),
+    }
 }
 
 fn unusable(error: &RedisError) -> Redis {

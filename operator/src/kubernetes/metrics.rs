@@ -1,6 +1,5 @@
 //! Figures of the reconcilers.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
@@ -9,6 +8,31 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+
+use super::figures::Figures;
+use crate::metrics::LoopMetrics;
+
+/// Everything an operator counts and shows. Cheap to clone; clones count together.
+#[derive(Clone)]
+pub struct Telemetry {
+    /// Figures of the reconcilers.
+    pub reconcilers: Metrics,
+    /// Figures of the autoscaler's loops.
+    pub loops: LoopMetrics,
+    /// Figures of queues and pools.
+    pub figures: Figures,
+}
+
+impl Telemetry {
+    /// Figures that are part of `registry`.
+    pub fn new(registry: &mut Registry) -> Self {
+        Self {
+            reconcilers: Metrics::new(registry),
+            loops: LoopMetrics::new(registry),
+            figures: Figures::new(registry),
+        }
+    }
+}
 
 /// How a reconcile ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -40,7 +64,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Figures that are part of `registry`.
-    pub fn new(registry: &mut Registry) -> Arc<Self> {
+    pub fn new(registry: &mut Registry) -> Self {
         let metrics = Self {
             reconciles: Family::default(),
             durations: Family::new_with_constructor(histogram),
@@ -57,7 +81,7 @@ impl Metrics {
             metrics.durations.clone(),
         );
         registry.register("lanekeeper_leader", "1 where this instance leads", metrics.leader.clone());
-        Arc::new(metrics)
+        metrics
     }
 
     /// This instance leads, or no longer does.

@@ -15,13 +15,13 @@ use tracing::{info, warn};
 use super::context::{Context, Known, Memory, Settings};
 use super::controller::Controller;
 use super::events::{Events, reason};
-use super::figures::Figures;
-use super::metrics::Metrics;
+use super::metrics::Telemetry;
 use super::platform::Kubernetes;
 use super::redis::Connections;
 use super::stores::{AnyPool, AnyQueue, Scope, Stores, Wakes};
 use crate::autoscale::fleet;
 use crate::autoscale::{Fleet, ScaleEvent};
+use crate::metrics::LoopMetrics;
 use crate::platform::PoolRef;
 use crate::{job_queue, worker_pool};
 
@@ -49,7 +49,7 @@ pub async fn run(
     client: Client,
     scope: Scope,
     options: Options,
-    (metrics, figures): (Arc<Metrics>, Figures),
+    telemetry: Telemetry,
     stop: CancellationToken,
     filled: impl FnOnce(),
 ) -> Result<(), kube::runtime::reflector::store::WriterDropped> {
@@ -61,14 +61,14 @@ pub async fn run(
     info!(?scope, "caches are filled");
     filled();
 
-    let context = context(client, stores.clone(), &options, &stop);
-    figures.show(&context);
+    let context = context(client, stores.clone(), &options, telemetry.loops, &stop);
+    telemetry.figures.show(&context);
     let queues = Controller {
         kind: "JobQueue",
         store: stores.queues.clone(),
         woken: queues_woken,
         context: context.clone(),
-        metrics: (*metrics).clone(),
+        metrics: telemetry.reconcilers.clone(),
         concurrency: options.concurrency,
         stop: stop.clone(),
     };
@@ -77,7 +77,7 @@ pub async fn run(
         store: stores.pools.clone(),
         woken: pools_woken,
         context: context.clone(),
-        metrics: (*metrics).clone(),
+        metrics: telemetry.reconcilers.clone(),
         concurrency: options.concurrency,
         stop: stop.clone(),
     };
@@ -91,9 +91,15 @@ pub async fn run(
     Ok(())
 }
 
-fn context(client: Client, stores: Stores, options: &Options, stop: &CancellationToken) -> Arc<Context> {
+fn context(
+    client: Client,
+    stores: Stores,
+    options: &Options,
+    metrics: LoopMetrics,
+    stop: &CancellationToken,
+) -> Arc<Context> {
     let platform = Arc::new(Kubernetes::new(client.clone(), stores.deployments.clone(), stores.pods.clone()));
-    let loops = fleet::Settings {
+    let settings = fleet::Settings {
         tick: options.tick,
         sweeper: options.identity.clone(),
         node: "kubernetes".to_owned(),
@@ -104,7 +110,7 @@ fn context(client: Client, stores: Stores, options: &Options, stop: &Cancellatio
         settings: options.settings.clone(),
         stores,
         connections: Connections::default(),
-        fleet: Fleet::new(platform.clone(), loops, stop.child_token()),
+        fleet: Fleet::with_metrics(platform.clone(), settings, metrics, stop.child_token()),
         platform,
         known: Known::default(),
         written: Memory::default(),

@@ -1,7 +1,6 @@
 //! A namespace, a Redis and an operator of one test's own.
 
 use std::fmt::Debug;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -16,8 +15,7 @@ use kube::{Api, Client, Resource};
 use lanekeeper_api::job_queue::JobQueue;
 use lanekeeper_api::worker_pool::WorkerPool;
 use lanekeeper_operator::kubernetes::context::{DefaultRedis, Settings};
-use lanekeeper_operator::kubernetes::figures::Figures;
-use lanekeeper_operator::kubernetes::metrics::Metrics;
+use lanekeeper_operator::kubernetes::metrics::Telemetry;
 use lanekeeper_operator::kubernetes::operator::{self, Options};
 use lanekeeper_operator::kubernetes::stores::Scope;
 use lanekeeper_operator::worker_pool::build::WorkerImage;
@@ -102,15 +100,13 @@ impl Bed {
             concurrency: 4,
             tick: Duration::from_millis(500),
         };
-        let metrics: Arc<Metrics> = Metrics::new(&mut Registry::default());
-        let figures = Figures::new(&mut Registry::default());
         let stop = CancellationToken::new();
         let (filled, ready) = tokio::sync::oneshot::channel();
         let running = operator::run(
             self.server.operator(),
             Scope::Namespace(self.namespace.clone()),
             options,
-            (metrics, figures),
+            Telemetry::new(&mut Registry::default()),
             stop.clone(),
             move || {
                 let _ = filled.send(());
