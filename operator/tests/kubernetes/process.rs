@@ -15,6 +15,7 @@ use super::manifests::QUEUE;
 struct Operator {
     child: Child,
     port: u16,
+    _kubeconfig: tempfile::NamedTempFile,
 }
 
 impl Drop for Operator {
@@ -28,12 +29,10 @@ impl Operator {
     fn start(bed: &Bed, identity: &str) -> Self {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bed.server.kubeconfig()).unwrap();
-        // It is read at the start, and the folder of temporary files is cleaned by whoever owns it.
-        let kubeconfig = file.into_temp_path().keep().unwrap();
         let port = super::server::free_port();
         let child = Command::new(env!("CARGO_BIN_EXE_lanekeeper-operator"))
             .env_clear()
-            .env("KUBECONFIG", kubeconfig)
+            .env("KUBECONFIG", file.path())
             .env("LANEKEEPER_NAMESPACES", &bed.namespace)
             .env("LANEKEEPER_REDIS_URL", bed.redis.url())
             .env("LANEKEEPER_WORKER_IMAGE", "worker:test")
@@ -44,7 +43,7 @@ impl Operator {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        Self { child, port }
+        Self { child, port, _kubeconfig: file }
     }
 
     /// Status line and body of a GET.

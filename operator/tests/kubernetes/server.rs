@@ -27,7 +27,8 @@ const START_DEADLINE: Duration = Duration::from_secs(90);
 /// Stops what it started when it is told to, or when the pipe closes.
 const SUPERVISOR: &str = r#"
 cd "$DIR" || exit 1
-stop() { kill "$api" "$etcd" 2>/dev/null; wait; cd /; rm -rf "$DIR"; }
+# At once: kube-apiserver would wait for an etcd that is gone, and nothing here is to be kept.
+stop() { kill -9 "$api" "$etcd" 2>/dev/null; wait; cd /; rm -rf "$DIR"; }
 "$BIN/etcd" --data-dir="$DIR/etcd" --unsafe-no-fsync --log-level=error \
   --listen-client-urls="http://127.0.0.1:$ETCD" --advertise-client-urls="http://127.0.0.1:$ETCD" \
   --listen-peer-urls="http://127.0.0.1:$PEER" --initial-advertise-peer-urls="http://127.0.0.1:$PEER" \
