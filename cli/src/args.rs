@@ -14,15 +14,15 @@ const STYLES: styling::Styles = styling::Styles::styled()
     .placeholder(styling::AnsiColor::Cyan.on_default());
 
 const AFTER_HELP: &str = "\
-Which Redis: --context, else --redis or LANEKEEPER_REDIS_URL, else the local mode running in this directory
+Which Redis: --context, else --redis or LANEKEEPER_REDIS_URL, else the local mode running in this directory \
 (`lanekeeper up`), else the kubeconfig's present context.
 
-Exit codes: 0 done, 1 the thing asked about failed, 2 usage or invalid input, 3 Redis or the cluster cannot be
+Exit codes: 0 done, 1 the thing asked about failed, 2 usage or invalid input, 3 Redis or the cluster cannot be \
 reached, 4 not found.";
 
 /// Background jobs with a promise: every accepted job is completed or stands in the dead letters with the reason.
 #[derive(Debug, Parser)]
-#[command(name = "lanekeeper", version, about, after_help = AFTER_HELP, styles = STYLES, max_term_width = 100)]
+#[command(name = "lanekeeper", version, after_help = AFTER_HELP, styles = STYLES, max_term_width = 100)]
 #[command(propagate_version = false, disable_help_subcommand = true)]
 pub(crate) struct Cli {
     /// What to do.

@@ -13,7 +13,7 @@ use crate::{clock, out, target};
 /// Arguments of `adopt`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The policy stays as it is; from now on `lanekeeper apply` and `lanekeeper up` may change it, and the\n\
+    after_help = "The policy stays as it is; from now on `lanekeeper apply` and `lanekeeper up` may change it, and the \
 former owner may not, until it adopts the queue back.\n\nExamples:\n  lanekeeper adopt apps/saas --redis redis://localhost:6379"
 )]
 pub(crate) struct AdoptArgs {

@@ -24,7 +24,7 @@ use crate::{clock, out};
 /// Arguments of `apply`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Writes nothing when any document is invalid. WorkerPools are checked and left alone: run workers with\n\
+    after_help = "Writes nothing when any document is invalid. WorkerPools are checked and left alone: run workers with \
 `lanekeeper-worker`, or let `lanekeeper up` or the operator run them.\n\n\
 Examples:\n  lanekeeper apply -f queue.yaml --redis redis://localhost:6379 --dry-run\n  lanekeeper apply -f manifests/ --redis rediss://redis.example:6380 --redis-ca ca.pem"
 )]

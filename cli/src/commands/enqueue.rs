@@ -26,7 +26,7 @@ Examples:
   lanekeeper enqueue thumbnail - --wait --timeout 1m < job.json
   lanekeeper enqueue --ndjson jobs.ndjson --rejects rejected.ndjson
 
-A line of NDJSON: {\"type\":\"mail\",\"payload\":{…}} and optionally id, key, priority, delay (ms), runAt (ms since the
+A line of NDJSON: {\"type\":\"mail\",\"payload\":{…}} and optionally id, key, priority, delay (ms), runAt (ms since the \
 epoch), meta; payloadText in place of payload for bytes that are not JSON. Payloads are sent as they are written.";
 
 /// Arguments of `enqueue`.

@@ -14,8 +14,8 @@ use crate::{out, pools, present};
 /// Arguments of `why`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The cause is a stable name that programs may match (`-o json`, field `cause`). A name that is both a lane and a\n\
-pool means the lane; lane/NAME, pool/NAME and job/ID leave no doubt.\n\n\
+    after_help = "The cause is a stable name that programs may match (`-o json`, field `cause`). A name that is both a lane and a \
+pool means the lane; lane/NAME, pool/NAME and job/ID leave no doubt. A job type means its lane.\n\n\
 Examples:\n  lanekeeper why 01K…\n  lanekeeper why user-fast\n  lanekeeper why pool/interactive -o json | jq -r .cause"
 )]
 pub(crate) struct WhyArgs {
@@ -80,7 +80,7 @@ pub(crate) async fn run(args: &WhyArgs) -> Result<()> {
     }
     if explanation.cause == Cause::Unknown {
         return Err(Failure::not_found(format!(
-            "queue {} has no job, lane or pool `{name}`",
+            "queue {} has no job, lane, pool or type `{name}`",
             opened.queue.name()
         )));
     }
@@ -115,7 +115,7 @@ impl Seen {
 }
 
 /// What a word on the command line means.
-fn subject<'a>(what: &'a str, seen: &Seen) -> (Kind, &'a str) {
+fn subject<'a>(what: &'a str, seen: &'a Seen) -> (Kind, &'a str) {
     if let Some((prefix, name)) = what.split_once('/') {
         match prefix {
             "job" => return (Kind::Job, name),
@@ -128,7 +128,13 @@ fn subject<'a>(what: &'a str, seen: &Seen) -> (Kind, &'a str) {
     if seen.policy.lane(what).is_some() {
         return (Kind::Lane, what);
     }
-    if seen.has_pool(what) { (Kind::Pool, what) } else { (Kind::Job, what) }
+    if seen.has_pool(what) {
+        return (Kind::Pool, what);
+    }
+    match seen.policy.job_types.get(what) {
+        Some(job_type) => (Kind::Lane, &job_type.lane),
+        None => (Kind::Job, what),
+    }
 }
 
 async fn find(opened: &Opened, id: &str) -> Result<Option<Job>> {

@@ -89,8 +89,7 @@ pub(crate) fn redis_options(url: &str, place: &WhereArgs) -> Result<RedisOptions
 /// Connects to the queue of the arguments.
 pub(crate) async fn open(args: &QueueArgs) -> Result<Opened> {
     let target = choose(&args.place).await?;
-    let wanted =
-        args.queue.as_deref().map(|text| queue_name(text, args.place.namespace.as_deref())).transpose()?;
+    let wanted = wanted(args, &target)?;
     let (name, options, whereabouts, forward) = match &target {
         Target::Redis(options) => {
             let whereabouts = redact(&options.url);
@@ -121,6 +120,23 @@ pub(crate) async fn open(args: &QueueArgs) -> Result<Opened> {
     };
     let queue = Queue::connect(&options, name).await.map_err(|error| Failure::queue(&error, &whereabouts))?;
     Ok(Opened { queue, target, whereabouts, _forward: forward })
+}
+
+/// The queue that the arguments name. A bare name is one of the context's namespace, or of the one namespace where the
+/// local mode has it.
+fn wanted(args: &QueueArgs, target: &Target) -> Result<Option<QueueName>> {
+    let Some(text) = &args.queue else { return Ok(None) };
+    let given = args.place.namespace.as_deref();
+    let namespace = match target {
+        Target::Kubernetes(cluster) => Some(cluster.namespace()),
+        Target::Local(up) if given.is_none() => {
+            let mut homes =
+                up.queues.keys().filter_map(|name| name.split_once('/').filter(|(_, plain)| plain == text));
+            homes.next().filter(|_| homes.next().is_none()).map(|(namespace, _)| namespace)
+        }
+        _ => given,
+    };
+    queue_name(text, namespace).map(Some)
 }
 
 /// `NAMESPACE/NAME`, or `NAME` in the namespace given or `default`.

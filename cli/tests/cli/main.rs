@@ -3,6 +3,7 @@
 
 mod apply;
 mod bulk;
+mod cluster;
 mod dead;
 mod grammar;
 mod jobs;

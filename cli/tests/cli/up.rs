@@ -182,6 +182,11 @@ fn from_the_first_job_to_an_orderly_end_and_on_from_there() {
     let pids = workers(place.path());
     assert!(!pids.is_empty(), "a worker ran it:\n{}", up.log());
     place.run(&["status"]).exits(0).prints(&["queue apps/saas", "apps/pool", "touch"]);
+    place.run(&["status", "saas"]).exits(0);
+    place
+        .run(&["status", "nosuch"])
+        .exits(4)
+        .says(&["no queue default/nosuch in the local mode", "apps/saas"]);
     wait_for("no worker once idle", || workers(place.path()).is_empty().then_some(()));
     let later = place.enqueue(&["touch", "{}", "--delay", "1h"]);
     let running = place.enqueue(&["sleep", "{}"]);

@@ -118,7 +118,11 @@ async fn a_job_whose_type_the_policy_no_longer_has() {
 #[tokio::test]
 async fn an_unknown_job_lane_or_pool() {
     let world = World::new().await;
-    world.run(&["why", "nosuch"]).exits(4).prints(&["Unknown"]).says(&["no job, lane or pool `nosuch`"]);
+    world
+        .run(&["why", "nosuch"])
+        .exits(4)
+        .prints(&["Unknown"])
+        .says(&["no job, lane, pool or type `nosuch`"]);
     let answer = world.run(&["why", "lane/nosuch", "-o", "json"]).exits(4).json();
     assert_eq!((answer["cause"].as_str(), answer["kind"].as_str()), (Some("Unknown"), Some("lane")));
     world.run(&["why", "pool/nosuch"]).exits(2).says(&["cannot be seen", "--context"]);
@@ -128,4 +132,5 @@ async fn an_unknown_job_lane_or_pool() {
 async fn a_quiet_lane() {
     let world = World::new().await;
     world.because("slow", "Idle");
+    assert_eq!(world.because("report", "Idle")["subject"], "slow", "a type means its lane");
 }

@@ -21,8 +21,8 @@ use session::Session;
 use signals::{Signals, Stage};
 
 const EXAMPLES: &str = "\
-The private Redis listens on the loopback interface only and keeps its data in the state directory; the next `up`
-there goes on where this one ended. Other commands in the same directory find it without flags. Changed manifests
+The private Redis listens on the loopback interface only and keeps its data in the state directory; the next `up` \
+there goes on where this one ended. Other commands in the same directory find it without flags. Changed manifests \
 are taken over while it runs. Ctrl-C drains the workers; a second one ends everything at once.
 
 Examples:
