@@ -75,11 +75,10 @@ local function lease_picked(ctx, stage, identity, lane, picked, out)
   end
   local records = call('HMGET', ctx.keys.jobs, unpack_list(ids))
   local taken, damage = 0, 0
-  local expiry = ctx.now + ctx.policy.lease
+  local expiry = lk.digits(ctx.now + ctx.policy.lease)
   for i, pick in ipairs(picked) do
     local raw = records[i]
-    local rec = lk.read_record(raw)
-    if not rec or rec[STATE] ~= LIVE or rec[TYPE] ~= pick.ty.name then
+    if lk.live_type(raw) ~= pick.ty.name then
       damage = damage + 1
     elseif out.bytes + #raw > lk.CLAIM_BYTES and out.count > 0 then
       lk.push2(lk.of_type(stage, pick.ty).ready, pick.score, pick.id)
@@ -88,7 +87,7 @@ local function lease_picked(ctx, stage, identity, lane, picked, out)
       local token = lk.new_token(ctx)
       lk.push2(stage.lease_set, pick.id, lk.write_lease({token, ctx.now, pick.ty.name}, identity))
       lk.push2(stage.running_add, expiry, pick.id)
-      lk.count(stage, 'r', pick.ty.name, 1)
+      lk.count(stage, 'r', pick.ty, 1)
       out.limits[pick.ty.name] = out.limits[pick.ty.name] and out.limits[pick.ty.name] - 1
       local reply, n = out.reply, #out.reply
       reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4] = pick.id, token, lane.name, raw
@@ -161,20 +160,22 @@ local function claim(keys, args)
   end
   local stage = lk.stage()
   local letters = lk.settle_all(ctx, stage, args[1], who, list)
-  lk.commit(ctx, stage)
+  lk.commit_jobs(ctx, stage)
   local held = ctx.policy.held
   local out = {reply = {ctx.now, ctx.policy.version, -1, held or '', letters}, count = 0, bytes = 0, limits = want.limits}
+  local leases = lk.stage()
   if want.slots > 0 and not held then
     lk.promote(ctx, lk.PROMOTE)
-    local leases = lk.stage()
     for _, name in ipairs(want.lanes) do
       local lane = ctx.policy.lane[name]
       if lane and out.count < want.slots and not out.full then
         claim_lane(ctx, leases, args[1], lane, want.slots, out)
       end
     end
-    lk.commit(ctx, leases)
+    lk.commit_jobs(ctx, leases)
   end
+  lk.commit_counts(ctx, leases, stage)
+  lk.commit_counts(ctx, stage)
   if out.count < want.slots then
     out.reply[3] = next_due(ctx)
   end

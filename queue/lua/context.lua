@@ -118,6 +118,16 @@ function lk.open(keys)
   }
 end
 
+-- The digits of a score or time. Redis would write a Lua number with 17 digits by a slow path; within a call the same few
+-- numbers come again and again.
+function lk.text(ctx, n)
+  if ctx.text_of ~= n then
+    ctx.text_of = n
+    ctx.text = lk.digits(n)
+  end
+  return ctx.text
+end
+
 -- A new fencing token: above every earlier one, also after an older state was restored.
 function lk.new_token(ctx)
   ctx.token = max(ctx.token + 1, ctx.us)

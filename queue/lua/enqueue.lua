@@ -100,13 +100,16 @@ end
 
 local function store(ctx, stage, spec)
   local ty, options = spec.ty, spec.options
-  local rec = {1, ty.name, ctx.now, options.priority or ty.priority, 0, spec.key or '', options.meta or {}}
+  local rec = {1, ty.name, ctx.now, options.priority or ty.priority, 0}
+  if spec.key or options.meta then
+    rec[KEY], rec[META] = spec.key or '', options.meta or NONE
+  end
   lk.stage_waiting(ctx, stage, ty, spec.id, rec, spec.due)
   lk.push2(stage.record_set, spec.id, lk.write_record(rec, spec.payload))
   if spec.key then
     lk.push2(stage.key_set, spec.key, spec.id)
   end
-  lk.count(stage, 'e', ty.name, 1)
+  lk.count(stage, 'e', ty, 1)
 end
 
 -- Sorts the specs into new ones and duplicates, earlier pairs of the call included.

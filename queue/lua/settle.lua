@@ -64,10 +64,10 @@ local function settle_one(ctx, stage, who, word, lease, rec, payload)
     rec[CRASHES] = rec[CRASHES] + 1
   end
   lk.remember(rec, attempt_of(ctx, rec, lease, who, word, cancelled and 'cancel' or OUTCOMES[kind]))
-  lk.count(stage, 'a', ty.name, 1)
-  lk.count(stage, 'b', ty.name, max(0, ctx.now - lease[L_SINCE]))
+  lk.count(stage, 'a', ty, 1)
+  lk.count(stage, 'b', ty, max(0, ctx.now - lease[L_SINCE]))
   if kind == 'r' or kind == 'x' then
-    lk.count(stage, 'f', ty.name, 1)
+    lk.count(stage, 'f', ty, 1)
   end
   if kind == 's' then
     rec[RESULT] = word.result
@@ -107,7 +107,7 @@ function lk.settle_all(ctx, stage, identity, who, list)
     local lease, holder = lk.read_lease(leases[i])
     if lease and lk.holds(lease, holder, word.token, identity, who) then
       local rec, payload = lk.read_record(records[i])
-      lk.stage_unlease(stage, word.id, lease[L_TYPE])
+      lk.stage_unlease(stage, word.id, lk.type_of(ctx.policy, lease[L_TYPE]))
       if rec and rec[STATE] == LIVE then
         settle_one(ctx, stage, who, word, lease, rec, payload)
         letters[word.at] = 'd'

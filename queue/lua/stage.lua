@@ -4,7 +4,7 @@
 function lk.stage()
   return {
     record_set = {}, record_del = {}, lease_set = {}, lease_del = {}, running_add = {}, running_del = {},
-    key_set = {}, key_del = {}, key_expiry = {}, dead_add = {}, dead_del = {}, counts = {}, types = {}, touched = {},
+    key_set = {}, key_del = {}, key_expiry = {}, dead_add = {}, dead_del = {}, types = {}, touched = {},
   }
 end
 
@@ -12,7 +12,7 @@ end
 local function of_type(stage, ty)
   local own = stage.types[ty]
   if not own then
-    own = {ready = {}, scheduled = {}, finished = {}, dead = {}, dead_del = {}, first_due = false}
+    own = {ready = {}, scheduled = {}, finished = {}, dead = {}, dead_del = {}, counts = {}, first_due = false}
     stage.types[ty] = own
     stage.touched[#stage.touched + 1] = ty
   end
@@ -27,9 +27,10 @@ local function push2(list, a, b)
 end
 lk.push2 = push2
 
-function lk.count(stage, letter, name, by)
-  local field = letter .. ':' .. name
-  stage.counts[field] = (stage.counts[field] or 0) + by
+-- Adds to a counter or gauge of the type.
+function lk.count(stage, letter, ty, by)
+  local counts = of_type(stage, ty).counts
+  counts[letter] = (counts[letter] or 0) + by
 end
 
 -- The job waits: in line when due, else scheduled. Sets the record's due time.
@@ -37,12 +38,12 @@ function lk.stage_waiting(ctx, stage, ty, id, rec, due)
   rec[DUE] = due - rec[ENQUEUED]
   local own = of_type(stage, ty)
   if due > ctx.now then
-    push2(own.scheduled, due * 10 + rec[PRIORITY], id)
+    push2(own.scheduled, lk.text(ctx, due * 10 + rec[PRIORITY]), id)
     if not own.first_due or due < own.first_due then
       own.first_due = due
     end
   else
-    push2(own.ready, lk.ready_score(rec, due), id)
+    push2(own.ready, lk.text(ctx, lk.ready_score(rec, due)), id)
   end
 end
 
@@ -62,16 +63,16 @@ function lk.stage_finished(ctx, stage, ty, id, rec, payload, state)
   if key ~= '' then
     if state == SUCCEEDED and ty.key_for > 0 then
       local expiry = ctx.now + ty.key_for
-      push2(stage.key_set, key, id .. ' ' .. lk.digits(expiry))
-      push2(stage.key_expiry, expiry, key)
+      push2(stage.key_set, key, id .. ' ' .. lk.text(ctx, expiry))
+      push2(stage.key_expiry, lk.text(ctx, expiry), key)
     else
       lk.stage_free_key(ctx, stage, id, key)
     end
   end
-  lk.count(stage, state == SUCCEEDED and 's' or 'x', ty.name, 1)
+  lk.count(stage, state == SUCCEEDED and 's' or 'x', ty, 1)
   if ty.keep > 0 and ty.keep_for > 0 then
     push2(stage.record_set, id, lk.write_record(rec, payload))
-    push2(of_type(stage, ty).finished, ctx.now, id)
+    push2(of_type(stage, ty).finished, lk.text(ctx, ctx.now), id)
   else
     stage.record_del[#stage.record_del + 1] = id
   end
@@ -81,17 +82,17 @@ function lk.stage_dead(ctx, stage, ty, id, rec, payload, reason)
   rec[STATE] = DEAD
   rec[FINISHED] = ctx.now
   rec[REASON] = reason
-  lk.count(stage, 'd', ty.name, 1)
+  lk.count(stage, 'd', ty, 1)
   push2(stage.record_set, id, lk.write_record(rec, payload))
   push2(stage.dead_add, ctx.now, id)
   push2(of_type(stage, ty).dead, ctx.now, id)
 end
 
 -- The lease ends, whatever becomes of the job.
-function lk.stage_unlease(stage, id, type_name)
+function lk.stage_unlease(stage, id, ty)
   stage.lease_del[#stage.lease_del + 1] = id
   stage.running_del[#stage.running_del + 1] = id
-  lk.count(stage, 'r', type_name, -1)
+  lk.count(stage, 'r', ty, -1)
 end
 
 -- Wakes about one worker per job that became ready, and the operator when the line was empty before.
@@ -155,7 +156,26 @@ local function commit_type(ctx, stage, ty)
   end
 end
 
-function lk.commit(ctx, stage)
+-- Writes the counters of this stage and of the one before it (`earlier`), where two stages make one call.
+local function commit_counts(ctx, stage, earlier)
+  for _, ty in ipairs(stage.touched) do
+    local counts = stage.types[ty].counts
+    local before = earlier and earlier.types[ty]
+    for letter, by in pairs(before and before.counts or {}) do
+      counts[letter] = (counts[letter] or 0) + by
+      before.counts[letter] = 0
+    end
+    for letter, by in pairs(counts) do
+      if by ~= 0 then
+        call('HINCRBY', ctx.keys.counters, letter .. ':' .. ty.name, by)
+      end
+    end
+  end
+end
+lk.commit_counts = commit_counts
+
+-- Writes everything but the counters.
+function lk.commit_jobs(ctx, stage)
   local keys = ctx.keys
   write('HSET', keys.jobs, stage.record_set)
   write('HSET', keys.leases, stage.lease_set)
@@ -172,11 +192,11 @@ function lk.commit(ctx, stage)
     commit_type(ctx, stage, ty)
   end
   write('HDEL', keys.jobs, stage.record_del)
-  for field, by in pairs(stage.counts) do
-    if by ~= 0 then
-      call('HINCRBY', keys.counters, field, by)
-    end
-  end
+end
+
+function lk.commit(ctx, stage)
+  lk.commit_jobs(ctx, stage)
+  commit_counts(ctx, stage)
 end
 
 -- Counts entries without a readable record.

@@ -70,7 +70,7 @@ local function expire(ctx, stage, identity, limit, reply)
     else
       damage = damage + 1
       if lease then
-        lk.stage_unlease(stage, id, lease[L_TYPE])
+        lk.stage_unlease(stage, id, lk.type_of(ctx.policy, lease[L_TYPE]))
       else
         stage.lease_del[#stage.lease_del + 1] = id
         repair(ctx, stage, id, rec)
