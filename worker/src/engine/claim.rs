@@ -43,6 +43,8 @@ pub(super) struct Loop {
     /// Types met without a policy: left alone until then, for longer each time.
     unknown: HashMap<String, (Instant, Backoff)>,
     waiting_for_policy: bool,
+    /// A claim failed: Redis may have leased jobs to this worker that it knows nothing of.
+    reply_lost: bool,
     drain: Drain,
 }
 
@@ -60,6 +62,7 @@ impl Loop {
             calm_until: now,
             unknown: HashMap::new(),
             waiting_for_policy: false,
+            reply_lost: false,
         }
     }
 
@@ -78,12 +81,12 @@ impl Loop {
             self.shared.health.round();
             self.collect();
             if self.drain.step(&self.shared) {
-                return self.drain.leave(&self.shared).await;
+                return Drain::result(&self.shared);
             }
             let now = Instant::now();
             if now < self.not_before {
                 self.pause(self.not_before).await;
-            } else if !self.load_policy().await {
+            } else if !self.load_policy().await || !self.release_lost().await {
                 self.fail();
             } else if !self.call(now).await {
                 self.pause(self.look_at).await;
@@ -229,8 +232,39 @@ impl Loop {
                 self.plan_next_look(&reply, room);
                 self.start(reply.jobs).await;
             }
-            Err(error) => self.failed(batch, error).await,
+            Err(error) => {
+                self.reply_lost = true;
+                self.failed(batch, error).await;
+            }
         }
+    }
+
+    /// After a claim whose reply was lost: hands back what was leased here unheard; false when the call failed. Without
+    /// this the jobs would wait for the end of their leases.
+    async fn release_lost(&mut self) -> bool {
+        let shared = &self.shared;
+        // What the sweep is taking over right now is leased here as well, and in good hands.
+        let Ok(_gate) = shared.sweeping.try_lock() else { return true };
+        if !self.reply_lost {
+            return true;
+        }
+        let held = match bounded(shared.queue.leases_of(&shared.options.identity)).await {
+            Ok(held) => held,
+            Err(error) => {
+                shared.health.failed("leases", &error, &shared.metrics);
+                return false;
+            }
+        };
+        let version = shared.policy().map_or(0, |policy| policy.version);
+        let unheard: Vec<_> = held.into_iter().filter(|lease| !shared.table().knows(&lease.id)).collect();
+        if !unheard.is_empty() {
+            tracing::info!(jobs = unheard.len(), "handing back jobs whose claim was never answered");
+        }
+        for lease in unheard {
+            self.release(lease.id, lease.token, "the reply to its claim was lost", version);
+        }
+        self.reply_lost = false;
+        true
     }
 
     fn answered(&mut self) {

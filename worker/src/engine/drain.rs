@@ -124,15 +124,19 @@ impl Drain {
         (live == 0 && unsettled == 0) || now >= plan.end
     }
 
-    /// Says goodbye; an error when something could not be handed back.
-    pub(super) async fn leave(&self, shared: &Shared) -> Result<(), Error> {
+    /// How it went: an error when something could not be handed back.
+    pub(super) fn result(shared: &Shared) -> Result<(), Error> {
         match shared.table().unsettled() {
-            0 => {}
-            left => return Err(Error::Unsettled(left)),
+            0 => Ok(()),
+            left => Err(Error::Unsettled(left)),
         }
-        let _ = tokio::time::timeout(LEAVE, bounded(shared.queue.leave(&shared.options.identity))).await;
-        Ok(())
     }
+}
+
+/// Forgets the heartbeat, once nothing beats any more: one that came after it would show the worker as alive.
+pub(super) async fn leave(shared: &Shared) {
+    // A courtesy: a worker that cannot say goodbye is forgotten when its heartbeat is old.
+    let _ = tokio::time::timeout(LEAVE, bounded(shared.queue.leave(&shared.options.identity))).await;
 }
 
 #[cfg(test)]

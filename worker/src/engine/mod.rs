@@ -84,6 +84,8 @@ pub(crate) struct Shared {
     engine: Arc<Notify>,
     /// Asks for a heartbeat out of turn.
     heartbeat: Notify,
+    /// Held while the sweep settles what it took over.
+    sweeping: tokio::sync::Mutex<()>,
     arm: wake::Arm,
 }
 
@@ -197,6 +199,7 @@ async fn engine(
         version: AtomicU64::new(0),
         engine,
         heartbeat: Notify::new(),
+        sweeping: tokio::sync::Mutex::default(),
         arm: wake::Arm::default(),
     });
     probes.now_serve(&shared);
@@ -210,6 +213,7 @@ async fn engine(
         () = broken(&mut beside) => return Err(Error::EngineGone),
     };
     beside.shutdown().await;
+    drain::leave(&shared).await;
     over
 }
 

@@ -21,9 +21,9 @@ const TRIES: usize = 5;
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut first = true;
     loop {
-        // Well below half a lease: beyond that the sweep would take the gap for an outage and expire nothing.
+        // At least every quarter or so of a lease: the sweep takes half a lease without any call for an outage.
         let third = super::lease::interval(&shared);
-        let spread = if first { 0.0..1.0 } else { 0.7..1.2 };
+        let spread = if first { 0.0..0.8 } else { 0.5..0.8 };
         first = false;
         let pause = third.mul_f64(rand::random_range(spread));
         tokio::select! {
@@ -38,6 +38,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
 
 async fn sweep(shared: &Shared) {
     for _ in 0..ROUNDS {
+        let _gate = shared.sweeping.lock().await;
         let reply = match bounded(shared.queue.sweep(&shared.options.identity, BATCH)).await {
             Ok(reply) => reply,
             Err(error) => {

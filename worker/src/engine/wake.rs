@@ -8,7 +8,7 @@ use lanekeeper_queue::client::Waker;
 use tokio::sync::Notify;
 
 use super::Shared;
-use super::health::{Backoff, CallError};
+use super::health::{Backoff, CallError, bounded};
 
 /// Longest block on the wake lists.
 pub(super) const BLOCK: Duration = Duration::from_secs(2);
@@ -66,8 +66,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             Ok(token) => {
                 backoff.reset();
                 if token {
-                    shared.arm.token.store(true, Ordering::Release);
-                    shared.engine.notify_one();
+                    followed(&shared).await;
                 }
             }
             Err(error) => {
@@ -78,4 +77,16 @@ pub(super) async fn run(shared: Arc<Shared>) {
             }
         }
     }
+}
+
+/// A token goes to the claim loop; one that came after the last slot was taken goes on to another worker.
+async fn followed(shared: &Shared) {
+    if shared.table().free() == 0 || shared.options.shutdown.drain.is_cancelled() {
+        if let Err(error) = bounded(shared.queue.pass_on(&shared.options.lanes)).await {
+            shared.health.failed("pass on", &error, &shared.metrics);
+        }
+        return;
+    }
+    shared.arm.token.store(true, Ordering::Release);
+    shared.engine.notify_one();
 }

@@ -88,3 +88,12 @@ async fn a_worker_that_never_reached_redis_ends_as_asked() {
     eventually("the outage is noticed", async || engine.metrics.redis_errors.get() > 0).await;
     engine.stop().await.unwrap();
 }
+
+#[tokio::test]
+async fn an_idle_worker_leaves_no_trace() {
+    let bed = Bed::new(&policy()).await;
+    let engine = bed.engine(Settings::default(), does(|_| std::future::pending()));
+    eventually("it shows", async || bed.queue.stats().await.unwrap().workers.len() == 1).await;
+    engine.stop().await.unwrap();
+    assert!(bed.queue.stats().await.unwrap().workers.is_empty());
+}
