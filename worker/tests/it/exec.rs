@@ -93,8 +93,8 @@ async fn the_environment_is_the_jobs_and_nothing_else() {
         "PATH",
     ];
     assert_eq!(names, expected);
-    // cargo runs tests with CARGO_* set; env itself would show anything inherited.
-    assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some());
+    // There was something to inherit.
+    assert!(std::env::vars_os().count() > 1);
 }
 
 #[tokio::test]
