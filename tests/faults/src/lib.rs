@@ -8,3 +8,4 @@ pub mod load;
 pub mod plan;
 pub mod policy;
 pub mod storm;
+pub mod zombie;

@@ -12,6 +12,7 @@ use lanekeeper_faults::crew::{Crew, Recipe};
 use lanekeeper_faults::effects::Effects;
 use lanekeeper_faults::plan::{Counts, draw};
 use lanekeeper_faults::storm::{Report, rage};
+use lanekeeper_faults::zombie::{Haunting, haunt};
 use lanekeeper_faults::{load, policy};
 use lanekeeper_queue::Queue;
 use lanekeeper_queue::testing::TestRedis;
@@ -61,7 +62,9 @@ struct Figures {
     enqueued_per_second: u64,
     repeated_calls: u64,
     found_by_repeat: u64,
-    stale_settlements_refused: u64,
+    /// What workers themselves sent too late; they mostly know and say nothing.
+    late_settlements_of_workers: u64,
+    stale_settlements: Haunting,
     faults: Report,
     verdict: Verdict,
 }
@@ -78,6 +81,8 @@ async fn main() -> Result<()> {
     if let Some(path) = &args.json {
         std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
     }
+    anyhow::ensure!(figures.stale_settlements.accepted == 0, "a stale settlement was accepted (seed {seed})");
+    anyhow::ensure!(figures.stale_settlements.refused > 0, "no stale settlement was tried (seed {seed})");
     anyhow::ensure!(figures.verdict.violations.is_empty(), "the ledger found violations (seed {seed})");
     Ok(())
 }
@@ -109,6 +114,7 @@ async fn run(args: &Args, seed: u64) -> Result<Figures> {
         stop.clone(),
     ));
 
+    let zombie = tokio::spawn(haunt(queue.clone(), stop.clone()));
     let counts = Counts {
         worker_kills: args.worker_kills,
         redis_kills: args.redis_kills,
@@ -118,12 +124,13 @@ async fn run(args: &Args, seed: u64) -> Result<Figures> {
     let faults = rage(&plan, &mut redis, &mut crew, &queue).await?;
     stop.cancel();
     let accepted = producer.await??;
+    let stale_settlements = zombie.await??;
     let seconds = started.elapsed().as_secs().max(1);
     eprintln!("faults: {} jobs accepted in {seconds} s; draining", *produced.borrow());
     drain(&queue, Duration::from_secs(args.drain_seconds)).await?;
     crew.drain().await?;
 
-    let stale_settlements_refused = count_stale(folder.path())?;
+    let late_settlements_of_workers = count_stale(folder.path())?;
     let repeated_calls = accepted.repeated_calls;
     let found_by_repeat = accepted.found_by_repeat;
     let enqueued_per_second = accepted.ids.len() as u64 / seconds;
@@ -136,7 +143,8 @@ async fn run(args: &Args, seed: u64) -> Result<Figures> {
         enqueued_per_second,
         repeated_calls,
         found_by_repeat,
-        stale_settlements_refused,
+        late_settlements_of_workers,
+        stale_settlements,
         faults,
         verdict,
     })
