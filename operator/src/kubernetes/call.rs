@@ -9,7 +9,7 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// The server refused, or could not be reached.
-    #[error("the API server, asked to {doing}: {source}")]
+    #[error("the API server, asked to {doing}: {}", told(source))]
     Refused {
         /// What was asked, as a verb with its object.
         doing: String,
@@ -22,6 +22,16 @@ pub enum CallError {
         /// What was asked, as a verb with its object.
         doing: String,
     },
+}
+
+/// What the server said, for people: kube's own text carries the whole `Status` as Debug has it.
+fn told(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => {
+            format!("{} ({})", status.message, status.code)
+        }
+        other => other.to_string(),
+    }
 }
 
 impl CallError {
@@ -94,5 +104,16 @@ mod tests {
         let error = within(Duration::ZERO, "read nothing", never).await.unwrap_err();
         assert!(matches!(error, CallError::Timeout { .. }));
         assert!(error.to_string().contains("read nothing"));
+    }
+
+    #[test]
+    fn a_refusal_is_told_in_the_servers_words() {
+        let status = kube::core::Status::failure("deployments is forbidden", "Forbidden").with_code(403);
+        let error = CallError::Refused {
+            doing: "apply a Deployment".into(),
+            source: Box::new(kube::Error::Api(Box::new(status))),
+        };
+        let told = "the API server, asked to apply a Deployment: deployments is forbidden (403)";
+        assert_eq!(error.to_string(), told);
     }
 }

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::PostParams;
 use lanekeeper_operator::kubernetes::platform::Kubernetes;
 use lanekeeper_operator::kubernetes::stores::{Scope, Stores, Wakes};
+use lanekeeper_operator::platform::conformance::{self, Subject};
 use lanekeeper_operator::platform::{Platform, PlatformError, PoolRef, Scale, Scaled};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -104,4 +105,20 @@ async fn idle_pods_are_marked_before_replicas_go() {
 async fn cost(bed: &Bed, pod: &str) -> Option<String> {
     let pod = bed.api::<Pod>().get(pod).await.unwrap();
     pod.metadata.annotations?.get("controller.kubernetes.io/pod-deletion-cost").cloned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deployments_pass_the_suite_that_child_processes_pass() {
+    let Some(bed) = Bed::new("conforms").await else { return };
+    let stop = CancellationToken::new();
+    let _stop_at_end = stop.clone().drop_guard();
+    let platform = platform(&bed, &stop).await;
+    deployment(&bed, 0).await;
+    let pool = PoolRef::new(&bed.namespace, "p");
+    eventually("the pool is seen", async || platform.observe(&pool).await).await;
+    let missing = PoolRef::new(&bed.namespace, "nobody");
+    // No controller manager runs here, so no Deployment gets Pods.
+    let subject =
+        Subject { pool, missing, starts_workers: false, deadline: std::time::Duration::from_secs(20) };
+    conformance::run(&platform, &subject).await.expect("it conforms");
 }

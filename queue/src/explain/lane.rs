@@ -24,13 +24,14 @@ pub fn lane(name: &str, scene: &Scene<'_>) -> Explanation {
         let sentence = if running == 0 {
             format!("Nothing waits in lane {name}.")
         } else {
-            format!("Nothing waits in lane {name}; {} run.", count(running, "job"))
+            format!("Nothing waits in lane {name}; {} running.", count(running, "job"))
         };
         return Explanation::new(if running == 0 { Cause::Idle } else { Cause::Working }, name, sentence);
     }
     let waiting = format!(
-        "{} of lane {name} wait, the oldest for {} (promised: {}), {running} run.",
+        "{} of lane {name} {}, the oldest for {} (promised: {}), {running} running.",
         count(ready, "job"),
+        if ready == 1 { "waits" } else { "wait" },
         duration(age),
         duration(policy.start_within_ms),
     );
