@@ -4,7 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 version=0.20.2
-tools=${LANEKEEPER_TOOLS:-$PWD/target/tools}
+# Outside target/, so that a fresh clone need not build it again.
+tools=${LANEKEEPER_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/lanekeeper/tools}
 if ! "$tools/bin/cargo-deny" --version 2>/dev/null | grep -q " $version$"; then
   echo "installing cargo-deny $version (once, some minutes)"
   cargo install --quiet --locked --root "$tools" --target-dir "$tools/build" "cargo-deny@$version"
