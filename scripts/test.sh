@@ -37,7 +37,7 @@ tier_rust() {
   cargo test --locked -p lanekeeper-faults --lib
 }
 tier_apiserver() {
-  kube_binaries && cargo test --locked -p lanekeeper-operator --test kubernetes -- --test-threads 1
+  kube_binaries && cargo test --locked -p lanekeeper-operator --test kubernetes
 }
 tier_faults() { scripts/faults.sh short; }
 tier_demo() { DEMO_SECONDS=${DEMO_SECONDS:-30} scripts/demo.sh </dev/null; }
