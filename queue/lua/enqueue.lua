@@ -31,8 +31,12 @@ local function read_pair(ctx, text, payload)
     if not key then
       return nil, rejected('key-field', why)
     end
-    if #key > 4096 then
-      return nil, rejected('key-field', 'the idempotency key made from the payload is longer than 4096 bytes')
+    if key == '' then
+      return nil, rejected('key-field', 'the idempotency key made from the payload is empty')
+    end
+    -- As long as a caller's own key may be: handlers get it as a header, and receivers bound those.
+    if #key > 512 then
+      return nil, rejected('key-field', 'the idempotency key made from the payload is longer than 512 bytes')
     end
   end
   return {ty = ty, options = options, payload = payload, due = due, key = key}

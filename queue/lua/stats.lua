@@ -67,6 +67,10 @@ local function stats(keys)
   if failure then
     return failure
   end
+  -- Calls go on by the policy they remember; whoever tends the queue must learn here that the stored one is gone.
+  if call('EXISTS', ctx.keys.policy) == 0 then
+    return lk.error('NOPOLICY', 'the stored policy is gone: apply the JobQueue again')
+  end
   local raw, counters = call('HGETALL', ctx.keys.counters), {}
   for i = 1, #raw, 2 do
     counters[raw[i]] = tonumber(raw[i + 1])

@@ -222,3 +222,18 @@ async fn a_replay_takes_its_key_back_or_says_who_has_it() {
     assert_eq!(replay().await.outcome, "replayed");
     assert_eq!(bed.put(keyed()).await, Enqueued::Duplicate { id, state: JobState::Ready });
 }
+
+#[tokio::test]
+async fn an_empty_or_overlong_key_is_refused() {
+    let bed = bed(&["$a"]).await;
+    for (value, words) in [(String::new(), "is empty"), ("x".repeat(513), "512 bytes")] {
+        let Enqueued::Rejected { reason, message } =
+            bed.put(job("mail", format!(r#"{{"a":"{value}"}}"#))).await
+        else {
+            panic!("a key of {} bytes was accepted", value.len());
+        };
+        assert_eq!(reason, "key-field");
+        assert!(message.contains(words), "{message}");
+    }
+    bed.accept(job("mail", format!(r#"{{"a":"{}"}}"#, "x".repeat(512)))).await;
+}

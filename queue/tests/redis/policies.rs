@@ -95,3 +95,16 @@ async fn counters_of_a_type_without_jobs_go_with_it() {
     known.sort_unstable();
     assert_eq!(known, ["limited", "mail", "reset"], "mail still has a job");
 }
+
+#[tokio::test]
+async fn a_policy_that_was_deleted_is_missed_and_comes_back() {
+    let bed = Bed::new().await;
+    bed.accept(job("mail", "x")).await;
+    bed.poke(&["DEL", &bed.key("p")]).await;
+    assert!(matches!(bed.queue.stats().await, Err(lanekeeper_queue::Error::NoPolicy(_))));
+    bed.queue.configure(&policy(), false).await.unwrap();
+    assert_eq!(
+        bed.queue.stats().await.unwrap().lanes.iter().flat_map(|l| &l.types).map(|t| t.ready).sum::<u64>(),
+        1
+    );
+}
