@@ -109,7 +109,6 @@ impl Drain {
         if now >= plan.hand_back {
             let left = shared.table().write_off_all();
             for (ctx, entry) in left {
-                ctx.stop.request_at_once(Cause::Drain);
                 shared.conclude(&ctx, &entry, Ended::Abandoned, ctx.started.elapsed());
             }
         } else if now >= plan.drop {

@@ -39,7 +39,7 @@ pub(super) enum Ended {
     Returned(Result<Answer, Failure>),
     /// It panicked with this message.
     Panicked(String),
-    /// It did not stop when told to and was dropped.
+    /// It did not stop when told to and was dropped, or it was told to before it began.
     Abandoned,
 }
 
@@ -143,6 +143,10 @@ async fn reported(ticket: Ticket) -> Finished {
 
 async fn attempt(ticket: Ticket) -> Ended {
     let Ticket { ctx, handler, .. } = ticket;
+    if ctx.stop.cause().is_some() {
+        // It waited behind handlers that block, and by now its lease may be another's: better not begun at all.
+        return Ended::Abandoned;
+    }
     tokio::select! {
         biased;
         result = async { handler.run(&ctx).await } => Ended::Returned(result),
@@ -165,4 +169,36 @@ async fn limit(ctx: &JobContext) {
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied().map(str::to_owned);
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handler::{Running, testing::context};
+
+    /// Counts how often it was begun.
+    struct Begun(AtomicUsize);
+
+    impl Handler for Begun {
+        fn run<'a>(&'a self, _: &'a JobContext) -> Running<'a> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            Box::pin(async { Ok(Answer::default()) })
+        }
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_was_stopped_before_it_began_never_begins() {
+        let handler = Arc::new(Begun(AtomicUsize::new(0)));
+        for cause in [Cause::Timeout, Cause::LeaseLost, Cause::Cancelled, Cause::Drain] {
+            let ctx = Arc::new(context(b"", Duration::from_secs(60)));
+            ctx.stop.request(cause);
+            let ticket = Ticket { slot: 3, ctx, handler: Arc::clone(&handler) as Arc<dyn Handler> };
+            let finished = reported(ticket).await;
+            assert!(finished.slot == 3 && matches!(finished.ended, Ended::Abandoned), "{:?}", finished.ended);
+        }
+        assert_eq!(handler.0.load(Ordering::SeqCst), 0);
+        let ctx = Arc::new(context(b"", Duration::from_secs(60)));
+        let ended = attempt(Ticket { slot: 0, ctx, handler: Arc::clone(&handler) as Arc<dyn Handler> }).await;
+        assert!(matches!(ended, Ended::Returned(Ok(_))));
+    }
 }

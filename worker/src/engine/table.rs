@@ -180,25 +180,31 @@ impl Table {
         }
     }
 
-    /// Attempts that should have ended at the latest `slack` before `now`, written off: their handlers block.
+    /// Attempts that should have ended at the latest `slack` before `now`, written off: their handlers block, or wait for
+    /// a thread behind those that do. Either way they are told to stop: nothing holds their leases from now on.
     pub(super) fn write_off_overdue(
         &mut self,
         now: Instant,
         slack: Duration,
     ) -> Vec<(Arc<JobContext>, Arc<TypeEntry>)> {
-        self.write_off(|r| now > r.ctx.deadline() + STOP_GRACE + slack)
+        self.write_off(Cause::Timeout, |r| now > r.ctx.deadline() + STOP_GRACE + slack)
     }
 
-    /// Everything that still runs, written off.
+    /// Everything that still runs, written off for the worker's end.
     pub(super) fn write_off_all(&mut self) -> Vec<(Arc<JobContext>, Arc<TypeEntry>)> {
-        self.write_off(|_| true)
+        self.write_off(Cause::Drain, |_| true)
     }
 
-    fn write_off(&mut self, which: impl Fn(&Running) -> bool) -> Vec<(Arc<JobContext>, Arc<TypeEntry>)> {
+    fn write_off(
+        &mut self,
+        cause: Cause,
+        which: impl Fn(&Running) -> bool,
+    ) -> Vec<(Arc<JobContext>, Arc<TypeEntry>)> {
         let overdue = self.slots.iter_mut().flatten().filter(|r| !r.written_off && which(r));
         overdue
             .map(|running| {
                 running.written_off = true;
+                running.ctx.stop.request_at_once(cause);
                 (Arc::clone(&running.ctx), Arc::clone(&running.entry))
             })
             .collect()
@@ -215,5 +221,67 @@ fn weight(settlement: &Settlement) -> usize {
         Outcome::Success { result } => result.len(),
         Outcome::Retry { error, .. } | Outcome::Dead { error, .. } => error.message.len(),
         Outcome::Release { .. } | Outcome::Snooze { .. } => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handler::{Always, Answer, Handler, Handlers as _, Running as Future, testing::context};
+    use crate::metrics::Metrics;
+    use lanekeeper_api::policy::{self, Backoff, ExecHandler, Jitter, JobTypePolicy, Retention, RetryPolicy};
+
+    struct Done;
+
+    impl Handler for Done {
+        fn run<'a>(&'a self, _: &'a JobContext) -> Future<'a> {
+            Box::pin(async { Ok(Answer::default()) })
+        }
+    }
+
+    fn entry(per_worker: Option<u32>) -> Arc<TypeEntry> {
+        let handler = policy::Handler::Exec(ExecHandler {
+            command: vec![],
+            env: BTreeMap::new(),
+            permanent_exit_codes: vec![],
+        });
+        let policy = JobTypePolicy {
+            lane: "fast".into(),
+            owner: None,
+            priority: 5,
+            key: None,
+            key_for_ms: 0,
+            per_worker,
+            timeout_ms: 1000,
+            retry: RetryPolicy { limit: 3, backoff: Backoff::Schedule(vec![1000]), jitter: Jitter::None },
+            give_up_after_ms: 60_000,
+            crash_budget: 3,
+            completed: Retention { keep: 1, for_ms: 1 },
+            handler,
+        };
+        let handler = Always(Arc::new(Done)).handler("mail", &policy);
+        Arc::new(TypeEntry { policy, handler, metrics: Metrics::default().of_type("mail") })
+    }
+
+    fn start(table: &mut Table, per_worker: Option<u32>) -> (usize, Arc<JobContext>) {
+        let ctx = Arc::new(context(b"", Duration::from_secs(1)));
+        (table.start(Arc::clone(&ctx), entry(per_worker)).unwrap(), ctx)
+    }
+
+    #[test]
+    fn what_is_written_off_is_told_to_stop_at_once() {
+        let mut table = Table::new(2);
+        let (slot, ctx) = start(&mut table, None);
+        let slack = Duration::from_secs(3);
+        assert!(table.write_off_overdue(Instant::now(), slack).is_empty());
+        assert_eq!(ctx.stop.cause(), None);
+        let late = ctx.deadline() + STOP_GRACE + slack + Duration::from_millis(1);
+        assert_eq!(table.write_off_overdue(late, slack).len(), 1);
+        assert_eq!(ctx.stop.cause(), Some(Cause::Timeout));
+        assert!(table.held().is_empty() && table.finish(slot).is_none());
+
+        let (_, ctx) = start(&mut table, None);
+        assert_eq!(table.write_off_all().len(), 1);
+        assert_eq!(ctx.stop.cause(), Some(Cause::Drain));
     }
 }
