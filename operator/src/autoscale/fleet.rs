@@ -147,6 +147,12 @@ impl<P: Platform> Fleet<P> {
         self.known().queues.get(name).map(|entry| entry.view.clone())
     }
 
+    /// The policy that a queue's loop follows; absent: the queue is not known.
+    #[must_use]
+    pub fn policy(&self, name: &QueueName) -> Option<Arc<QueuePolicy>> {
+        self.known().queues.get(name).map(|entry| Arc::clone(&entry.plan.borrow().policy))
+    }
+
     /// Every change of replicas from now on.
     #[must_use]
     pub fn changes(&self) -> broadcast::Receiver<ScaleEvent> {

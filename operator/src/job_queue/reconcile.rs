@@ -136,7 +136,7 @@ async fn run(ctx: &Context, queue: &JobQueue, namespace: &str, name: &str) -> Re
         Outcome::Failed(reason, message) => reached.failed = Some((reason, message)),
         Outcome::Unreachable(message) => return Ok(facts(Redis::Unreachable(message))),
     }
-    autoscale(ctx, &connection, target, policy, reached.configured.as_ref());
+    autoscale(ctx, queue, &connection, target, policy, reached.configured.as_ref()).await;
     reached.stats = stats(&connection).await;
     Ok(facts(Redis::Reached(Box::new(reached))))
 }
@@ -196,24 +196,42 @@ fn plan_reason(error: &plan::Error) -> &'static str {
     }
 }
 
-/// The autoscaler follows a queue whose policy is this object's. One that is foreign or older is left to its owner; one
-/// whose spec became invalid keeps the loop, and so the policy, it had.
-fn autoscale(
+/// The autoscaler follows a queue whose policy is this object's. One that is foreign or older is left to its owner. While
+/// nothing can be written, for one because the spec is invalid, the last good policy stays in force: an operator that has
+/// just begun to lead knows it from Redis alone.
+async fn autoscale(
     ctx: &Context,
+    object: &JobQueue,
     queue: &Queue,
     target: Target,
     policy: Option<QueuePolicy>,
     configured: Option<&Configured>,
 ) {
-    match (configured, policy) {
-        (Some(Configured::Applied { .. } | Configured::Unchanged { .. }), Some(policy)) => {
-            ctx.known.queue(queue.name());
-            ctx.fleet.set_queue(queue.name(), QueueTarget { redis: target.admin, policy: Arc::new(policy) });
+    let in_force = match configured {
+        Some(Configured::Applied { .. } | Configured::Unchanged { .. }) => policy,
+        Some(Configured::Foreign { .. } | Configured::Stale { .. }) => {
+            return ctx.fleet.remove_queue(queue.name());
         }
-        (Some(Configured::Foreign { .. } | Configured::Stale { .. }), _) => {
-            ctx.fleet.remove_queue(queue.name())
+        None => last_good(ctx, object, queue).await,
+    };
+    if let Some(policy) = in_force {
+        ctx.known.queue(queue.name());
+        ctx.fleet.set_queue(queue.name(), QueueTarget { redis: target.admin, policy: Arc::new(policy) });
+    }
+}
+
+/// The policy in Redis, where it came from this very object.
+async fn last_good(ctx: &Context, object: &JobQueue, queue: &Queue) -> Option<QueuePolicy> {
+    let ours = validate::source(object, &ctx.settings.owner);
+    match exchange(queue.policy()).await {
+        Ok(found) => {
+            let policy = found.map(|(policy, _)| policy);
+            policy.filter(|policy| policy.source.owner == ours.owner && policy.source.uid == ours.uid)
         }
-        _ => {}
+        Err(error) => {
+            debug!(queue = %queue.name(), %error, "the policy in force cannot be read");
+            None
+        }
     }
 }
 

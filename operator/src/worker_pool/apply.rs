@@ -217,7 +217,7 @@ fn owns(fields: &Value) -> bool {
 }
 
 /// Controlled by the object with this uid.
-fn belongs<K: Resource>(object: &K, uid: &str) -> bool {
+pub(super) fn belongs<K: Resource>(object: &K, uid: &str) -> bool {
     object.owner_references().iter().any(|owner| owner.uid == uid)
 }
 

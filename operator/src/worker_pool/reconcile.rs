@@ -97,7 +97,15 @@ async fn run(ctx: &Context, pool: &WorkerPool, pool_ref: &PoolRef) -> Result<Fou
             send_home(ctx, pool_ref).await?;
             return Ok(stop(reason, message));
         }
-        QueueFound::Unusable(reason, message) => return Ok(stop(reason, message)),
+        QueueFound::Unusable(reason, message) => {
+            // The queue's last good policy stays in force, and so does the pool's work under it.
+            let in_force = ctx.fleet.policy(&queue_of(&plan));
+            let fits = in_force.is_some_and(|policy| validate::against(&plan, &policy).is_ok());
+            if fits || plan.scaling.mode == ScalingMode::Manual {
+                keep_scaling(ctx, pool, pool_ref, &plan).await?;
+            }
+            return Ok(stop(reason, message));
+        }
     };
     if let Err(invalid) = validate::against(&plan, &policy) {
         return Ok(stop(invalid.reason, invalid.message));
@@ -105,6 +113,7 @@ async fn run(ctx: &Context, pool: &WorkerPool, pool_ref: &PoolRef) -> Result<Fou
     let credentials = match dereference::workers_credentials(ctx, &pool_ref.namespace, &location).await? {
         Ok(credentials) => credentials,
         Err(message) => {
+            keep_scaling(ctx, pool, pool_ref, &plan).await?;
             // While the queue is not ready, that is the cause to name.
             let (reason, message) = not_ready.unwrap_or((reason::SECRET_MISSING.to_owned(), message));
             return Ok(Found { policy: Some(policy), ..stop(&reason, message) });
@@ -114,8 +123,9 @@ async fn run(ctx: &Context, pool: &WorkerPool, pool_ref: &PoolRef) -> Result<Fou
     let missing = dereference::missing_signing_keys(ctx, &pool_ref.namespace, &keys).await?;
     let validated = validate::validated(pool, &plan, &policy, credentials, &keys, &ctx.settings.worker_image);
     let applied = apply_all(ctx, pool, pool_ref, &validated).await?;
-    if applied.is_none() {
-        scale(ctx, pool_ref, &plan).await?;
+    match applied {
+        None => scale(ctx, pool_ref, &plan).await?,
+        Some(_) => keep_scaling(ctx, pool, pool_ref, &plan).await?,
     }
     let obstacle =
         applied.or(not_ready).or_else(|| missing.map(|message| (reason::SECRET_MISSING.to_owned(), message)));
@@ -155,6 +165,23 @@ async fn scale(ctx: &Context, pool_ref: &PoolRef, plan: &PoolPlan) -> Result<(),
     ctx.fleet.set_pool(validate::for_the_autoscaler(plan, queue.clone()));
     if plan.scaling.mode == ScalingMode::Manual && ctx.fleet.view(&queue).is_none() {
         set_replicas(ctx, pool_ref, plan.replicas).await?;
+    }
+    Ok(())
+}
+
+/// What stands in the way of a new Deployment does not stop the one that is there: without this, a pool at zero would stay
+/// there from the operator's next start on. Someone else's Deployment under the name is left alone.
+async fn keep_scaling(
+    ctx: &Context,
+    pool: &WorkerPool,
+    pool_ref: &PoolRef,
+    plan: &PoolPlan,
+) -> Result<(), Error> {
+    let at = ObjectRef::new(&names::deployment(&pool_ref.name)).within(&pool_ref.namespace);
+    let there = ctx.stores.deployments.get(&at);
+    let uid = pool.uid().unwrap_or_default();
+    if there.is_some_and(|there| apply::belongs(there.as_ref(), &uid)) {
+        scale(ctx, pool_ref, plan).await?;
     }
     Ok(())
 }

@@ -206,6 +206,48 @@ async fn changed_credentials_roll_the_pool() {
     .await;
 }
 
+async fn rises_after_a_restart(bed: &Bed) {
+    let _second = bed.operator("two").await;
+    assert_eq!(bed.replicas("workers").await, Some(0));
+    for _ in 0..20 {
+        bed.enqueue("saas", "mail").await;
+    }
+    eventually("the pool rises", async || {
+        let replicas = bed.replicas("workers").await;
+        when(replicas > Some(0), replicas)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_that_starts_over_an_invalid_queue_scales_by_the_last_good_policy() {
+    let Some(bed) = Bed::new("last-good").await else { return };
+    let first = bed.operator("one").await;
+    bed.apply(QUEUE).await;
+    bed.apply(POOL).await;
+    deployed(&bed).await;
+    bed.apply(&QUEUE.replace("http://mailer/jobs", "http://mailer:99999/jobs")).await;
+    bed.condition::<JobQueue>("saas", "Ready", "False", "InvalidValue").await;
+    first.stop().await;
+    rises_after_a_restart(&bed).await;
+    bed.condition::<WorkerPool>("workers", "Ready", "False", "QueueNotReady").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_whose_change_is_refused_scales_the_deployment_that_is_there() {
+    let Some(bed) = Bed::new("refused").await else { return };
+    let first = bed.operator("one").await;
+    bed.apply(QUEUE).await;
+    bed.apply(POOL).await;
+    deployed(&bed).await;
+    let wrong = json!({"spec": {"template": {"tolerations": [{"key": "a", "operator": "Wrong"}]}}});
+    edit(&bed.api::<WorkerPool>(), "workers", wrong).await;
+    bed.condition::<WorkerPool>("workers", "Ready", "False", "Refused").await;
+    first.stop().await;
+    rises_after_a_restart(&bed).await;
+    bed.condition::<WorkerPool>("workers", "Ready", "False", "Refused").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_of_a_queue_that_is_gone_are_sent_home() {
     let Some(bed) = Bed::new("home").await else { return };
