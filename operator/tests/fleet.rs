@@ -16,6 +16,7 @@ use lanekeeper_queue::Queue;
 use lanekeeper_queue::testing::TestRedis;
 use lanekeeper_queue::types::{
     ClaimRequest, Claimed, EnqueueOptions, Enqueued, JobState, NewJob, Outcome, Settlement, WorkerIdentity,
+    WorkerInfo,
 };
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
@@ -303,5 +304,39 @@ async fn jobs_of_lost_workers_come_back_although_no_worker_lives() {
     world.until("it is dead", |v| v.stats.as_ref().is_some_and(|s| s.dead == 1)).await;
     let job = world.queue.get(&ids, false).await.expect("read").remove(0).expect("there");
     assert_eq!(job.dead_reason.map(|r| r.name()), Some("CrashBudgetExhausted"));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_job_whose_holder_lives_and_never_heard_of_it_comes_back_without_a_crash() {
+    let world = World::start(Duration::from_millis(200)).await;
+    let id = world.enqueue("mail").await;
+    // The reply to this claim is lost: its worker goes on to renew what it knows of, which is nothing.
+    let one = worker("one");
+    world.claim(&one).await;
+    let info = WorkerInfo {
+        identity: one,
+        lanes: vec!["fast".into()],
+        slots: 1,
+        busy: 0,
+        draining: false,
+        seen_ms: 0,
+        started_ms: 0,
+    };
+    let beating = async {
+        loop {
+            world.queue.extend(&info, &[]).await.expect("it beats");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let ready = |v: &QueueView| {
+        v.stats.as_ref().is_some_and(|s| (s.lanes[0].types[0].ready, s.lanes[0].types[0].running) == (1, 0))
+    };
+    tokio::select! {
+        () = beating => {}
+        _ = world.until("it waits again", ready) => {}
+    }
+    let job = world.queue.get(&[id], false).await.expect("read").remove(0).expect("there");
+    assert_eq!((job.state, job.crashes, job.tries), (JobState::Ready, 0, 0));
     world.end().await;
 }

@@ -1,6 +1,6 @@
 //! Sweeps a queue: due jobs come up, leases of dead workers return, old records go, also when no worker lives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use lanekeeper_api::policy::QueuePolicy;
@@ -77,9 +77,9 @@ impl Sweeper {
             let queue = self.queue().await?;
             let reply = queue.sweep(&self.identity, BATCH).await?;
             if !reply.expired.is_empty() {
-                let version = reply.policy_version;
-                let policy = self.policy(&queue, version).await?;
-                let settlements = settle(policy, &reply.expired, reply.now_ms);
+                let policy = self.policy(&queue, reply.policy_version).await?;
+                let alive = alive(&queue, policy.as_ref().map_or(0, |(policy, _)| policy.lease_ms)).await;
+                let settlements = settle(policy, &reply.expired, &alive, reply.now_ms);
                 queue.settle(&self.identity, &settlements).await?;
                 self.metrics.took_over(settlements.len());
             }
@@ -112,15 +112,40 @@ impl Sweeper {
     }
 }
 
+/// The boots of workers that renewed their leases a moment ago. A heartbeat renews everything its worker holds, so a
+/// lease that expired although its worker beats was never known to it: the reply to its claim was lost on the way, and no
+/// handler ever saw the job. A worker that did crash has been silent for a whole lease by now. The workers' own sweeps
+/// judge the same way.
+async fn alive(queue: &Queue, lease_ms: u64) -> HashSet<String> {
+    match queue.stats().await {
+        Ok(stats) => {
+            let beats = |seen_ms: u64| stats.now_ms.saturating_sub(seen_ms) < lease_ms / 3 * 2;
+            stats.workers.into_iter().filter(|w| beats(w.seen_ms)).map(|w| w.identity.boot).collect()
+        }
+        Err(error) => {
+            tracing::debug!(queue = %queue.name(), %error, "who is alive cannot be read");
+            HashSet::new()
+        }
+    }
+}
+
 /// One settlement per lease that expired. A job whose type the policy does not know is handed back: to judge it
 /// is the right of a policy that knows it.
-fn settle(policy: &Option<(QueuePolicy, u64)>, expired: &[Expired], now_ms: u64) -> Vec<Settlement> {
+fn settle(
+    policy: &Option<(QueuePolicy, u64)>,
+    expired: &[Expired],
+    alive: &HashSet<String>,
+    now_ms: u64,
+) -> Vec<Settlement> {
     let types = policy.as_ref().map(|(policy, _)| &policy.job_types);
     let version = policy.as_ref().map_or(0, |(_, version)| *version);
     let none = BTreeMap::new();
     let types = types.unwrap_or(&none);
     let settlement = |lost: &Expired| {
         let outcome = match types.get(&lost.job.job_type) {
+            Some(_) if alive.contains(&lost.lost_by.boot) => {
+                Outcome::Release { why: "the reply to its claim was lost".to_owned() }
+            }
             Some(job_type) => {
                 let error = AttemptError {
                     class: ErrorClass::Ambiguous,
