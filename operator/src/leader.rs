@@ -15,7 +15,7 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::PostParams;
 use kube::{Api, Client};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -98,6 +98,8 @@ pub struct Elector {
     name: String,
     identity: String,
     observed: Observed,
+    /// When the attempt began that made or kept it the holder: nobody else counts from an earlier instant.
+    renewed: Instant,
 }
 
 impl Elector {
@@ -109,6 +111,7 @@ impl Elector {
             name: name.to_owned(),
             identity: identity.to_owned(),
             observed: Observed::default(),
+            renewed: Instant::now(),
         }
     }
 
@@ -132,32 +135,40 @@ impl Elector {
 
     /// Keeps the lease until it is lost or `stop` is cancelled, and frees it in the second case.
     pub async fn hold(&mut self, stop: &CancellationToken) -> Ended {
-        let mut renewed = Instant::now();
+        self.hold_at(PERIOD, RENEW_DEADLINE, stop).await
+    }
+
+    async fn hold_at(&mut self, period: Duration, deadline: Duration, stop: &CancellationToken) -> Ended {
         loop {
+            let end = self.renewed + deadline;
             tokio::select! {
                 () = stop.cancelled() => {
                     self.release().await;
                     return Ended::Released;
                 }
-                () = sleep(PERIOD) => {}
+                () = sleep_until(end.min(Instant::now() + period)) => {}
             }
-            match self.attempt().await {
-                Ok(true) => renewed = Instant::now(),
-                Ok(false) => {
+            // The deadline holds during an attempt too: one that hangs must not lead on into another's lease.
+            match timeout_at(end, self.attempt()).await {
+                Ok(Ok(true)) => {}
+                Ok(Ok(false)) => {
                     warn!(lease = self.name, holder = ?self.observed.holder, "another instance leads");
                     return Ended::Lost;
                 }
-                Err(error) => warn!(lease = self.name, %error, "cannot renew the lease"),
-            }
-            if renewed.elapsed() >= RENEW_DEADLINE {
-                warn!(lease = self.name, "the lease was not renewed in time");
-                return Ended::Lost;
+                Ok(Err(error)) if Instant::now() < end => {
+                    warn!(lease = self.name, %error, "cannot renew the lease");
+                }
+                Ok(Err(_)) | Err(_) => {
+                    warn!(lease = self.name, "the lease was not renewed in time");
+                    return Ended::Lost;
+                }
             }
         }
     }
 
     /// One look and, where it is ours to take, one write. The write carries the resource version that was read.
     async fn attempt(&mut self) -> Result<bool, Error> {
+        let began = Instant::now();
         let lease = bounded(self.leases.get_opt(&self.name)).await?;
         let spec = lease.as_ref().map(|lease| lease.spec.clone().unwrap_or_default());
         let now = Instant::now();
@@ -183,6 +194,7 @@ impl Elector {
         match written {
             Ok(lease) => {
                 self.observed.note(&lease.spec.unwrap_or_default(), Instant::now());
+                self.renewed = began;
                 Ok(true)
             }
             // Someone was quicker; the next look shows who.
@@ -290,5 +302,20 @@ mod tests {
         assert_eq!(step("b", None, &observed, Instant::now()), Step::Create);
         assert_eq!(step("b", Some(&free), &observed, Instant::now()), Step::Take { transitions: 4 });
         assert_eq!(step("a", Some(&held_by("a")), &observed, Instant::now()), Step::Renew);
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_hangs_does_not_outlast_the_deadline() {
+        // It takes connections and never answers.
+        let silent = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let url = format!("http://{}", silent.local_addr().unwrap()).parse().unwrap();
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let client = Client::try_from(kube::Config::new(url)).unwrap();
+        let mut elector = Elector::new(client, "apps", "lease", "a");
+        let (period, deadline) = (Duration::from_millis(20), Duration::from_millis(200));
+        let ended = elector.hold_at(period, deadline, &CancellationToken::new()).await;
+        assert_eq!(ended, Ended::Lost);
+        let late = elector.renewed.elapsed().saturating_sub(deadline);
+        assert!(late < CALL_TIMEOUT / 2, "{late:?} late");
     }
 }
