@@ -56,6 +56,9 @@ fn pod_spec(pool: &ValidatedPool) -> PodSpec {
         automount_service_account_token: Some(false),
         // Services of the namespace must not leak into the environment of handlers.
         enable_service_links: Some(false),
+        // Programs of exec handlers may leave children behind. As the first process the worker would inherit them and
+        // never wait for them; so that they do not pile up as zombies, the pod's pause container is the first.
+        share_process_namespace: Some(true),
         security_context: Some(PodSecurityContext {
             run_as_non_root: Some(true),
             seccomp_profile: Some(SeccompProfile {
@@ -116,6 +119,11 @@ mod tests {
         assert_eq!(pod.automount_service_account_token, Some(false));
         assert_eq!(pod.service_account_name.as_deref(), Some("interactive-lanekeeper"));
         assert_eq!(pod.termination_grace_period_seconds, Some(75));
+    }
+
+    #[test]
+    fn what_handlers_leave_behind_is_reaped_by_the_pause_container() {
+        assert_eq!(pod_of(deployment(&pool())).share_process_namespace, Some(true));
     }
 
     #[test]
