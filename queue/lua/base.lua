@@ -15,6 +15,10 @@ lk.MAX_HELD = 1000
 lk.CLAIM_BYTES = 4194304
 lk.PROMOTE = 200
 lk.WAKE_CAP = 64
+-- Shortest time between two wake tokens that vain claims put back in a lane, ms.
+lk.PUT_BACK = 500
+-- Old leases for which the old length stays in force after the policy shortened it.
+lk.LEASE_GRACE = 2
 -- Orders jobs by priority first, then by due time: ms since the epoch stay below 1e13 until the year 2286.
 lk.PRIORITY_STEP = 1e13
 -- Longest delay that is accepted: ten years.
@@ -54,7 +58,8 @@ end
 function lk.keys_of(root)
   return {
     root = root,
-    meta = root .. ':m', -- hash: v policy version, a last activity, o end of the last outage, t last token, s salt, x damage
+    meta = root .. ':m', -- hash: v policy version, a last activity, o end of the last outage, t last token, s salt, x damage, back
+    -- time at which the clock went back, lp longer lease before this one and lu until when, b:<lane> last token put back
     policy = root .. ':p', -- string: the policy as JSON
     jobs = root .. ':j', -- hash: id -> record
     leases = root .. ':l', -- hash: id -> lease
@@ -125,6 +130,14 @@ function lk.is_utf8(s)
     end
   end
   return true
+end
+
+-- A text as it may be stored: bytes that are not UTF-8 become question marks, because clients refuse them.
+function lk.clean(s)
+  if lk.is_utf8(s) then
+    return s
+  end
+  return (string.gsub(s, '[\128-\255]', '?'))
 end
 
 -- The first `limit` bytes of a text, cut between characters.

@@ -75,7 +75,7 @@ local function lease_picked(ctx, stage, identity, lane, picked, out)
   end
   local records = call('HMGET', ctx.keys.jobs, unpack_list(ids))
   local taken, damage = 0, 0
-  local expiry = lk.digits(ctx.now + ctx.policy.lease)
+  local expiry = lk.digits(ctx.now + ctx.lease)
   for i, pick in ipairs(picked) do
     local raw = records[i]
     if lk.live_type(raw) ~= pick.ty.name then
@@ -110,6 +110,18 @@ function lk.lane_waits(lane)
   return false
 end
 
+-- Whether a claim that may take nothing of what waits (its types are at their limits) leaves a token for another worker.
+-- Not more often than now and then: where there is no other worker, the token comes back to the same one.
+local function may_put_back(ctx, lane)
+  local field = 'b:' .. lane.name
+  local last = tonumber(call('HGET', ctx.keys.meta, field))
+  if last and ctx.now >= last and ctx.now - last < lk.PUT_BACK then
+    return false
+  end
+  call('HSET', ctx.keys.meta, field, ctx.now)
+  return true
+end
+
 -- Serves one lane; keeps its wake list in step: empty when nothing waits, a token when more waits than was taken.
 local function claim_lane(ctx, stage, identity, lane, slots, out)
   local before = out.count
@@ -130,7 +142,7 @@ local function claim_lane(ctx, stage, identity, lane, slots, out)
   end
   if not lk.lane_waits(lane) then
     call('DEL', lane.wake)
-  elseif out.count > before and call('EXISTS', lane.wake) == 0 then
+  elseif call('EXISTS', lane.wake) == 0 and (out.count > before or may_put_back(ctx, lane)) then
     call('RPUSH', lane.wake, '1')
   end
 end

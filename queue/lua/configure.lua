@@ -36,14 +36,16 @@ local function compare_source(stored, new)
   if stored.uid == new.uid then
     return new.generation < stored.generation and {'stale', stored.generation} or nil
   end
-  return new.created < stored.created and {'stale', stored.generation} or nil
+  -- Two objects made within one second of the clock: the one that was replaced is not the newer one.
+  local older = new.created < stored.created or (new.created == stored.created and new.uid == stored.replaced)
+  return older and {'stale', stored.generation} or nil
 end
 
 local function read_stored(keys)
-  local m = call('HMGET', keys.meta, 'v', 'owner', 'uid', 'created', 'generation', 's')
+  local m = call('HMGET', keys.meta, 'v', 'owner', 'uid', 'created', 'generation', 's', 'replaced')
   return {
     version = tonumber(m[1]) or 0, owner = m[2], uid = m[3], created = tonumber(m[4]) or 0,
-    generation = tonumber(m[5]) or 0, salt = m[6],
+    generation = tonumber(m[5]) or 0, salt = m[6], replaced = m[7],
   }
 end
 
@@ -52,6 +54,7 @@ local function forget_old(keys, old, new)
   for name, lane in pairs(old and old.lane or {}) do
     if not new.lane[name] then
       call('DEL', lane.wake)
+      call('HDEL', keys.meta, 'b:' .. name)
     end
   end
   for _, name in ipairs(call('SMEMBERS', keys.types)) do
@@ -86,6 +89,15 @@ local function wake_all(ctx_keys, policy)
   end
 end
 
+-- A lease that was shortened stays in force until every worker has heard of it (see lk.lease_now).
+local function keep_longer_lease(keys, now, old, new)
+  local known = call('HMGET', keys.meta, 'lp', 'lu')
+  local before = lk.lease_now(old, now, tonumber(known[1]), tonumber(known[2]))
+  if old > new then
+    call('HSET', keys.meta, 'lp', lk.digits(before), 'lu', lk.digits(now + lk.LEASE_GRACE * before))
+  end
+end
+
 local function write_policy(keys, stored, text, new, us)
   local version = max(stored.version + 1, floor(us / 1000))
   local old_text = call('GET', keys.policy)
@@ -95,9 +107,15 @@ local function write_policy(keys, stored, text, new, us)
   local salt = stored.salt or sub(lk.base32(tonumber(sub(redis.sha1hex(keys.root .. lk.digits(us)), 1, 8), 16), 8), 6)
   call('HSET', keys.meta, 'v', version, 'owner', new.owner, 'uid', new.uid, 'created', lk.digits(new.created),
     'generation', lk.digits(new.generation), 's', salt)
+  if stored.uid and stored.uid ~= new.uid then
+    call('HSET', keys.meta, 'replaced', stored.uid)
+  end
   local policy = lk.compile(keys.root, version, text)
   for name in pairs(policy.types) do
     call('SADD', keys.types, name)
+  end
+  if ok and old then
+    keep_longer_lease(keys, floor(us / 1000), old.lease, policy.lease)
   end
   forget_old(keys, ok and old or nil, policy)
   wake_all(keys, policy)

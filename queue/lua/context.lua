@@ -92,6 +92,16 @@ local function cached_policy(root, version)
   return compiled
 end
 
+-- The lease in force. For a while after it was shortened the longer one stays: workers that have not heard of it yet renew
+-- in the old rhythm, and must not lose what they hold for that.
+local function lease_now(lease, now, longer, till)
+  if longer and till and now < till and till - now <= lk.LEASE_GRACE * longer then
+    return max(lease, longer)
+  end
+  return lease
+end
+lk.lease_now = lease_now
+
 -- Opens a call: the context, or nil and an error reply.
 function lk.open(keys)
   if not lk.booted then
@@ -103,7 +113,7 @@ function lk.open(keys)
   end
   local time = call('TIME')
   local us = time[1] * 1000000 + time[2]
-  local meta = call('HMGET', root .. ':m', 'v', 'a', 't', 'o', 's')
+  local meta = call('HMGET', root .. ':m', 'v', 'a', 't', 'o', 's', 'back', 'lp', 'lu')
   local version = tonumber(meta[1])
   local policy, why
   if version then
@@ -112,9 +122,11 @@ function lk.open(keys)
   if not policy then
     return nil, lk.error('NOPOLICY', why or ('queue ' .. sub(root, 5, -2) .. ' has no policy here: apply a JobQueue first'))
   end
+  local now = floor(us / 1000)
   return {
-    us = us, now = floor(us / 1000), policy = policy, keys = policy.keys, salt = meta[5] or '000', last_us = 0,
+    us = us, now = now, policy = policy, keys = policy.keys, salt = meta[5] or '000', last_us = 0,
     activity = tonumber(meta[2]), token = tonumber(meta[3]) or 0, outage = tonumber(meta[4]) or 0,
+    back = tonumber(meta[6]), lease = lease_now(policy.lease, now, tonumber(meta[7]), tonumber(meta[8])),
   }
 end
 
@@ -134,12 +146,16 @@ function lk.new_token(ctx)
   return ctx.token
 end
 
--- Marks the queue as served now. A gap of more than half a lease, or a clock that went back, is an outage: it cost
+-- Marks the queue as served now (`back`: when the clock last went back). A gap of more than half a lease, or a clock that went back, is an outage: it cost
 -- workers their chance to renew, so leases get one whole lease from its end (see sweep).
 function lk.touch(ctx)
   local last = ctx.activity
   local now = ctx.now
-  if not last or now < last or now - last > ctx.policy.lease / 2 then
+  if last and now < last then
+    ctx.back = now
+    call('HSET', ctx.keys.meta, 'back', now)
+  end
+  if not last or now < last or now - last > ctx.lease / 2 then
     ctx.outage = now
     call('HSET', ctx.keys.meta, 'a', now, 't', ctx.token, 'o', now)
   else

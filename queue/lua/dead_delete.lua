@@ -27,6 +27,9 @@ local function delete(keys, args)
     return failure
   end
   local ids, wrong = lk.read_ids(args, 2)
+  if not lk.is_utf8(args[1] or '') then
+    wrong = lk.error('LKARGS', 'the name of who asks must be UTF-8')
+  end
   if wrong then
     return wrong
   end

@@ -43,7 +43,7 @@ local function replay_one(ctx, stage, by, id, raw, claimed)
   lk.stage_undead(stage, ty, id)
   lk.remember(rec, {rec[ATTEMPTS], ctx.now, ctx.now, by, '', 0, ctx.policy.version, 'replay'})
   rec[TRIES], rec[CRASHES], rec[STATE], rec[FINISHED], rec[REASON] = 0, 0, LIVE, 0, ''
-  rec[REPLAYED] = ctx.now
+  rec[COUNTS_FROM] = ctx.now
   lk.stage_waiting(ctx, stage, ty, id, rec, ctx.now)
   lk.push2(stage.record_set, id, lk.write_record(rec, payload))
   if key ~= '' then
@@ -59,6 +59,9 @@ local function replay(keys, args)
     return failure
   end
   local ids, wrong = lk.read_ids(args, 2)
+  if not lk.is_utf8(args[1] or '') then
+    wrong = lk.error('LKARGS', 'the name of who asks must be UTF-8')
+  end
   if wrong then
     return wrong
   end

@@ -18,7 +18,7 @@ local function extend(keys, args)
   end
   if ids[1] then
     local leases = call('HMGET', ctx.keys.leases, unpack_list(ids))
-    local expiry = lk.digits(ctx.now + ctx.policy.lease)
+    local expiry = lk.digits(ctx.now + ctx.lease)
     for i, id in ipairs(ids) do
       local lease, holder = lk.read_lease(leases[i])
       if lease and lk.holds(lease, holder, held[i][2], args[1], who) then

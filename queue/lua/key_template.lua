@@ -46,7 +46,11 @@ local function source_of(text, path)
     local i = find(text, '%S', at + 1)
     while byte(text, i) ~= 125 do
       local stop = after_string(text, i)
-      local key = json.decode('[' .. sub(text, i, stop - 1) .. ']')[1]
+      local key = sub(text, i + 1, stop - 2)
+      -- Decoding every name would cost more than everything else together.
+      if find(key, '\\', 1, true) then
+        key = json.decode('["' .. key .. '"]')[1]
+      end
       local value = find(text, '%S', find(text, ':', stop, true) + 1)
       if key == name then
         member = value

@@ -3,8 +3,11 @@
 -- A record is a msgpack array followed by the payload as it came. Fields that still have their default are left out
 -- from the end, so a waiting job costs about twenty bytes beside its payload. Rust's record.rs reads the same layout.
 
-local VERSION, TYPE, ENQUEUED, PRIORITY, DUE, KEY, META, TRIES, CRASHES, ATTEMPTS, REPLAYED, HISTORY, DROPPED, STATE,
+local VERSION, TYPE, ENQUEUED, PRIORITY, DUE, KEY, META, TRIES, CRASHES, ATTEMPTS, COUNTS_FROM, HISTORY, DROPPED, STATE,
   FINISHED, REASON, RESULT = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17
+
+-- COUNTS_FROM: from when age counts, where not from the enqueue: the last replay, or the due time a delayed job was asked
+-- for, once that is no longer in DUE.
 
 -- Values of STATE. A live job is running when it has a lease, else scheduled until it is due, else ready: so claims
 -- and promotions need not rewrite records.
@@ -35,7 +38,7 @@ function lk.read_record(raw)
   -- Made anew rather than filled up: growing a table field by field costs several times as much.
   local full = {
     1, rec[TYPE], rec[ENQUEUED], rec[PRIORITY], rec[DUE] or 0, rec[KEY] or '', rec[META] or NONE, rec[TRIES] or 0,
-    rec[CRASHES] or 0, rec[ATTEMPTS] or 0, rec[REPLAYED] or 0, rec[HISTORY] or NONE, rec[DROPPED] or 0,
+    rec[CRASHES] or 0, rec[ATTEMPTS] or 0, rec[COUNTS_FROM] or 0, rec[HISTORY] or NONE, rec[DROPPED] or 0,
     rec[STATE] or LIVE, rec[FINISHED] or 0, rec[REASON] or '', rec[RESULT] or '',
   }
   if type(full[HISTORY]) ~= 'table' or type(full[KEY]) ~= 'string' or type(full[STATE]) ~= 'number'
@@ -43,6 +46,14 @@ function lk.read_record(raw)
     return nil
   end
   return full, at == -1 and '' or sub(raw, at + 1)
+end
+
+-- The state in a record; nil when the bytes are none.
+function lk.state_in(raw)
+  local ok, _, rec = pcall(unpack_one, raw or '')
+  if ok and type(rec) == 'table' and rec[VERSION] == 1 then
+    return rec[STATE] or LIVE
+  end
 end
 
 -- The type of a live job's record; nil when the bytes are no record or it has ended. Costs less than reading it all.
@@ -132,7 +143,7 @@ end
 function lk.read_identity(blob)
   local who = lk.decode(blob)
   if who and type(who[1]) == 'string' and #who[1] > 0 and type(who[2]) == 'string' and type(who[3]) == 'string'
-    and type(who[4]) == 'string' then
+    and type(who[4]) == 'string' and lk.is_utf8(concat(who, ' ', 1, 4)) then
     return who
   end
   return nil

@@ -11,7 +11,7 @@ local OUTCOMES = {s = 'success', r = 'retry', x = 'dead', l = 'release', z = 'sn
 local REASONS = {PermanentError = true, TriesExhausted = true, CrashBudgetExhausted = true, GaveUp = true}
 
 local function text(value, most)
-  return lk.clip(type(value) == 'string' and value or '', most)
+  return lk.clip(lk.clean(type(value) == 'string' and value or ''), most)
 end
 
 -- A settlement with its fields named and bounded; nil when it makes no sense.
@@ -20,7 +20,7 @@ local function read_settlement(item)
     return nil
   end
   local kind = item[4]
-  local word = {id = item[1], token = item[2], version = tonumber(item[3]) or 0, kind = kind, spends = 'n'}
+  local word = {id = item[1], token = item[2], version = max(0, min(floor(tonumber(item[3]) or 0), 2 ^ 53)), kind = kind, spends = 'n'}
   if kind == 's' then
     word.result = type(item[5]) == 'string' and sub(item[5], 1, RESULT_MOST) or ''
   elseif kind == 'r' or kind == 'x' then
@@ -57,6 +57,7 @@ end
 local function settle_one(ctx, stage, who, word, lease, rec, payload)
   local ty, kind = lk.type_of(ctx.policy, rec[TYPE]), word.kind
   local cancelled = lease[L_CANCEL] == 1 and kind ~= 's'
+  local asked = rec[ATTEMPTS] == 0 and rec[DUE] > 0 and lk.due_of(rec)
   rec[ATTEMPTS] = rec[ATTEMPTS] + 1
   if word.spends == 't' then
     rec[TRIES] = rec[TRIES] + 1
@@ -79,6 +80,8 @@ local function settle_one(ctx, stage, who, word, lease, rec, payload)
   else
     -- A job that is handed back keeps its place; one that is held or retried stands by its new due time.
     local due = kind == 'l' and min(lk.due_of(rec), ctx.now) or ctx.now + word.delay
+    -- The time a job was asked for goes with its first new due time, and age counts from there.
+    rec[COUNTS_FROM] = asked or rec[COUNTS_FROM]
     lk.stage_waiting(ctx, stage, ty, word.id, rec, due)
     lk.push2(stage.record_set, word.id, lk.write_record(rec, payload))
   end
@@ -90,8 +93,7 @@ function lk.settle_all(ctx, stage, identity, who, list)
   for i = 1, #list do
     letters[i] = 's'
     local word = read_settlement(list[i])
-    if word and not seen[word.id] then
-      seen[word.id] = true
+    if word then
       word.at = i
       words[#words + 1] = word
       ids[#ids + 1] = word.id
@@ -105,7 +107,9 @@ function lk.settle_all(ctx, stage, identity, who, list)
   local damage = 0
   for i, word in ipairs(words) do
     local lease, holder = lk.read_lease(leases[i])
-    if lease and lk.holds(lease, holder, word.token, identity, who) then
+    if lease and not seen[word.id] and lk.holds(lease, holder, word.token, identity, who) then
+      -- Only now: a stale word for the job says nothing about the ones after it.
+      seen[word.id] = true
       local rec, payload = lk.read_record(records[i])
       lk.stage_unlease(stage, word.id, lk.type_of(ctx.policy, lease[L_TYPE]))
       if rec and rec[STATE] == LIVE then

@@ -35,7 +35,8 @@ end
 
 -- The job waits: in line when due, else scheduled. Sets the record's due time.
 function lk.stage_waiting(ctx, stage, ty, id, rec, due)
-  rec[DUE] = due - rec[ENQUEUED]
+  -- Below zero only after the clock went back; clients read a number without a sign.
+  rec[DUE] = max(0, due - rec[ENQUEUED])
   local own = of_type(stage, ty)
   if due > ctx.now then
     push2(own.scheduled, lk.text(ctx, due * 10 + rec[PRIORITY]), id)
@@ -122,6 +123,19 @@ local function write(command, key, values)
   end
 end
 
+-- Deletes the records of entries that left an index of finished jobs. An entry may be left over from a lost record whose
+-- id was taken again: a job that is live or dead stays.
+function lk.forget_finished(ctx, ids)
+  local records, gone = call('HMGET', ctx.keys.jobs, unpack_list(ids)), {}
+  for i, id in ipairs(ids) do
+    local state = lk.state_in(records[i])
+    if state ~= LIVE and state ~= DEAD then
+      gone[#gone + 1] = id
+    end
+  end
+  write('HDEL', ctx.keys.jobs, gone)
+end
+
 -- Removes the finished records of a type that are too many; returns how many.
 function lk.trim_count(ctx, ty, most)
   local excess = min(call('ZCARD', ty.finished) - ty.keep, most)
@@ -133,7 +147,7 @@ function lk.trim_count(ctx, ty, most)
   for i = 1, #popped, 2 do
     ids[#ids + 1] = popped[i]
   end
-  write('HDEL', ctx.keys.jobs, ids)
+  lk.forget_finished(ctx, ids)
   return #ids
 end
 

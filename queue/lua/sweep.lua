@@ -9,9 +9,12 @@
 -- After an outage: every lapsed lease, and every one that a clock gone back left far in the future, ends one lease
 -- after the outage did.
 local function rearm(ctx, limit)
-  local keys, horizon = ctx.keys, ctx.outage + ctx.policy.lease
+  local keys, horizon = ctx.keys, ctx.outage + ctx.lease
   local ids = call('ZRANGEBYSCORE', keys.running, '-inf', ctx.now, 'LIMIT', 0, limit)
-  local far = call('ZRANGEBYSCORE', keys.running, '(' .. lk.digits(ctx.now + ctx.policy.lease), '+inf', 'LIMIT', 0, limit)
+  local far = {}
+  if ctx.back and ctx.back == ctx.outage then
+    far = call('ZRANGEBYSCORE', keys.running, '(' .. lk.digits(ctx.now + ctx.lease), '+inf', 'LIMIT', 0, limit)
+  end
   local changes = {}
   for _, id in ipairs(ids) do
     lk.push2(changes, horizon, id)
@@ -40,7 +43,7 @@ local function take_over(ctx, stage, identity, id, lease, holder, raw, rec, repl
   local lost_token = lease[L_LOST_BY] and lease[L_LOST_TOKEN] or lease[L_TOKEN]
   local own = {token, lease[L_SINCE], lease[L_TYPE], lease[L_CANCEL] or 0, lost_token, lost_by}
   lk.push2(stage.lease_set, id, lk.write_lease(own, identity))
-  lk.push2(stage.running_add, ctx.now + ctx.policy.lease, id)
+  lk.push2(stage.running_add, ctx.now + ctx.lease, id)
   local ty = lk.type_of(ctx.policy, rec[TYPE])
   for _, value in ipairs({id, token, ty.lane and ty.lane.name or '', lease[L_SINCE], lost_by, raw}) do
     reply[#reply + 1] = value
@@ -94,7 +97,7 @@ local function trim(ctx, limit)
       local old = call('ZRANGEBYSCORE', ty.finished, '-inf', ctx.now - ty.keep_for, 'LIMIT', 0, limit - removed)
       if old[1] then
         call('ZREM', ty.finished, unpack_list(old))
-        call('HDEL', ctx.keys.jobs, unpack_list(old))
+        lk.forget_finished(ctx, old)
         removed = removed + #old
       end
     end
@@ -165,7 +168,7 @@ local function sweep(keys, args)
   lk.touch(ctx)
   local reply = {ctx.now, ctx.policy.version, 0, 0, 0, 0}
   local stage, more_leases = lk.stage(), false
-  if ctx.now < ctx.outage + ctx.policy.lease then
+  if ctx.now < ctx.outage + ctx.lease then
     reply[3], more_leases = rearm(ctx, limit)
   else
     more_leases = expire(ctx, stage, args[1], limit, reply)

@@ -26,7 +26,10 @@ impl Queue {
             let _now = reply.uint()?;
             let mut views = reply.list()?;
             for _ in 0..views.len() {
-                jobs.push(views.maybe_list()?.map(|view| read_view(view, with_payload)).transpose()?);
+                jobs.push(match views.maybe_list()? {
+                    Some(view) => read_view(view, with_payload)?,
+                    None => None,
+                });
             }
         }
         Ok(jobs)
@@ -136,16 +139,21 @@ impl Queue {
 fn read_page(mut reply: Reply) -> Result<Page> {
     let _now = reply.uint()?;
     let mut views = reply.list()?;
-    let jobs = (0..views.len()).map(|_| read_view(views.list()?, false)).collect::<Result<_>>()?;
-    Ok(Page { jobs, cursor: reply.maybe_text()? })
+    let jobs = (0..views.len()).map(|_| read_view(views.list()?, false)).collect::<Result<Vec<_>>>()?;
+    // One that cannot be read must not hide the others.
+    Ok(Page { jobs: jobs.into_iter().flatten().collect(), cursor: reply.maybe_text()? })
 }
 
-fn read_view(mut view: Reply, with_payload: bool) -> Result<Job> {
+/// The job; none when its record cannot be read.
+fn read_view(mut view: Reply, with_payload: bool) -> Result<Option<Job>> {
     let (id, state) = (view.text()?, view.text()?);
     let state = JobState::from_name(&state).ok_or_else(|| view.wrong("unknown state"))?;
     let (lane, payload_bytes) = (view.maybe_text()?, view.uint()?);
     let raw = view.bytes()?;
-    let (header, payload) = split(&raw).ok_or_else(|| view.wrong("a record cannot be read"))?;
+    let Some((header, payload)) = split(&raw) else {
+        tracing::warn!(id, "the record of a job cannot be read: left out");
+        return Ok(None);
+    };
     let (lease, expires_ms) = (view.bytes()?, view.maybe_uint()?);
     let lease = split_lease(&lease).map(|(lease, holder)| Lease {
         worker: holder.name,
@@ -155,7 +163,7 @@ fn read_view(mut view: Reply, with_payload: bool) -> Result<Job> {
         since_ms: lease.since_ms,
         expires_ms: expires_ms.unwrap_or_default(),
     });
-    Ok(Job {
+    Ok(Some(Job {
         id,
         lane,
         state,
@@ -176,5 +184,5 @@ fn read_view(mut view: Reply, with_payload: bool) -> Result<Job> {
         result: (!header.result.is_empty()).then(|| String::from_utf8_lossy(&header.result).into_owned()),
         payload: with_payload.then(|| payload.to_vec()),
         job_type: header.job_type,
-    })
+    }))
 }

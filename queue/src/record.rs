@@ -15,15 +15,16 @@ pub(crate) struct Header {
     pub(crate) job_type: String,
     pub(crate) enqueued_ms: u64,
     pub(crate) priority: u8,
-    /// Due time less the enqueue time.
-    pub(crate) due_after_ms: u64,
+    /// Due time less the enqueue time. Older libraries wrote it below zero after the clock went back.
+    due_after_ms: i64,
     pub(crate) key: String,
     /// Name, value, name, value …
     meta: Vec<String>,
     pub(crate) tries: u32,
     pub(crate) crashes: u32,
     pub(crate) attempts: u32,
-    pub(crate) replayed_ms: u64,
+    /// From when age counts, where not from the enqueue.
+    counts_from_ms: u64,
     history: Vec<Entry>,
     pub(crate) dropped: u32,
     pub(crate) state: u8,
@@ -39,13 +40,14 @@ struct Entry {
     number: u32,
     started_ms: u64,
     ended_ms: u64,
-    worker: String,
-    node: String,
+    // Texts of people and programs: bytes that are not UTF-8 must not make the record unreadable.
+    worker: ByteBuf,
+    node: ByteBuf,
     token: u64,
     policy_version: u64,
     outcome: String,
     class: String,
-    code: String,
+    code: ByteBuf,
     message: ByteBuf,
 }
 
@@ -59,12 +61,13 @@ pub(crate) fn split(raw: &[u8]) -> Option<(Header, &[u8])> {
 
 impl Header {
     pub(crate) fn due_ms(&self) -> u64 {
-        self.enqueued_ms + self.due_after_ms
+        self.enqueued_ms.saturating_add_signed(self.due_after_ms)
     }
 
-    /// From when age counts: the enqueue, or the last replay.
+    /// From when age counts: the enqueue, the time for which a delayed job was asked, or the last replay.
     pub(crate) fn accepted_ms(&self) -> u64 {
-        self.enqueued_ms.max(self.replayed_ms)
+        let asked_ms = if self.attempts == 0 { self.due_ms() } else { 0 };
+        self.enqueued_ms.max(self.counts_from_ms).max(asked_ms)
     }
 
     pub(crate) fn meta(&self) -> BTreeMap<String, String> {
@@ -96,18 +99,22 @@ impl Entry {
             number: self.number,
             started_ms: self.started_ms,
             ended_ms: self.ended_ms,
-            worker: self.worker.clone(),
-            node: self.node.clone(),
+            worker: text(&self.worker),
+            node: text(&self.node),
             token: self.token,
             policy_version: self.policy_version,
             outcome: self.outcome.clone(),
             error: class.map(|class| AttemptError {
                 class,
-                code: self.code.clone(),
-                message: String::from_utf8_lossy(&self.message).into_owned(),
+                code: text(&self.code),
+                message: text(&self.message),
             }),
         }
     }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// A lease's own fields; the identity of its holder follows.

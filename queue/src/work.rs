@@ -8,8 +8,8 @@ use crate::pack;
 use crate::record::{identity_blob, identity_from, split};
 use crate::types::ClaimReply;
 use crate::types::{
-    AttemptError, ClaimRequest, Claimed, Expired, HeartbeatReply, Held, Outcome, Settled, Settlement, Spends,
-    SweepReply, WorkerIdentity, WorkerInfo,
+    AttemptError, ClaimRequest, Claimed, DeadReason, ErrorClass, Expired, HeartbeatReply, Held, Outcome,
+    Settled, Settlement, Spends, SweepReply, WorkerIdentity, WorkerInfo,
 };
 use crate::wire::Reply;
 
@@ -53,6 +53,7 @@ impl Queue {
         };
         settled.extend(read_letters(&mut reply)?);
         claim.jobs.reserve(reply.len() / 4);
+        let mut damaged = Vec::new();
         while reply.len() > 0 {
             let lease = Lease {
                 id: reply.text()?,
@@ -61,8 +62,12 @@ impl Queue {
                 since_ms: claim.now_ms,
             };
             let raw = reply.bytes()?;
-            claim.jobs.push(lease.job(&raw).ok_or_else(|| reply.wrong("a record cannot be read"))?);
+            match lease.job(&raw) {
+                Ok(job) => claim.jobs.push(job),
+                Err(lease) => damaged.push(lease),
+            }
         }
+        self.bury(worker, &damaged).await;
         Ok((settled, claim))
     }
 
@@ -168,6 +173,7 @@ impl Queue {
             more: reply.int()? != 0,
             expired: Vec::new(),
         };
+        let mut damaged = Vec::new();
         while reply.len() > 0 {
             let lease = Lease {
                 id: reply.text()?,
@@ -176,11 +182,47 @@ impl Queue {
                 since_ms: reply.uint()?,
             };
             let (lost_by, raw) = (reply.bytes()?, reply.bytes()?);
-            let job = lease.job(&raw).ok_or_else(|| reply.wrong("a record cannot be read"))?;
-            let lost_by = identity_from(&lost_by).ok_or_else(|| reply.wrong("an identity cannot be read"))?;
-            sweep.expired.push(Expired { job, lost_by });
+            match lease.job(&raw) {
+                Ok(job) => {
+                    let lost_by = identity_from(&lost_by).unwrap_or_else(unknown_worker);
+                    sweep.expired.push(Expired { job, lost_by });
+                }
+                Err(lease) => damaged.push(lease),
+            }
         }
+        self.bury(sweeper, &damaged).await;
         Ok(sweep)
+    }
+
+    /// Ends leased jobs whose records this client cannot read among the dead letters: given back they would come round for
+    /// ever. Where that fails their leases expire, and the next sweep tries again.
+    async fn bury(&self, worker: &WorkerIdentity, damaged: &[Lease]) {
+        if damaged.is_empty() {
+            return;
+        }
+        let words: Vec<Settlement> = damaged
+            .iter()
+            .map(|lease| {
+                tracing::error!(queue = %self.name(), id = lease.id, "the record of a job cannot be read: it goes to the dead letters");
+                Settlement {
+                    id: lease.id.clone(),
+                    token: lease.token,
+                    policy_version: 0,
+                    outcome: Outcome::Dead {
+                        reason: DeadReason::PermanentError,
+                        error: AttemptError {
+                            class: ErrorClass::Permanent,
+                            code: "DamagedRecord".to_owned(),
+                            message: "the job's record cannot be read".to_owned(),
+                        },
+                        spends: Spends::Nothing,
+                    },
+                }
+            })
+            .collect();
+        if let Err(error) = self.settle(worker, &words).await {
+            tracing::warn!(queue = %self.name(), %error, "damaged jobs could not be settled: a sweep will");
+        }
     }
 }
 
@@ -193,9 +235,10 @@ struct Lease {
 }
 
 impl Lease {
-    fn job(self, raw: &[u8]) -> Option<Claimed> {
-        let (header, payload) = split(raw)?;
-        Some(Claimed {
+    /// The job with its record, or the lease back when the record cannot be read.
+    fn job(self, raw: &[u8]) -> std::result::Result<Claimed, Self> {
+        let Some((header, payload)) = split(raw) else { return Err(self) };
+        Ok(Claimed {
             id: self.id,
             token: self.token,
             lane: self.lane,
@@ -211,6 +254,12 @@ impl Lease {
             job_type: header.job_type,
         })
     }
+}
+
+/// Stands for a worker whose identity cannot be read.
+fn unknown_worker() -> WorkerIdentity {
+    let unknown = || "unknown".to_owned();
+    WorkerIdentity { name: unknown(), boot: unknown(), pool: String::new(), node: String::new() }
 }
 
 fn read_letters(reply: &mut Reply) -> Result<Vec<Settled>> {

@@ -68,7 +68,8 @@ pub struct Claimed {
     pub tries: u32,
     /// Attempts already lost to crashes.
     pub crashes: u32,
-    /// Server time of the enqueue, or of the last replay, ms: from here `giveUpAfter` counts.
+    /// Server time of the enqueue, of the due time asked for with it, or of the last replay, ms: from here `giveUpAfter`
+    /// counts.
     pub enqueued_ms: u64,
     /// Server time at which it became due, ms.
     pub due_ms: u64,

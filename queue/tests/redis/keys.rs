@@ -237,3 +237,16 @@ async fn an_empty_or_overlong_key_is_refused() {
     }
     bed.accept(job("mail", format!(r#"{{"a":"{}"}}"#, "x".repeat(512)))).await;
 }
+
+#[tokio::test]
+async fn a_key_of_a_payload_with_many_members_is_made_in_time() {
+    let bed = bed(&["$id"]).await;
+    let members: Vec<String> = (0..18_000).map(|n| format!("\"m{n}\":1")).collect();
+    let payloads = (0..4).map(|n| format!("{{\"x\":1.5,\"\\u0069d\":{n},{}}}", members.join(",")));
+    let jobs: Vec<NewJob> = payloads.map(|payload| job("mail", payload)).collect();
+    let started = std::time::Instant::now();
+    let made = bed.queue.enqueue(&jobs).await.unwrap();
+    let took = started.elapsed();
+    assert!(made.iter().all(|outcome| matches!(outcome, Enqueued::Accepted { .. })), "{made:?}");
+    assert!(took < std::time::Duration::from_millis(400), "{took:?}");
+}

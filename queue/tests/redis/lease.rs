@@ -218,3 +218,30 @@ async fn a_worker_finds_out_what_a_lost_answer_gave_it() {
     assert_eq!(held, expected);
     assert!(bed.queue.leases_of(&worker("nobody")).await.unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn a_shorter_lease_takes_nothing_from_workers_that_have_not_heard_of_it() {
+    let mut bed = Bed::new().await;
+    let (w, s) = (worker("w"), worker("s"));
+    let claimed = bed.running(&w, job("mail", "x")).await;
+    let granted = expiry(&bed, &claimed.id).await;
+    bed.change(|p| p.lease_ms = LEASE_MS / 6).await;
+    // Silent for a third of the old lease, as its workers are between two heartbeats: no outage.
+    bed.poke(&["HSET", &bed.key("m"), "a", &(claimed.claimed_ms - LEASE_MS / 3).to_string(), "o", "0"]).await;
+    let swept = sweep(&bed, &s).await;
+    assert_eq!((swept.rearmed, swept.expired.len()), (0, 0));
+    assert_eq!(expiry(&bed, &claimed.id).await, granted);
+    let beat = bed.beat(&w, &[&claimed]).await;
+    assert_eq!(
+        expiry(&bed, &claimed.id).await,
+        beat.now_ms + LEASE_MS,
+        "renewed in the old rhythm for a while"
+    );
+    // Every worker has heard of it by now; an outage re-arms lapsed leases only.
+    bed.poke(&["HSET", &bed.key("m"), "lu", "1", "a", "1"]).await;
+    let swept = sweep(&bed, &s).await;
+    assert_eq!(swept.rearmed, 0);
+    assert_eq!(expiry(&bed, &claimed.id).await, beat.now_ms + LEASE_MS);
+    let beat = bed.beat(&w, &[&claimed]).await;
+    assert_eq!(expiry(&bed, &claimed.id).await, beat.now_ms + LEASE_MS / 6);
+}

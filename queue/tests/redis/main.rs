@@ -3,6 +3,7 @@
 
 mod admin;
 mod common;
+mod damage;
 mod enqueue;
 mod keys;
 mod lease;

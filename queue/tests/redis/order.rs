@@ -260,7 +260,7 @@ async fn tokens_are_bounded_go_when_the_lane_is_empty_and_pass_on_what_is_left()
 }
 
 #[tokio::test]
-async fn a_worker_that_may_not_take_what_waits_does_not_wake_itself() {
+async fn a_worker_that_may_not_take_what_waits_wakes_another_and_does_not_spin() {
     let bed = Bed::new().await;
     bed.accept(job("limited", "x")).await;
     let mut waker = waker(&bed).await;
@@ -268,7 +268,9 @@ async fn a_worker_that_may_not_take_what_waits_does_not_wake_itself() {
     let mut wish = want(&["fast"], 5);
     wish.type_limits.insert("limited".into(), 0);
     assert!(bed.claim_reply(&worker("w"), &wish).await.jobs.is_empty());
-    assert!(!waker.wait(&lanes(), Duration::from_millis(50)).await.unwrap());
+    assert!(waker.wait(&lanes(), Duration::from_secs(1)).await.unwrap(), "another worker may take it");
+    assert!(bed.claim_reply(&worker("w"), &wish).await.jobs.is_empty());
+    assert!(!waker.wait(&lanes(), Duration::from_millis(50)).await.unwrap(), "but nobody spins");
 }
 
 #[tokio::test]

@@ -108,3 +108,13 @@ async fn a_policy_that_was_deleted_is_missed_and_comes_back() {
         1
     );
 }
+
+#[tokio::test]
+async fn of_two_objects_made_at_the_same_time_the_replaced_one_stays_replaced() {
+    let bed = Bed::new().await;
+    let mut twin = bed.policy.clone();
+    twin.source.uid = "u2".into();
+    assert!(matches!(bed.queue.configure(&twin, false).await.unwrap(), Configured::Applied { .. }));
+    assert_eq!(bed.queue.configure(&bed.policy, false).await.unwrap(), Configured::Stale { generation: 1 });
+    assert!(matches!(bed.queue.configure(&twin, false).await.unwrap(), Configured::Unchanged { .. }));
+}

@@ -220,3 +220,36 @@ async fn calls_that_make_no_sense_change_nothing() {
         assert!(error.code().is_some_and(|code| code.starts_with("LK")), "{call:?}: {error}");
     }
 }
+
+#[tokio::test]
+async fn a_stale_word_does_not_silence_the_one_after_it() {
+    let bed = Bed::new().await;
+    let w = worker("w");
+    let first = bed.running(&w, job("mail", "x")).await;
+    bed.settle(&w, &first, Outcome::Release { why: "lost".into() }).await;
+    let second = bed.claim(&w, &["fast"], 1).await.remove(0);
+    let words =
+        [settlement(&first, success()), settlement(&second, success()), settlement(&second, success())];
+    let settled = bed.queue.settle(&w, &words).await.unwrap();
+    assert_eq!(settled, [Settled::Stale, Settled::Done, Settled::Stale]);
+}
+
+#[tokio::test]
+async fn age_counts_from_the_time_a_delayed_job_was_asked_for() {
+    let bed = Bed::new().await;
+    let w = worker("w");
+    let id = bed.accept(with(job("mail", "x"), |o| o.delay = Some(20))).await;
+    let due_ms = bed.job(&id).await.due_ms;
+    for (attempt, outcome) in
+        [(1, Outcome::Release { why: "drain".into() }), (2, retry(0)), (3, retry(0)), (4, success())]
+    {
+        let claimed = loop {
+            if let Some(claimed) = bed.claim(&w, &["fast"], 1).await.pop() {
+                break claimed;
+            }
+        };
+        assert_eq!((claimed.attempt, claimed.enqueued_ms), (attempt, due_ms));
+        bed.settle(&w, &claimed, outcome).await;
+    }
+    assert_eq!(bed.job(&id).await.enqueued_ms, due_ms - 20, "people see when it was enqueued");
+}

@@ -1,0 +1,145 @@
+//! Records that one side can read and the other cannot, clocks that went back.
+
+use super::common::*;
+use lanekeeper_queue::types::*;
+
+/// Puts bytes in the place of a job's record.
+async fn overwrite(bed: &Bed, id: &str, record: &[u8]) {
+    let mut cmd = redis::cmd("HSET");
+    cmd.arg(bed.key("j")).arg(id).arg(record);
+    let _: u64 = cmd.query_async(&mut bed.queue.connection()).await.unwrap();
+}
+
+/// msgpack `[1, "mail", enqueued, 5, …]` and the payload `x`.
+fn record(enqueued_ms: u64, rest: &[u8], fields: u8) -> Vec<u8> {
+    let mut raw = vec![0x90 + fields, 1, 0xa4];
+    raw.extend(b"mail\xcf");
+    raw.extend(enqueued_ms.to_be_bytes());
+    raw.push(5);
+    raw.extend(rest);
+    raw.push(b'x');
+    raw
+}
+
+/// Readable for the library, not for this client: meta that are no strings.
+fn poison() -> Vec<u8> {
+    record(1_000, &[0, 0xa0, 0x92, 1, 2], 7)
+}
+
+#[tokio::test]
+async fn a_clock_that_went_back_damages_no_record() {
+    let bed = Bed::new().await;
+    let w = worker("w");
+    let id = bed.accept(job("mail", "x")).await;
+    let ahead = bed.job(&id).await.enqueued_ms + 3_600_000;
+    overwrite(&bed, &id, &record(ahead, &[], 4)).await;
+    for outcome in [retry(0), Outcome::Release { why: "drain".into() }, dead("no")] {
+        let claimed = bed.claim(&w, &["fast"], 1).await.remove(0);
+        assert_eq!((claimed.due_ms, claimed.payload.as_slice()), (ahead, b"x".as_slice()));
+        assert_eq!(bed.settle(&w, &claimed, outcome).await, Settled::Done);
+    }
+    assert_eq!(bed.queue.dead_replay(&[id.clone()], "me").await.unwrap()[0].outcome, "replayed");
+    assert_eq!(bed.claim(&w, &["fast"], 1).await[0].due_ms, ahead);
+}
+
+#[tokio::test]
+async fn a_due_time_that_was_stored_below_the_enqueue_is_read() {
+    let bed = Bed::new().await;
+    let id = bed.accept(job("mail", "x")).await;
+    overwrite(&bed, &id, &record(5_000, &[0xd1, 0xfc, 0x18], 5)).await;
+    assert_eq!(bed.job(&id).await.due_ms, 4_000);
+    assert_eq!(bed.claim(&worker("w"), &["fast"], 1).await[0].due_ms, 4_000);
+}
+
+#[tokio::test]
+async fn one_unreadable_record_costs_neither_a_claim_nor_a_page() {
+    let bed = Bed::new().await;
+    let w = worker("w");
+    let mut made = Vec::new();
+    for n in 0..3 {
+        made.push(bed.accept(job("mail", [n])).await);
+    }
+    overwrite(&bed, &made[1], &poison()).await;
+    let page = bed.queue.find(&Find { limit: 5, ..Find::default() }).await.unwrap();
+    assert_eq!(page.jobs.len(), 2);
+    assert_eq!(bed.queue.get(&made, true).await.unwrap().iter().flatten().count(), 2);
+    let claimed = bed.claim(&w, &["fast"], 5).await;
+    assert_eq!(ids(&claimed), [&made[0], &made[2]]);
+    assert_eq!(bed.queue.leases_of(&w).await.unwrap().len(), 2);
+    assert_eq!(bed.queue.stats().await.unwrap().dead, 1, "it does not come round again");
+    assert!(bed.queue.dead_list(None, 5, None).await.unwrap().jobs.is_empty());
+    assert_eq!(bed.queue.dead_delete(&[made[1].clone()], "me").await.unwrap()[0].outcome, "deleted");
+}
+
+#[tokio::test]
+async fn one_unreadable_record_costs_no_sweep() {
+    let bed = Bed::new().await;
+    let (w, s) = (worker("w"), worker("s"));
+    let bad = bed.running(&w, job("mail", "1")).await;
+    let good = bed.running(&w, job("mail", "2")).await;
+    overwrite(&bed, &bad.id, &poison()).await;
+    bed.expire(&bad.id).await;
+    bed.expire(&good.id).await;
+    bed.calm().await;
+    let swept = bed.queue.sweep(&s, 10).await.unwrap();
+    assert_eq!(swept.expired.iter().map(|e| &e.job.id).collect::<Vec<_>>(), [&good.id]);
+    assert_eq!(bed.queue.stats().await.unwrap().dead, 1);
+}
+
+#[tokio::test]
+async fn names_and_messages_that_are_not_utf8_poison_no_record() {
+    let bed = Bed::new().await;
+    let w = worker("w");
+    let id = bed.dead(job("mail", "x")).await;
+    for function in ["lk_dead_replay", "lk_dead_delete"] {
+        let mut call = redis::cmd("FCALL");
+        call.arg(function).arg(1).arg(bed.queue.name().root()).arg(b"\xff").arg(&id);
+        let refused = call.query_async::<redis::Value>(&mut bed.queue.connection()).await.unwrap_err();
+        assert_eq!(refused.code(), Some("LKARGS"), "{refused}");
+    }
+    assert_eq!(bed.state(&id).await, JobState::Dead);
+    // A foreign client's word, {id, token, version, 'r', 0, 't', class, code, message}.
+    let claimed = bed.running(&w, job("mail", "y")).await;
+    let mut word = vec![0x91, 0x99, 0xa0 + u8::try_from(claimed.id.len()).unwrap()];
+    word.extend(claimed.id.as_bytes());
+    word.push(0xcf);
+    word.extend(claimed.token.to_be_bytes());
+    word.extend(b"\xff\xa1r\x00\xa1t\xa2a\xff\xa2b\xfe\xa2c\xfd");
+    let mut identity = vec![0x94, 0xa6];
+    identity.extend(b"boot-w\xa1w\xa0\xa0");
+    let settle = |identity: Vec<u8>| {
+        let mut call = redis::cmd("FCALL");
+        call.arg("lk_settle").arg(1).arg(bed.queue.name().root()).arg(identity).arg(word.as_slice());
+        call
+    };
+    let refused = settle(b"\x94\xa6boot-w\xa1\xff\xa0\xa0".to_vec())
+        .query_async::<redis::Value>(&mut bed.queue.connection())
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Some("LKARGS"), "{refused}");
+    let (_, _, letters): (u64, u64, String) =
+        settle(identity).query_async(&mut bed.queue.connection()).await.unwrap();
+    assert_eq!(letters, "d");
+    let attempt = bed.job(&claimed.id).await.history.remove(0);
+    assert_eq!((attempt.outcome.as_str(), attempt.policy_version), ("retry", 0));
+    assert_eq!(bed.claim(&w, &["fast"], 1).await[0].id, claimed.id);
+}
+
+#[tokio::test]
+async fn an_entry_left_over_from_a_lost_record_deletes_no_live_job() {
+    let mut bed = Bed::new().await;
+    let w = worker("w");
+    let again = || with(job("mail", "x"), |o| o.id = Some("mine".into()));
+    let first = bed.running(&w, again()).await;
+    bed.settle(&w, &first, success()).await;
+    bed.poke(&["HDEL", &bed.key("j"), "mine"]).await;
+    bed.accept(again()).await;
+    bed.poke(&["ZADD", &bed.key("f:mail"), "1", "mine"]).await;
+    bed.queue.sweep(&w, 10).await.unwrap();
+    assert_eq!(bed.raw::<u64>(&["ZCARD", &bed.key("f:mail")]).await.unwrap(), 0);
+    assert_eq!(bed.state("mine").await, JobState::Ready, "by age");
+    bed.change(|p| p.job_types.get_mut("mail").unwrap().completed.keep = 0).await;
+    bed.poke(&["ZADD", &bed.key("f:mail"), "1", "mine"]).await;
+    bed.queue.sweep(&w, 10).await.unwrap();
+    assert_eq!(bed.state("mine").await, JobState::Ready, "by number");
+}
