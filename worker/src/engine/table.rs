@@ -71,8 +71,10 @@ impl Table {
     /// Puts an attempt into a free slot; none when there is no such slot.
     pub(super) fn start(&mut self, ctx: Arc<JobContext>, entry: Arc<TypeEntry>) -> Option<usize> {
         let slot = self.free.pop()?;
-        if entry.policy.per_worker.is_some() {
-            *self.by_type.entry(ctx.job.job_type.clone()).or_default() += 1;
+        // Every type is counted: a policy that comes meanwhile may limit it, and what runs by then counts too.
+        match self.by_type.get_mut(&ctx.job.job_type) {
+            Some(count) => *count += 1,
+            None => drop(self.by_type.insert(ctx.job.job_type.clone(), 1)),
         }
         self.slots[slot] = Some(Running { ctx, entry, written_off: false });
         Some(slot)
@@ -266,6 +268,23 @@ mod tests {
     fn start(table: &mut Table, per_worker: Option<u32>) -> (usize, Arc<JobContext>) {
         let ctx = Arc::new(context(b"", Duration::from_secs(1)));
         (table.start(Arc::clone(&ctx), entry(per_worker)).unwrap(), ctx)
+    }
+
+    #[test]
+    fn a_limit_counts_what_began_before_it() {
+        let mut table = Table::new(3);
+        let (before, _) = start(&mut table, None);
+        let (with, _) = start(&mut table, Some(2));
+        let left = |table: &Table| {
+            let mut limits = BTreeMap::new();
+            table.limits(&[("mail".to_owned(), 2)], &mut limits);
+            limits["mail"]
+        };
+        assert_eq!(left(&table), 0);
+        table.finish(before);
+        assert_eq!(left(&table), 1);
+        table.finish(with);
+        assert_eq!(left(&table), 2);
     }
 
     #[test]
