@@ -1,4 +1,4 @@
-//! Keeps leases: one heartbeat for everything this worker holds, every third of a lease.
+//! Keeps leases: one heartbeat for everything this worker holds, every third of a lease and every five seconds at least.
 //!
 //! It runs on the engine's own thread, so no handler can hold it up, however it blocks. What the reply says of lost
 //! leases and cancelled jobs reaches the handlers from here, and so does the end of handlers that outstay their timeout
@@ -19,6 +19,8 @@ use crate::handler::Cause;
 const DEFAULT_LEASE: Duration = Duration::from_secs(15);
 /// No policy makes the worker spin.
 const MIN_LEASE: Duration = Duration::from_millis(300);
+/// However long leases are: heartbeats also say that the worker lives, what was cancelled, and which policy is in force.
+const MOST_PAUSE: Duration = Duration::from_secs(5);
 /// The executor drops handlers in time; one that is this much later blocks its thread.
 const BLOCKED_SLACK: Duration = Duration::from_secs(3);
 
@@ -28,7 +30,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     loop {
         let pause = if beat(&shared).await {
             backoff.reset();
-            interval(&shared)
+            third(&shared).min(MOST_PAUSE)
         } else {
             backoff.pause()
         };
@@ -41,7 +43,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
 }
 
 /// A third of a lease.
-pub(super) fn interval(shared: &Shared) -> Duration {
+pub(super) fn third(shared: &Shared) -> Duration {
     let lease = shared.policy().map_or(DEFAULT_LEASE, |policy| policy.lease);
     lease.max(MIN_LEASE) / 3
 }

@@ -4,7 +4,7 @@
 //!   engine thread (one thread, its own runtime)                handlers' runtime (the caller's)
 //!   ┌──────────────────────────────────────────────┐           ┌───────────────────────────┐
 //!   │ claim   settle + claim in one call, batched  ├─ tickets ─► executor: runners, attempts │
-//!   │ lease   heartbeat every third of a lease     │◄ finished ─┤                           │
+//!   │ lease   heartbeats, a third of a lease apart │◄ finished ─┤                           │
 //!   │ sweep   expired leases, decided in Rust      │           │  http · exec · your own   │
 //!   │ wake    blocks on the wake lists             ├─── stop ──►                           │
 //!   │ probes  /livez /readyz /metrics              │           └───────────────────────────┘

@@ -22,7 +22,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let mut first = true;
     loop {
         // At least every quarter or so of a lease: the sweep takes half a lease without any call for an outage.
-        let third = super::lease::interval(&shared);
+        let third = super::lease::third(&shared);
         let spread = if first { 0.0..0.8 } else { 0.5..0.8 };
         first = false;
         let pause = third.mul_f64(rand::random_range(spread));

@@ -156,6 +156,21 @@ async fn a_running_job_can_be_cancelled() {
 }
 
 #[tokio::test]
+async fn a_long_lease_does_not_keep_a_worker_from_hearing_of_a_cancellation() {
+    let mut policy = policy();
+    policy.lease_ms = 600_000;
+    let bed = Bed::new(&policy).await;
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let engine = bed.engine(Settings::default(), Obeys { seen: Arc::clone(&seen) });
+    let ids = bed.enqueue("mail", &[b""]).await;
+    bed.becomes(&ids[0], JobState::Running).await;
+    bed.queue.cancel(&ids).await.unwrap();
+    bed.becomes(&ids[0], JobState::Cancelled).await;
+    assert_eq!(*seen.lock().unwrap(), [Cause::Cancelled]);
+    engine.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn no_more_jobs_run_than_slots_and_no_more_of_a_type_than_per_worker() {
     let mut policy = policy();
     policy.job_types.get_mut("report").unwrap().per_worker = Some(2);
