@@ -45,6 +45,8 @@ pub(super) struct Loop {
     waiting_for_policy: bool,
     /// A claim failed: Redis may have leased jobs to this worker that it knows nothing of.
     reply_lost: bool,
+    /// Redis refused to say what is leased here, and the log knows.
+    leases_refused: bool,
     drain: Drain,
 }
 
@@ -63,6 +65,7 @@ impl Loop {
             unknown: HashMap::new(),
             waiting_for_policy: false,
             reply_lost: false,
+            leases_refused: false,
         }
     }
 
@@ -250,6 +253,15 @@ impl Loop {
         }
         let held = match bounded(shared.queue.leases_of(&shared.options.identity)).await {
             Ok(held) => held,
+            Err(error) if error.no_policy() || error.lasting() => {
+                // Asking again would keep the results from being settled. The sweep finds those jobs when their leases
+                // lapse; a deleted queue has none.
+                if error.lasting() && !std::mem::replace(&mut self.leases_refused, true) {
+                    tracing::warn!(%error, "Redis does not say what is leased here: jobs whose claim was never answered wait for the end of their leases");
+                }
+                self.reply_lost = false;
+                return true;
+            }
             Err(error) => {
                 shared.health.failed("leases", &error, &shared.metrics);
                 return false;

@@ -11,8 +11,8 @@ use crate::metrics::Metrics;
 /// A claim loop that has not gone round for this long is stuck. It goes round every two seconds at the least, Redis or
 /// no Redis.
 const STUCK: Duration = Duration::from_secs(30);
-/// Redis must have answered within this for the worker to be ready. Heartbeats come every third of a lease, and leases
-/// are seconds; longer leases stretch it.
+/// Redis must have answered within this for the worker to be ready. Heartbeats come every five seconds at least;
+/// leases that are longer than this stretch it.
 const ANSWERED: Duration = Duration::from_secs(15);
 
 /// See the module.
@@ -104,6 +104,12 @@ impl CallError {
     /// Redis understood and refused, so that sending the same again will most likely fail the same way.
     pub(crate) fn refused(&self) -> bool {
         matches!(self, Self::Queue(Error::Refused(_) | Error::Reply { .. }))
+    }
+
+    /// The same call would be answered the same way for as long as nobody changes Redis or this user's rights.
+    pub(crate) fn lasting(&self) -> bool {
+        let Self::Queue(Error::Redis(error)) = self else { return self.refused() };
+        matches!(error.code(), Some("ERR" | "NOPERM"))
     }
 
     /// No waiting repairs it: a URL that does not parse, a CA file that holds no certificate.

@@ -111,6 +111,24 @@ async fn a_lost_reply_to_a_heartbeat_costs_nothing() {
 }
 
 #[tokio::test]
+async fn a_worker_that_may_not_ask_for_its_leases_still_settles() {
+    let bed = Bed::new(&policy()).await;
+    let lossy = Lossy::new(bed.redis.port(), b"lk_claim").await;
+    let mut admin =
+        redis::Client::open(bed.redis.url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    redis::cmd("ACL").arg(&["SETUSER", "default", "-hscan"]).exec_async(&mut admin).await.unwrap();
+    let engine =
+        bed.engine(Settings { redis: lossy.url(), ..Settings::default() }, does(|_| async { done() }));
+    let (lost, ()) = tokio::join!(bed.enqueue("mail", &[b""]), lossy.lose(1));
+    let after = bed.enqueue("mail", &[b""]).await;
+    bed.becomes(&after[0], JobState::Succeeded).await;
+    // The sweep finds the job whose claim was never answered, if there was one.
+    let job = bed.becomes(&lost[0], JobState::Succeeded).await;
+    assert_eq!((job.tries, job.crashes), (0, 0), "{job:?}");
+    engine.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_lost_wake_up_only_delays() {
     works_through(b"BLPOP").await;
 }
