@@ -5,6 +5,7 @@ use std::sync::Arc;
 use redis::aio::ConnectionManager;
 use redis::{Cmd, Value};
 
+use crate::connection::Link;
 use crate::library::is_function_missing;
 use crate::name::QueueName;
 
@@ -47,7 +48,7 @@ pub async fn queues(conn: &mut ConnectionManager) -> Result<Vec<QueueName>> {
 pub struct Queue {
     name: QueueName,
     root: Arc<str>,
-    conn: ConnectionManager,
+    link: Link,
 }
 
 impl Queue {
@@ -56,13 +57,18 @@ impl Queue {
     /// # Errors
     /// When the options are unusable or Redis cannot be reached.
     pub async fn connect(options: &RedisOptions, name: QueueName) -> Result<Self> {
-        Ok(Self::on(options.connect().await?, name))
+        Ok(Self::linked(Link::connect(options).await?, name))
     }
 
-    /// A queue on a connection that exists.
+    /// A queue on a connection that exists. It comes back after I/O errors only; `connect` makes one that comes back
+    /// after every failure of a connection.
     #[must_use]
     pub fn on(conn: ConnectionManager, name: QueueName) -> Self {
-        Self { root: name.root().into(), name, conn }
+        Self::linked(Link::on(conn), name)
+    }
+
+    fn linked(link: Link, name: QueueName) -> Self {
+        Self { root: name.root().into(), name, link }
     }
 
     /// The queue's name.
@@ -74,13 +80,13 @@ impl Queue {
     /// The same connection, another queue.
     #[must_use]
     pub fn with_name(&self, name: QueueName) -> Self {
-        Self::on(self.conn.clone(), name)
+        Self::linked(self.link.clone(), name)
     }
 
-    /// The shared connection.
+    /// The present shared connection; ask anew after a failure.
     #[must_use]
     pub fn connection(&self) -> ConnectionManager {
-        self.conn.clone()
+        self.link.get().0
     }
 
     /// Starts a call of a function that writes.
@@ -116,7 +122,7 @@ impl<'a> Call<'a> {
     /// Runs the call. Where the library is missing (a flushed or fresh Redis) it is loaded, when this user may, and the
     /// call runs again: nothing has happened the first time.
     pub(crate) async fn run(self) -> Result<Value> {
-        let mut conn = self.queue.conn.clone();
+        let (mut conn, number) = self.queue.link.get();
         let first: redis::RedisResult<Value> = self.cmd.query_async(&mut conn).await;
         let outcome = match first {
             Err(error) if is_function_missing(&error) => {
@@ -126,9 +132,12 @@ impl<'a> Call<'a> {
             }
             outcome => outcome,
         };
-        outcome.map_err(|error| match error.code() {
-            Some("NOPOLICY") => Error::NoPolicy(self.queue.name.clone()),
-            _ => Error::from_redis(error),
+        outcome.map_err(|error| {
+            self.queue.link.failed(number, &error);
+            match error.code() {
+                Some("NOPOLICY") => Error::NoPolicy(self.queue.name.clone()),
+                _ => Error::from_redis(error),
+            }
         })
     }
 

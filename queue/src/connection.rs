@@ -1,17 +1,27 @@
 //! Reaching a Redis: URLs, TLS, time-outs.
 
 use std::fmt;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, ConnectionInfo, IntoConnectionInfo, TlsCertificates};
+use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
+use redis::{
+    Client, ConnectionInfo, ErrorKind, IntoConnectionInfo, RedisError, ServerErrorKind, TlsCertificates,
+};
 
 use crate::error::{Error, Result};
 
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest wait for a reply. Calls are bounded to milliseconds; a Redis that loads its data answers at once with LOADING.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Shorter than the patience of callers, so that the connection hears of it (see `Link`).
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(4);
+/// When a peer that acknowledges nothing is given up, and how often an idle one is probed.
+const TCP_TIMEOUT: Duration = Duration::from_secs(10);
+const TCP_PROBE: Duration = Duration::from_secs(5);
+/// Shortest time between two replacements of a connection.
+const REPLACE_PAUSE: Duration = Duration::from_millis(500);
 
 /// How to reach a Redis.
 #[derive(Clone, Default)]
@@ -78,7 +88,7 @@ impl RedisOptions {
             Error::Url("it cannot be read as redis://[user:password@]host[:port][/db]".to_owned())
         })?;
         let settings = info.redis_settings().clone().set_skip_set_lib_name();
-        Ok(info.set_redis_settings(settings))
+        Ok(info.set_redis_settings(settings).set_tcp_settings(tcp_settings()))
     }
 
     /// A connection that comes back by itself.
@@ -86,13 +96,97 @@ impl RedisOptions {
     /// # Errors
     /// When the URL is unusable or the first attempts to connect fail.
     pub async fn connect(&self) -> Result<ConnectionManager> {
-        let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(RESPONSE_TIMEOUT))
-            .set_min_delay(Duration::from_millis(50))
-            .set_max_delay(Duration::from_millis(1000))
-            .set_number_of_retries(2);
-        Ok(self.client()?.get_connection_manager_with_config(config).await?)
+        Ok(self.client()?.get_connection_manager_with_config(config()).await?)
+    }
+}
+
+fn config() -> ConnectionManagerConfig {
+    ConnectionManagerConfig::new()
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_response_timeout(Some(RESPONSE_TIMEOUT))
+        .set_min_delay(Duration::from_millis(50))
+        .set_max_delay(Duration::from_millis(1000))
+        .set_number_of_retries(2)
+}
+
+/// A peer that vanished without a word is noticed by the kernel too.
+fn tcp_settings() -> TcpSettings {
+    let keepalive = TcpKeepalive::new().with_time(TCP_PROBE).with_interval(TCP_PROBE);
+    let settings = TcpSettings::default().set_keepalive(keepalive);
+    #[cfg(target_os = "linux")]
+    let settings = settings.set_user_timeout(TCP_TIMEOUT);
+    settings
+}
+
+/// The connection that all clones of a queue share.
+///
+/// A `ConnectionManager` connects anew after I/O errors only. It keeps the failure of a connection that Redis refused (its
+/// ACL users may come back a moment after a restart), one whose peer answers nothing any more, and one to a primary that
+/// became a replica: after those this puts a fresh manager in its place.
+#[derive(Clone)]
+pub(crate) struct Link(Arc<Inner>);
+
+struct Inner {
+    /// None where the connection was made elsewhere: then it cannot be made again.
+    client: Option<Client>,
+    current: Mutex<Current>,
+}
+
+struct Current {
+    manager: ConnectionManager,
+    /// Counts replacements: an error of an earlier connection says nothing about this one.
+    number: u64,
+    replaced: Option<Instant>,
+}
+
+impl Link {
+    pub(crate) async fn connect(options: &RedisOptions) -> Result<Self> {
+        let client = options.client()?;
+        let manager = client.get_connection_manager_with_config(config()).await?;
+        Ok(Self::new(Some(client), manager))
+    }
+
+    pub(crate) fn on(manager: ConnectionManager) -> Self {
+        Self::new(None, manager)
+    }
+
+    fn new(client: Option<Client>, manager: ConnectionManager) -> Self {
+        Self(Arc::new(Inner { client, current: Mutex::new(Current { manager, number: 0, replaced: None }) }))
+    }
+
+    /// The present connection and its number.
+    pub(crate) fn get(&self) -> (ConnectionManager, u64) {
+        let current = self.0.current.lock().unwrap_or_else(PoisonError::into_inner);
+        (current.manager.clone(), current.number)
+    }
+
+    /// Hears that a call on connection `number` failed.
+    pub(crate) fn failed(&self, number: u64, error: &RedisError) {
+        let Some(client) = self.0.client.as_ref().filter(|_| is_beyond_repair(error)) else { return };
+        let mut current = self.0.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.number != number || current.replaced.is_some_and(|at| at.elapsed() < REPLACE_PAUSE) {
+            return;
+        }
+        // Connects with its first call.
+        match ConnectionManager::new_lazy_with_config(client.clone(), config()) {
+            Ok(manager) => {
+                tracing::warn!(%error, "the connection to Redis is replaced");
+                *current = Current { manager, number: number + 1, replaced: Some(Instant::now()) };
+            }
+            Err(error) => tracing::error!(%error, "the connection to Redis cannot be replaced"),
+        }
+    }
+}
+
+/// Whether the manager would keep a connection that fails like this, and a new one may do better.
+fn is_beyond_repair(error: &RedisError) -> bool {
+    match error.kind() {
+        ErrorKind::Io => error.is_timeout(),
+        ErrorKind::Server(ServerErrorKind::ReadOnly) => true,
+        ErrorKind::Server(_) => error.detail().is_some_and(|detail| detail.contains("max number of clients")),
+        ErrorKind::Extension => matches!(error.code(), Some("NOAUTH" | "WRONGPASS")),
+        // The rest never comes as an answer to a call: the connection could not be set up, or is out of step.
+        _ => true,
     }
 }
 

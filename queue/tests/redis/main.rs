@@ -10,5 +10,6 @@ mod lease;
 mod lifecycle;
 mod order;
 mod policies;
+mod reconnect;
 mod robust;
 mod settle;
