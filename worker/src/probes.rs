@@ -1,7 +1,7 @@
 //! `/livez`, `/readyz` and `/metrics`, served from the engine's thread.
 //!
 //! Alive means that the claim loop goes round; Redis has no say in it, because restarting workers repairs no Redis and
-//! loses running jobs. Ready means that there is a policy and that Redis answered lately.
+//! loses running jobs, however long it does not answer. Ready means that there is a policy and that Redis answered lately.
 
 use std::net::TcpListener;
 use std::sync::{Arc, OnceLock, Weak};

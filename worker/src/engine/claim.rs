@@ -3,12 +3,14 @@
 //! It calls Redis when there is something to settle, or when there is room and a reason to look: a wake-up token, a
 //! scheduled job falling due, or two seconds without a look. It never looks more often than that.
 
+mod hand_back;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use lanekeeper_queue::types::{ClaimReply, ClaimRequest, Claimed, Outcome, Settlement};
+use lanekeeper_queue::types::{ClaimReply, ClaimRequest, Claimed};
 
 use super::Shared;
 use super::batch::Batch;
@@ -16,7 +18,7 @@ use super::drain::Drain;
 use super::executor::Ticket;
 use super::health::{Backoff, CallError, bounded};
 use super::policy::PolicyView;
-use super::wake::BLOCK;
+use super::wake::{self, BLOCK, Onward};
 use crate::error::Error;
 use crate::handler::JobContext;
 
@@ -40,6 +42,11 @@ pub(super) struct Loop {
     backoff: Backoff,
     calm: Duration,
     calm_until: Instant,
+    /// A token was taken that no claim has followed yet.
+    token: bool,
+    onward: Onward,
+    /// No further token is taken before this.
+    arm_at: Instant,
     /// Types met without a policy: left alone until then, for longer each time.
     unknown: HashMap<String, (Instant, Backoff)>,
     waiting_for_policy: bool,
@@ -62,6 +69,9 @@ impl Loop {
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(2)),
             calm: Duration::ZERO,
             calm_until: now,
+            token: false,
+            onward: Onward::default(),
+            arm_at: now,
             unknown: HashMap::new(),
             waiting_for_policy: false,
             reply_lost: false,
@@ -92,7 +102,8 @@ impl Loop {
             } else if !self.load_policy().await || !self.release_lost().await {
                 self.fail();
             } else if !self.call(now).await {
-                self.pause(self.look_at).await;
+                let arms = Some(self.arm_at).filter(|at| *at > now);
+                self.pause(arms.map_or(self.look_at, |at| at.min(self.look_at))).await;
             }
         }
     }
@@ -117,6 +128,7 @@ impl Loop {
             () = self.drain.changed() => self.shared.heartbeat.notify_one(),
         }
         if self.shared.arm.take_token() {
+            self.token = true;
             self.look_at = self.look_at.min(self.calm_until.max(Instant::now()));
         }
     }
@@ -178,11 +190,15 @@ impl Loop {
         if batch.is_empty() && room == 0 {
             self.look_at = now + BLOCK;
             self.shared.arm.disarm();
+            if std::mem::take(&mut self.token) {
+                // It came while the last slot was being filled.
+                wake::pass_on(&self.shared).await;
+            }
             return false;
         }
         if batch.is_empty() && now < self.look_at {
             // The loop was woken for something else; what it waits for has not come yet.
-            self.shared.arm.arm();
+            self.arm(now);
             return false;
         }
         if room == 0 {
@@ -232,51 +248,20 @@ impl Loop {
                 batch.settled(shared, &results);
                 shared.saw_version(reply.policy_version);
                 self.answered();
+                let rest = self.rest(&reply, room);
+                self.arm_at = rest.map_or(self.arm_at, |rest| Instant::now() + rest);
                 self.plan_next_look(&reply, room);
                 self.start(reply.jobs).await;
+                if let Some(rest) = rest {
+                    wake::pass_on(&self.shared).await;
+                    self.arm_at = Instant::now() + rest;
+                }
             }
             Err(error) => {
                 self.reply_lost = true;
                 self.failed(batch, error).await;
             }
         }
-    }
-
-    /// After a claim whose reply was lost: hands back what was leased here unheard; false when the call failed. Without
-    /// this the jobs would wait for the end of their leases.
-    async fn release_lost(&mut self) -> bool {
-        let shared = &self.shared;
-        // What the sweep is taking over right now is leased here as well, and in good hands.
-        let Ok(_gate) = shared.sweeping.try_lock() else { return true };
-        if !self.reply_lost {
-            return true;
-        }
-        let held = match bounded(shared.queue.leases_of(&shared.options.identity)).await {
-            Ok(held) => held,
-            Err(error) if error.no_policy() || error.lasting() => {
-                // Asking again would keep the results from being settled. The sweep finds those jobs when their leases
-                // lapse; a deleted queue has none.
-                if error.lasting() && !std::mem::replace(&mut self.leases_refused, true) {
-                    tracing::warn!(%error, "Redis does not say what is leased here: jobs whose claim was never answered wait for the end of their leases");
-                }
-                self.reply_lost = false;
-                return true;
-            }
-            Err(error) => {
-                shared.health.failed("leases", &error, &shared.metrics);
-                return false;
-            }
-        };
-        let version = shared.policy().map_or(0, |policy| policy.version);
-        let unheard: Vec<_> = held.into_iter().filter(|lease| !shared.table().knows(&lease.id)).collect();
-        if !unheard.is_empty() {
-            tracing::info!(jobs = unheard.len(), "handing back jobs whose claim was never answered");
-        }
-        for lease in unheard {
-            self.release(lease.id, lease.token, "the reply to its claim was lost", version);
-        }
-        self.reply_lost = false;
-        true
     }
 
     fn answered(&mut self) {
@@ -307,6 +292,27 @@ impl Loop {
         self.look_at = self.not_before;
     }
 
+    /// Whether the token that led to this claim goes on to another worker, and how long this one then rests.
+    fn rest(&mut self, reply: &ClaimReply, room: usize) -> Option<Duration> {
+        if !std::mem::take(&mut self.token) || reply.held.is_some() {
+            return None;
+        }
+        if reply.jobs.len() >= room {
+            // No room for more. Redis has seen to the lanes it took from, but the token may have been another lane's.
+            return (self.want.lanes.len() > 1).then_some(Duration::ZERO);
+        }
+        // Only limits leave a job in its line that there is a slot for.
+        let goes = !self.want.type_limits.is_empty() && self.onward.goes(Instant::now());
+        goes.then_some(wake::REST)
+    }
+
+    /// Asks for a token: not before the last one was followed, nor while others have their turn.
+    fn arm(&self, now: Instant) {
+        if now >= self.arm_at && !self.token {
+            self.shared.arm.arm();
+        }
+    }
+
     fn plan_next_look(&mut self, reply: &ClaimReply, room: usize) {
         let now = Instant::now();
         if reply.jobs.len() >= room {
@@ -331,7 +337,7 @@ impl Loop {
             Duration::ZERO
         };
         self.calm_until = now + self.calm;
-        self.shared.arm.arm();
+        self.arm(now);
     }
 
     /// Hands claimed jobs to the executor, under the policy they were claimed under where it can be had.
@@ -362,26 +368,5 @@ impl Loop {
             tickets.push(Ticket { slot, ctx, handler: Arc::clone(&entry.handler) });
         }
         self.shared.executor.start(tickets);
-    }
-
-    /// Unknown here, perhaps known to a newer worker: handed back, and not taken again at once.
-    fn release_unknown(&mut self, job: Claimed, version: u64) {
-        let first = || (Instant::now(), Backoff::new(Duration::from_secs(1), Duration::from_secs(60)));
-        let (until, backoff) = self.unknown.entry(job.job_type.clone()).or_insert_with(first);
-        if *until <= Instant::now() {
-            *until = Instant::now() + backoff.pause();
-            tracing::warn!(
-                job = job.id,
-                r#type = job.job_type,
-                version,
-                "the policy has no such job type: handed back"
-            );
-        }
-        self.release(job.id, job.token, "this worker's policy has no such job type", version);
-    }
-
-    fn release(&self, id: String, token: u64, why: &str, policy_version: u64) {
-        let outcome = Outcome::Release { why: why.to_owned() };
-        self.shared.table().push(Settlement { id, token, outcome, policy_version });
     }
 }

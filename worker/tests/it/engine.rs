@@ -2,9 +2,10 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::common::{Bed, Counts, Obeys, Settings, does, done, eventually, policy};
+use lanekeeper_queue::client::Waker;
 use lanekeeper_queue::types::{DeadReason, JobState};
 use lanekeeper_worker::handler::{Answer, Cause, Failure, code};
 
@@ -192,6 +193,45 @@ async fn no_more_jobs_run_than_slots_and_no_more_of_a_type_than_per_worker() {
     .await;
     assert_eq!(counts.most.load(Ordering::SeqCst), 5);
     engine.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_token_that_a_limited_worker_cannot_use_goes_to_another() {
+    let mut policy = policy();
+    policy.job_types.get_mut("report").unwrap().per_worker = Some(1);
+    let bed = Bed::new(&policy).await;
+    let client = redis::Client::open(bed.redis.url()).unwrap();
+    let mut admin = client.get_multiplexed_async_connection().await.unwrap();
+    let mut blocked = async || {
+        let info: String = redis::cmd("INFO").arg("clients").query_async(&mut admin).await.unwrap();
+        let line = info.lines().find_map(|line| line.strip_prefix("blocked_clients:")).unwrap();
+        line.trim().parse::<u32>().unwrap()
+    };
+    let counts = Counts::new();
+    let limited = bed.engine(Settings::default(), Arc::clone(&counts));
+    bed.enqueue("report", &[b""]).await;
+    eventually("a report runs", async || counts.running.load(Ordering::SeqCst) == 1).await;
+    // It blocks first, so that the token goes to it.
+    eventually("the limited worker waits", async || blocked().await == 1).await;
+    let mut idle = Waker::connect(&bed.redis.options(), bed.queue.name().clone()).await.unwrap();
+    let waiting = tokio::spawn(async move { idle.wait(&["slow".to_owned()], Duration::from_secs(2)).await });
+    eventually("both wait", async || blocked().await == 2).await;
+    bed.enqueue("report", &[b""]).await;
+    assert!(waiting.await.unwrap().unwrap(), "the idle worker is woken");
+
+    // Nobody takes it from here on: the limited worker does not pass it to and fro.
+    let looks = async || {
+        let text = limited.probe("/metrics").await.1;
+        let name = "lanekeeper_worker_claim_duration_seconds_count ";
+        text.lines().find_map(|line| line.strip_prefix(name)).unwrap().parse::<u64>().unwrap()
+    };
+    let (before, began) = (looks().await, Instant::now());
+    eventually("it has looked again", async || looks().await > before).await;
+    eventually("some time has passed", async || began.elapsed() > Duration::from_secs(3)).await;
+    let after = looks().await;
+    assert!(after - before < 10, "{} looks in three seconds", after - before);
+    counts.gate.add_permits(2);
+    limited.stop().await.unwrap();
 }
 
 #[tokio::test]
