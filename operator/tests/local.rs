@@ -98,7 +98,10 @@ fn options(redis: &TestRedis, dir: &tempfile::TempDir, text: &str) -> LocalOptio
 
 impl World {
     async fn start(text: &str) -> Self {
-        let redis = TestRedis::start().await.expect("redis starts");
+        Self::on(TestRedis::start().await.expect("redis starts"), text).await
+    }
+
+    async fn on(redis: TestRedis, text: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let local =
             local::start(options(&redis, &dir, text), CancellationToken::new()).await.expect("it starts");
@@ -300,12 +303,49 @@ async fn a_redis_that_may_lose_jobs_closes_the_queue_unless_allowed() {
         let mut options = options(&redis, &dir, &yaml("", ""));
         options.allow_unsafe = allow_unsafe;
         let local = local::start(options, CancellationToken::new()).await.expect("it starts");
+        // Told before `start` answered: the first to ask gets it all the same.
+        let mut events = local.events();
+        event(&mut events, LocalEventKind::PolicyApplied).await;
+        let kind = if allow_unsafe { LocalEventKind::RedisDoubtful } else { LocalEventKind::RedisUnsafe };
+        let told = event(&mut events, kind).await;
+        assert!(told.message.contains("may lose jobs") && told.message.contains(&redis.url()), "{told:?}");
         let queue =
             Queue::connect(&redis.options(), QueueName::new("apps", "test")).await.expect("connected");
         let (policy, _) = queue.policy().await.expect("read").expect("there");
         assert_eq!(policy.closed.as_deref(), closed);
         local.drain().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_closes_and_opens_as_its_redis_ceases_and_starts_to_keep_jobs() {
+    let redis = TestRedis::start_with(&["--appendonly", "no"]).await.expect("redis starts");
+    let mut world = World::on(redis, &yaml("", "")).await;
+    let mut events = world.local.events();
+    let mut conn = world.queue.connection();
+    let mut set = async |value: &str| {
+        let set = redis::cmd("CONFIG").arg(&["SET", "appendonly", value]).exec_async(&mut conn).await;
+        set.expect("set");
+    };
+    let closed = |s: &LocalSnapshot| s.queues["apps/test"].stats.as_ref().and_then(|s| s.closed.clone());
+    event(&mut events, LocalEventKind::RedisUnsafe).await;
+    world.enqueue("nap", 1).await;
+    world.until("it is closed", |s| closed(s).as_deref() == Some("RedisUnsafe")).await;
+    set("yes").await;
+    event(&mut events, LocalEventKind::RedisSafe).await;
+    world.until("the job is done", |s| succeeded(s, "nap") == 1 && closed(s).is_none()).await;
+    set("no").await;
+    event(&mut events, LocalEventKind::RedisUnsafe).await;
+    world.until("it is closed", |s| closed(s).as_deref() == Some("RedisUnsafe")).await;
+    set("yes").await;
+    event(&mut events, LocalEventKind::RedisSafe).await;
+    // It forgets the setting when it is started again.
+    world.redis.kill();
+    event(&mut events, LocalEventKind::RedisLost).await;
+    world.redis.restart().await.expect("it comes back");
+    event(&mut events, LocalEventKind::RedisUnsafe).await;
+    world.until("it is closed", |s| closed(s).as_deref() == Some("RedisUnsafe")).await;
+    world.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,8 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use lanekeeper_queue::testing::TestRedis;
+
 use crate::support::{Ran, command, run, wait_for};
 
 /// Short times, so that scaling shows within a test.
@@ -53,10 +55,15 @@ struct Up {
 
 impl Up {
     fn start(dir: &Path) -> Self {
+        Self::start_with(dir, &[])
+    }
+
+    fn start_with(dir: &Path, more: &[&str]) -> Self {
         let log = dir.join("up.log");
         let file = std::fs::File::create(&log).unwrap();
         let child = command(dir)
             .args(["up", "-f", "queue.yaml", "--status-json", "status.json"])
+            .args(more)
             .stdout(file.try_clone().unwrap())
             .stderr(file)
             .spawn()
@@ -179,8 +186,7 @@ fn from_the_first_job_to_an_orderly_end_and_on_from_there() {
         .run(&["enqueue", "touch", r#"{"a":1}"#, "--wait", "--timeout", "30s"])
         .exits(0)
         .prints(&["succeeded", r#"{"a":1}"#]);
-    let pids = workers(place.path());
-    assert!(!pids.is_empty(), "a worker ran it:\n{}", up.log());
+    wait_for("the worker that ran it", || (!workers(place.path()).is_empty()).then_some(()));
     place.run(&["status"]).exits(0).prints(&["queue apps/saas", "apps/pool", "touch"]);
     place.run(&["status", "saas"]).exits(0);
     place
@@ -194,6 +200,7 @@ fn from_the_first_job_to_an_orderly_end_and_on_from_there() {
     let pids = workers(place.path());
     up.signal("-INT");
     assert_eq!(up.ended(), Some(0), "{}", up.log());
+    assert!(up.log().contains("draining: 1 worker left, 1 job running"), "{}", up.log());
     assert!(up.log().contains("draining") && up.log().contains("private Redis stopped"), "{}", up.log());
     assert!(pids.iter().all(|pid| !lives(*pid)) && !redis_answers(place.path()), "a process was left behind");
     place.run(&["status"]).exits(2).says(&["no local mode runs"]);
@@ -335,4 +342,54 @@ fn what_cannot_start_says_why() {
         .run(&["up", "-f", "queue.yaml", "--redis", "redis://127.0.0.1:1"])
         .exits(3)
         .says(&["cannot reach redis://127.0.0.1:1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_may_lose_jobs_is_told_closed_and_reopened() {
+    let redis =
+        TestRedis::start_with(&["--appendonly", "no", "--maxmemory-policy", "allkeys-lru"]).await.unwrap();
+    let place = Place::new();
+    let mut up = Up::start_with(place.path(), &["--redis", &redis.url()]);
+    wait_for("the warning", || up.log().contains("may lose jobs").then_some(()));
+    let log = up.log();
+    for part in [&redis.url(), "appendonly yes", "allkeys-lru", "closed to workers", "allowUnsafe"] {
+        assert!(log.contains(part), "{part}: {log}");
+    }
+    assert!(log.contains("apps/saas  policy version "), "told before anyone could listen: {log}");
+    let waiting = place.enqueue(&["touch", "{}"]);
+    let set = |name: &'static str, value: &'static str| {
+        let options = redis.options();
+        async move {
+            let mut conn = options.connect().await.unwrap();
+            redis::cmd("CONFIG").arg(&["SET", name, value]).exec_async(&mut conn).await.unwrap();
+        }
+    };
+    set("maxmemory-policy", "noeviction").await;
+    set("appendonly", "yes").await;
+    wait_for("the open queue", || up.log().contains("open to workers again").then_some(()));
+    wait_for("the job", || place.run(&["get", &waiting]).stdout.contains("succeeded").then_some(()));
+    up.signal("-INT");
+    assert_eq!(up.ended(), Some(0), "{}", up.log());
+}
+
+#[test]
+fn jobs_that_nothing_will_run_any_more_are_told() {
+    let place = Place::new();
+    let queue = MANIFEST.split("---").next().unwrap();
+    let both = format!("{MANIFEST}---{}", queue.replace("name: saas", "name: other"));
+    std::fs::write(place.path().join("queue.yaml"), &both).unwrap();
+    let mut up = Up::start(place.path());
+    place.enqueue(&["lost", "{}", "-q", "apps/saas"]);
+    place.enqueue(&["touch", "{}", "-q", "apps/other"]);
+    place.enqueue(&["touch", "{}", "-q", "apps/other", "--delay", "1h"]);
+    let without = MANIFEST.replace("name: lost", "name: added");
+    std::fs::write(place.path().join("queue.yaml"), without).unwrap();
+    for warning in [
+        "1 job of type `lost` waits in apps/saas, which no longer has that type",
+        "2 jobs wait in apps/other, which is in no manifest any more",
+    ] {
+        wait_for(warning, || up.log().contains(warning).then_some(()));
+    }
+    up.signal("-INT");
+    assert_eq!(up.ended(), Some(0), "{}", up.log());
 }

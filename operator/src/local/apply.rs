@@ -13,6 +13,9 @@ pub const UID: &str = "local";
 /// Why a queue is closed whose Redis may lose jobs.
 pub const UNSAFE: &str = "RedisUnsafe";
 
+/// What makes a Redis keep jobs, or what accepts that it does not.
+pub const SAFE_ADVICE: &str = "set `appendonly yes` and `maxmemory-policy noeviction` there, or accept it with spec.redis.allowUnsafe: true";
+
 /// What became of a policy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Applied {

@@ -1,19 +1,21 @@
 //! Holds the local mode together: what is desired, the host platform, the fleet of loops.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex as Lock, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use lanekeeper_api::manifest::Manifests;
 use lanekeeper_queue::types::Configured;
-use lanekeeper_queue::{QueueName, Safety, redacted};
+use lanekeeper_queue::{QueueName, Safety, redacted, safety};
 use tokio::sync::{Mutex, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::apply::{Applied, apply};
 use super::plan::{Desired, DesiredQueue, plan};
+use super::verdict::Verdict;
 use super::{
-    LocalError, LocalEvent, LocalEventKind, LocalOptions, LocalPhase, LocalSnapshot, Reloaded, secrets, show,
-    tend,
+    LocalError, LocalEvent, LocalEventKind, LocalOptions, LocalPhase, LocalSnapshot, Reloaded, left, secrets,
+    show, tend,
 };
 use crate::autoscale::{Fleet, QueueTarget, Settings};
 use crate::platform::host::{Host, HostOptions};
@@ -29,9 +31,15 @@ pub(super) struct Engine {
     desired: RwLock<Arc<Desired>>,
     shown: watch::Sender<LocalSnapshot>,
     events: broadcast::Sender<LocalEvent>,
+    /// What was told before anyone could ask for it, for the first who asks.
+    early: Lock<Option<broadcast::Receiver<LocalEvent>>>,
+    /// What the Redis of each queue promised when its policy was last applied.
+    verdicts: Lock<BTreeMap<QueueName, Verdict>>,
     /// One change at a time: reloads, and the drain that ends them.
     changing: Mutex<()>,
     phase: watch::Sender<LocalPhase>,
+    /// The end has begun.
+    ending: CancellationToken,
     /// Ends the loops, when no worker is left.
     cancel: CancellationToken,
 }
@@ -52,15 +60,19 @@ impl Engine {
             sweeper: format!("local-{}", std::process::id()),
             node: options.node.clone(),
         };
+        let (events, early) = broadcast::channel(1_024);
         let engine = Arc::new(Self {
             fleet: Fleet::new(Arc::clone(&host), settings, cancel.clone()),
             options,
             host,
             desired: RwLock::default(),
             shown: watch::Sender::new(LocalSnapshot::default()),
-            events: broadcast::channel(1_024).0,
+            events,
+            early: Lock::new(Some(early)),
+            verdicts: Lock::default(),
             changing: Mutex::new(()),
             phase: watch::Sender::new(LocalPhase::Starting),
+            ending: CancellationToken::new(),
             cancel,
         });
         engine.take(desired).await?;
@@ -73,7 +85,8 @@ impl Engine {
     }
 
     pub(super) fn events(&self) -> broadcast::Receiver<LocalEvent> {
-        self.events.subscribe()
+        let early = self.early.lock().unwrap_or_else(PoisonError::into_inner).take();
+        early.unwrap_or_else(|| self.events.subscribe())
     }
 
     pub(super) async fn reload(&self, manifests: Manifests) -> Result<Reloaded, LocalError> {
@@ -83,6 +96,8 @@ impl Engine {
     }
 
     pub(super) async fn drain(&self) {
+        // A policy that is being written to a Redis that is away must not hold up the end.
+        self.ending.cancel();
         {
             let _changing = self.changing.lock().await;
             if *self.phase.borrow() != LocalPhase::Stopped {
@@ -112,14 +127,48 @@ impl Engine {
         let _ = self.events.send(event);
     }
 
+    /// Writes the policy of a queue again if it is still desired; nothing once the end has begun.
+    pub(super) async fn apply_again(&self, name: &QueueName) -> Result<(), LocalError> {
+        let applying = async {
+            // A reload meanwhile must not be undone with what was desired before it.
+            let _changing = self.changing.lock().await;
+            match self.desired().queues.get(name) {
+                Some(queue) => self.apply(name, queue).await,
+                None => Ok(()),
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.ending.cancelled() => Ok(()),
+            applied = applying => applied,
+        }
+    }
+
+    /// Whether a queue's Redis promises something else than when its policy was applied. One that cannot be asked
+    /// has not changed: that it cannot be read is told elsewhere.
+    pub(super) async fn promises_otherwise(&self, name: &QueueName, queue: &DesiredQueue) -> bool {
+        let asked = async { safety(&mut queue.redis.connect().await?).await };
+        match asked.await {
+            Ok(safety) => {
+                let now = Verdict::new(&queue.redis, safety, queue.allow_unsafe);
+                self.verdicts().get(name).is_some_and(|before| *before != now)
+            }
+            Err(error) => {
+                tracing::debug!(queue = %name, %error, "safety not known");
+                false
+            }
+        }
+    }
+
     /// Writes one queue's policy and hands the queue to the fleet.
-    pub(super) async fn apply(&self, name: &QueueName, queue: &DesiredQueue) -> Result<(), LocalError> {
+    async fn apply(&self, name: &QueueName, queue: &DesiredQueue) -> Result<(), LocalError> {
         let applied = apply(&queue.redis, name, &queue.policy, queue.allow_unsafe, false).await;
         let Applied { policy, configured, safety } = applied.map_err(|source| LocalError::Redis {
             queue: name.to_string(),
             redis: redacted(&queue.redis.url),
             source,
         })?;
+        let changed = matches!(configured, Configured::Applied { .. });
         match configured {
             Configured::Foreign { owner } => {
                 return Err(LocalError::Foreign { queue: name.to_string(), owner });
@@ -130,18 +179,29 @@ impl Engine {
             }
             Configured::Unchanged { .. } | Configured::Stale { .. } => {}
         }
-        match safety {
-            Safety::Unsafe { why } if policy.closed.is_some() => {
-                let message = format!("closed to workers, because this Redis may lose jobs: {why}");
-                self.tell(LocalEvent::now(LocalEventKind::RedisUnsafe, name, message));
-            }
-            Safety::Unsafe { why } | Safety::Unknown { why } => {
-                tracing::warn!(queue = %name, %why, "this Redis may lose jobs");
-            }
-            Safety::Safe => {}
-        }
+        let first = self.judge(name, queue, safety);
         self.fleet.set_queue(name, QueueTarget { redis: queue.redis.clone(), policy: Arc::new(policy) });
+        if changed || first {
+            for warning in left::of_types(name, &queue.redis).await {
+                self.tell(LocalEvent::now(LocalEventKind::JobsLeft, name, warning));
+            }
+        }
         Ok(())
+    }
+
+    /// Takes note of what a Redis promises and tells what is new; answers whether this is the first that is known.
+    fn judge(&self, name: &QueueName, queue: &DesiredQueue, safety: Safety) -> bool {
+        let verdict = Verdict::new(&queue.redis, safety, queue.allow_unsafe);
+        let before = self.verdicts().insert(name.clone(), verdict.clone());
+        if let Some((kind, message)) = verdict.news(before.as_ref()) {
+            self.tell(LocalEvent::now(kind, name, message));
+        }
+        before.is_none()
+    }
+
+    fn verdicts(&self) -> MutexGuard<'_, BTreeMap<QueueName, Verdict>> {
+        // One insertion or removal at a time: a panic elsewhere leaves nothing half done.
+        self.verdicts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes what is desired what runs. A queue that cannot be applied leaves everything as it was, but for the
@@ -166,8 +226,12 @@ impl Engine {
             self.host.remove_pool(pool);
             reloaded.pools_dropped.push(pool.to_string());
         }
-        for name in before.queues.keys().filter(|q| !desired.queues.contains_key(q)) {
+        for (name, queue) in before.queues.iter().filter(|(q, _)| !desired.queues.contains_key(q)) {
             self.fleet.remove_queue(name);
+            self.verdicts().remove(name);
+            if let Some(warning) = left::of_queue(name, &queue.redis).await {
+                self.tell(LocalEvent::now(LocalEventKind::JobsLeft, name, warning));
+            }
             reloaded.queues_dropped.push(name.to_string());
         }
         reloaded.queues = names(desired.queues.keys().map(ToString::to_string).collect());

@@ -27,6 +27,12 @@ pub enum LocalEventKind {
     PolicyRefused,
     /// A queue is closed to workers, because its Redis may lose jobs.
     RedisUnsafe,
+    /// A queue is open to workers again, since its Redis keeps jobs now.
+    RedisSafe,
+    /// A Redis may lose jobs, which is accepted, or does not show whether it does.
+    RedisDoubtful,
+    /// Jobs wait that nothing in the manifests will run.
+    JobsLeft,
     /// A queue's Redis cannot be read any more.
     RedisLost,
     /// It can be read again.

@@ -9,11 +9,13 @@ pub mod apply;
 mod engine;
 mod error;
 mod event;
+mod left;
 mod plan;
 mod secrets;
 mod show;
 mod snapshot;
 mod tend;
+mod verdict;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -97,7 +99,7 @@ impl LocalHandle {
         self.engine.snapshot()
     }
 
-    /// What happens from now on, for people.
+    /// What happens from now on, for people; the first to ask gets what has happened since the start, too.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<LocalEvent> {
         self.engine.events()

@@ -52,6 +52,9 @@ fn pool_snapshot(
     let spec = &wanted.spec;
     let stats = view.and_then(|v| v.stats.as_deref());
     let seen: PoolView = view.and_then(|v| v.pools.get(pool)).cloned().unwrap_or_default();
+    let workers_shown: Vec<_> = workers.iter().map(|w| worker(w, pool, stats)).collect();
+    // A pool that drains is no longer scaled, so nobody but its workers knows what it does.
+    let beating = workers_shown.iter().map(|w| w.busy).sum();
     let staying = workers.iter().filter(|w| !w.draining);
     let replicas = count(staying.clone().count());
     PoolSnapshot {
@@ -64,14 +67,14 @@ fn pool_snapshot(
         replicas,
         ready: count(staying.filter(|w| w.pid.is_some()).count()),
         desired: seen.decision.as_ref().map_or(replicas, |d| d.replicas),
-        busy: seen.busy,
+        busy: view.and_then(|v| v.pools.get(pool)).map_or(beating, |p| p.busy),
         oldest_age_ms: seen.oldest_age_ms,
         reason: seen.decision.as_ref().map(|d| d.reason),
         message: seen.decision.as_ref().map(|d| d.message.clone()).unwrap_or_default(),
         limited_by: seen.decision.as_ref().and_then(|d| d.limited_by),
         problems: seen.observed.map(|o| o.problems).unwrap_or_default(),
         last_scale_ms: seen.last_scale_ms,
-        workers: workers.iter().map(|w| worker(w, pool, stats)).collect(),
+        workers: workers_shown,
     }
 }
 

@@ -73,6 +73,10 @@ pub(super) fn errors(snapshot: &LocalSnapshot) -> BTreeMap<String, String> {
 /// What a drain still waits for.
 pub(super) fn left(state: &UpState) -> String {
     let workers: usize = state.pools.values().map(|pool| pool.workers.len()).sum();
-    let busy: u32 = state.pools.values().map(|pool| pool.busy).sum();
-    format!("draining: {} left, {} running", count(workers as u64, "worker"), count(u64::from(busy), "job"))
+    // By the queues' own count: a heartbeat knows of a job that has just started seconds later.
+    let at_work = |queue: &String| state.pools.values().any(|p| p.queue == *queue && !p.workers.is_empty());
+    let stats =
+        state.queues.iter().filter(|(queue, _)| at_work(queue)).filter_map(|(_, stats)| stats.as_ref());
+    let running: u64 = stats.flat_map(|s| &s.lanes).flat_map(|lane| &lane.types).map(|t| t.running).sum();
+    format!("draining: {} left, {} running", count(workers as u64, "worker"), count(running, "job"))
 }

@@ -1,0 +1,52 @@
+//! Jobs that wait although nothing in the manifests will run them: a queue or a job type was taken out too early.
+
+use std::time::Duration;
+
+use lanekeeper_queue::types::Stats;
+use lanekeeper_queue::{Queue, QueueName, RedisOptions};
+
+/// Longest wait for a warning: it must not hold up what it warns about.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Waiting jobs of types that the queue's policy no longer has, one line per type.
+pub(super) async fn of_types(name: &QueueName, redis: &RedisOptions) -> Vec<String> {
+    let Some(stats) = stats(name, redis).await else { return Vec::new() };
+    let homeless = stats.lanes.iter().filter(|lane| lane.name.is_empty()).flat_map(|lane| &lane.types);
+    let left = homeless.map(|t| (&t.name, t.ready + t.scheduled)).filter(|(_, waiting)| *waiting > 0);
+    left.map(|(job_type, waiting)| {
+        format!(
+            "warning: {} of type `{job_type}` {} in {name}, which no longer has that type; they stay until it has it again",
+            jobs(waiting),
+            wait(waiting)
+        )
+    })
+    .collect()
+}
+
+/// Waiting jobs of a queue that is in no manifest any more.
+pub(super) async fn of_queue(name: &QueueName, redis: &RedisOptions) -> Option<String> {
+    let stats = stats(name, redis).await?;
+    let types = stats.lanes.iter().flat_map(|lane| &lane.types);
+    let waiting: u64 = types.map(|t| t.ready + t.scheduled).sum();
+    (waiting > 0).then(|| {
+        format!(
+            "warning: {} {} in {name}, which is in no manifest any more; they stay until its JobQueue is back",
+            jobs(waiting),
+            wait(waiting)
+        )
+    })
+}
+
+/// A warning that cannot be computed must not fail what was done.
+async fn stats(name: &QueueName, redis: &RedisOptions) -> Option<Stats> {
+    let read = async { Queue::connect(redis, name.clone()).await?.stats().await };
+    tokio::time::timeout(PATIENCE, read).await.ok()?.ok()
+}
+
+fn jobs(count: u64) -> String {
+    if count == 1 { "1 job".to_owned() } else { format!("{count} jobs") }
+}
+
+fn wait(count: u64) -> &'static str {
+    if count == 1 { "waits" } else { "wait" }
+}
