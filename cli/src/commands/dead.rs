@@ -1,7 +1,7 @@
 //! `lanekeeper dead …`: the dead letters.
 
 use clap::{Args, Subcommand};
-use lanekeeper_queue::types::{Acted, Job};
+use lanekeeper_queue::types::{Acted, Job, Page};
 use serde_json::json;
 
 use super::get::{fetch, server_now};
@@ -122,9 +122,15 @@ pub(crate) async fn run(command: &DeadCommand) -> Result<()> {
 }
 
 async fn list(args: &LsArgs) -> Result<()> {
+    if let Some(cursor) = args.cursor.as_deref().filter(|cursor| !is_cursor(cursor)) {
+        return Err(Failure::invalid(format!("`{cursor}` is not a cursor of `dead ls`"))
+            .advice("copy it from the end of the list before, or leave --cursor out to start anew"));
+    }
     let opened = target::open(&args.queue).await?;
-    let page = opened.queue.dead_list(args.job_type.as_deref(), args.limit, args.cursor.as_deref()).await;
-    let page = page.map_err(|error| opened.failure(&error))?;
+    let page = page(&opened, args).await?;
+    if page.jobs.is_empty() {
+        require_type(&opened, args.job_type.as_deref()).await?;
+    }
     if args.output.json() {
         return out::json(&page);
     }
@@ -137,6 +143,44 @@ async fn list(args: &LsArgs) -> Result<()> {
         out::note(&format!("more: --cursor {cursor}"));
     }
     Ok(())
+}
+
+/// As many as asked for, in as many calls as that takes.
+async fn page(opened: &Opened, args: &LsArgs) -> Result<Page> {
+    let mut all = Page { jobs: Vec::new(), cursor: args.cursor.clone() };
+    loop {
+        let missing = args.limit.saturating_sub(u32::try_from(all.jobs.len()).unwrap_or(u32::MAX));
+        let page =
+            opened.queue.dead_list(args.job_type.as_deref(), missing.min(BATCH), all.cursor.as_deref()).await;
+        let page = page.map_err(|error| opened.failure(&error))?;
+        all.jobs.extend(page.jobs);
+        all.cursor = page.cursor;
+        if all.cursor.is_none() || all.jobs.len() >= args.limit as usize {
+            return Ok(all);
+        }
+    }
+}
+
+/// A place in the list, `<time>:<id>`: the queue would take anything else for its beginning.
+fn is_cursor(text: &str) -> bool {
+    text.split_once(':').is_some_and(|(time, id)| {
+        !time.is_empty() && time.bytes().all(|b| b.is_ascii_digit()) && !id.is_empty()
+    })
+}
+
+/// Nothing was found: with a type that the queue does not have, that is a slip rather than good news.
+async fn require_type(opened: &Opened, job_type: Option<&str>) -> Result<()> {
+    let Some(job_type) = job_type else { return Ok(()) };
+    let policy = opened.queue.policy().await.map_err(|error| opened.failure(&error))?;
+    let Some((policy, _)) = policy.filter(|(policy, _)| !policy.job_types.contains_key(job_type)) else {
+        return Ok(());
+    };
+    let names: Vec<&str> = policy.job_types.keys().map(String::as_str).collect();
+    Err(Failure::not_found(format!(
+        "{} has no job type `{job_type}`, and no dead letter of it",
+        opened.queue.name()
+    ))
+    .advice(format!("its types are: {}", names.join(", "))))
 }
 
 async fn show(args: &ShowArgs) -> Result<()> {
@@ -199,6 +243,9 @@ async fn select(opened: &Opened, which: &Which) -> Result<Vec<String>> {
         ids.extend(page.jobs.into_iter().map(|job: Job| job.id));
         cursor = page.cursor;
         if cursor.is_none() {
+            if ids.is_empty() {
+                require_type(opened, which.job_type.as_deref()).await?;
+            }
             return Ok(ids);
         }
     }
