@@ -107,10 +107,16 @@ impl Failure {
     /// A Redis call that failed.
     pub(crate) fn redis(cause: &redis::RedisError, whereabouts: &str) -> Self {
         let text = redact(&cause.to_string());
+        let refused = || {
+            Self::unreachable(format!("{whereabouts} refuses the credentials: {text}"))
+                .advice("put the right user and password into the URL (redis://user:password@host:port), best through LANEKEEPER_REDIS_URL")
+        };
         match cause.code() {
-            Some("NOAUTH" | "WRONGPASS") => {
-                Self::unreachable(format!("{whereabouts} refuses the credentials: {text}"))
-                    .advice("put user and password into the URL (redis://user:password@host:port), best through LANEKEEPER_REDIS_URL")
+            Some("NOAUTH" | "WRONGPASS") => refused(),
+            _ if cause.kind() == redis::ErrorKind::AuthenticationFailed => refused(),
+            _ if cause.kind() == redis::ErrorKind::Parse => {
+                Self::unreachable(format!("{whereabouts} does not speak the Redis protocol: something else listens there"))
+                    .advice("check host and port; a Redis that wants TLS needs rediss://")
             }
             Some("NOPERM") => Self::unreachable(format!("{whereabouts} does not permit this: {text}"))
                 .advice("use the admin URL, or a user whose ACL covers this queue's keys and channels"),

@@ -7,7 +7,7 @@ use lanekeeper_api::job_queue::JobQueue;
 use lanekeeper_api::manifest::{Loaded, Manifests};
 use lanekeeper_api::policy::{QueuePolicy, Source};
 use lanekeeper_api::validate;
-use lanekeeper_operator::local::apply::{OWNER, stamp};
+use lanekeeper_operator::local::apply::{OWNER, SAFE_ADVICE, stamp};
 use lanekeeper_queue::types::Configured;
 use lanekeeper_queue::{Queue, RedisOptions, Safety, install_library, safety};
 use serde::Serialize;
@@ -120,7 +120,10 @@ async fn plan(
         let queue = match planned.first() {
             Some(first) => first.queue.with_name(name),
             None => {
-                Queue::connect(options, name).await.map_err(|error| Failure::queue(&error, whereabouts))?
+                let queue = Queue::connect(options, name).await;
+                let queue = queue.map_err(|error| Failure::queue(&error, whereabouts))?;
+                target::require_redis(queue.connection(), whereabouts).await?;
+                queue
             }
         };
         require_safety(manifest, &queue, whereabouts).await?;
@@ -153,9 +156,10 @@ async fn require_safety(manifest: &Loaded<JobQueue>, queue: &Queue, whereabouts:
         safety(&mut queue.connection()).await.map_err(|error| Failure::queue(&error, whereabouts))?;
     match safety {
         Safety::Safe => Ok(()),
-        Safety::Unsafe { why } if !allowed => Err(Failure::failed(format!("{whereabouts} may lose jobs: {why}; nothing was changed")).advice(
-            "set `appendonly yes` and `maxmemory-policy noeviction` there, or accept it with spec.redis.allowUnsafe: true",
-        )),
+        Safety::Unsafe { why } if !allowed => {
+            Err(Failure::failed(format!("{whereabouts} may lose jobs: {why}; nothing was changed"))
+                .advice(SAFE_ADVICE))
+        }
         Safety::Unsafe { why } => {
             out::note(&format!("warning: {whereabouts} may lose jobs: {why} (accepted by allowUnsafe)"));
             Ok(())

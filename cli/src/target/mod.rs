@@ -86,6 +86,16 @@ pub(crate) fn redis_options(url: &str, place: &WhereArgs) -> Result<RedisOptions
     Ok(RedisOptions { url: url.to_owned(), ca_pem })
 }
 
+/// Fails when something else than a Redis answers: a connection alone does not tell, and what is asked first may
+/// take any error for a refusal.
+pub(crate) async fn require_redis(mut conn: redis::aio::ConnectionManager, whereabouts: &str) -> Result<()> {
+    match redis::cmd("PING").exec_async(&mut conn).await {
+        Err(error) if error.kind() == redis::ErrorKind::Parse => Err(Failure::redis(&error, whereabouts)),
+        // Whatever else is wrong, the next command tells better.
+        _ => Ok(()),
+    }
+}
+
 /// Connects to the queue of the arguments.
 pub(crate) async fn open(args: &QueueArgs) -> Result<Opened> {
     let target = choose(&args.place).await?;

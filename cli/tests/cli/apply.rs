@@ -71,3 +71,37 @@ async fn a_queue_that_someone_else_manages_must_be_adopted() {
     world.run(&["apply", "-f", "queue.yaml"]).exits(0).prints(&["changed"]);
     world.run(&["adopt", "apps/none", "--yes"]).exits(4);
 }
+
+#[tokio::test]
+async fn what_is_wrong_with_a_redis_is_told_apart() {
+    let redis = TestRedis::start().await.unwrap();
+    let mut conn = redis.options().connect().await.unwrap();
+    let set = redis::cmd("CONFIG").arg(&["SET", "requirepass", "right"]).exec_async(&mut conn).await;
+    set.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("queue.yaml"), QUEUE).unwrap();
+    let address = format!("127.0.0.1:{}", redis.port());
+    let wrong = format!("redis://:wrong@{address}");
+    for command in ["apply", "up"] {
+        let ran = run(dir.path(), &[command, "-f", "queue.yaml", "--redis", &wrong]).exits(3);
+        assert!(!ran.stderr.contains("check that Redis runs"), "{}", ran.stderr);
+        ran.says(&[&format!("@{address}"), "refuses the credentials", "user and password"]);
+    }
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            // The client may have gone.
+            let _ = std::io::Read::read(&mut stream, &mut [0; 512]);
+            let _ = std::io::Write::write_all(&mut stream, b"HTTP/1.1 400 Bad Request\r\n\r\n");
+            let _ = std::io::copy(&mut stream, &mut std::io::sink());
+        }
+    });
+    let url = format!("redis://127.0.0.1:{port}");
+    for command in ["apply", "up"] {
+        let ran = run(dir.path(), &[command, "-f", "queue.yaml", "--redis", &url]).exits(3);
+        assert!(!ran.stderr.contains("Parse error"), "{}", ran.stderr);
+        ran.says(&["does not speak the Redis protocol", "check host and port"]);
+    }
+}

@@ -80,7 +80,8 @@ pub(crate) async fn run(args: &UpArgs) -> Result<()> {
 async fn redis(args: &UpArgs, state: &StateDir) -> Result<(RedisOptions, Option<PrivateRedis>)> {
     if let Some(url) = &args.place.redis {
         let options = target::redis_options(url, &args.place)?;
-        options.connect().await.map_err(|error| Failure::queue(&error, &redact(url)))?;
+        let conn = options.connect().await.map_err(|error| Failure::queue(&error, &redact(url)))?;
+        target::require_redis(conn, &redact(url)).await?;
         out::note(&format!("using {}", redact(url)));
         return Ok((options, None));
     }
