@@ -14,4 +14,4 @@ mkdir -p target/figures
 cargo build --locked --profile "${LANEKEEPER_PROFILE:-dev}" -p lanekeeper-worker -p lanekeeper-faults
 dir=target/debug
 [ "${LANEKEEPER_PROFILE:-dev}" = release ] && dir=target/release
-exec "$dir/lanekeeper-faults" "${counts[@]}" --rate 500 --worker "$dir/lanekeeper-worker" --json target/figures/faults.json "$@"
+exec "$dir/lanekeeper-faults" "${counts[@]}" --rate 550 --worker "$dir/lanekeeper-worker" --json target/figures/faults.json "$@"
