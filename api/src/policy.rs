@@ -78,7 +78,7 @@ pub struct JobTypePolicy {
     pub timeout_ms: u64,
     /// When a failed attempt is tried again.
     pub retry: RetryPolicy,
-    /// Age, since the job was enqueued, after which no further attempt is scheduled, whatever the tries.
+    /// Age, since the job first became due, after which no further attempt is scheduled, whatever the tries.
     pub give_up_after_ms: u64,
     /// Attempts that may be lost to crashes of the worker before the job is dead.
     pub crash_budget: u32,

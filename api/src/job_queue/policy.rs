@@ -24,8 +24,8 @@ pub struct PolicyDefaults {
     /// When a failed attempt is tried again, and how often.
     #[serde(default)]
     pub retry: Retry,
-    /// Age, counted from the enqueue, after which a job is not tried again, whatever the tries left. It bounds
-    /// everything, also what spends no try.
+    /// Age, counted from when the job first became due, after which a job is not tried again, whatever the tries
+    /// left. It bounds every further try, also what spends none; a first try is never refused for its age.
     #[serde(default = "default_give_up_after")]
     #[schemars(schema_with = "duration::positive")]
     pub give_up_after: Duration,
