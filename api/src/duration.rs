@@ -8,13 +8,16 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+#[cfg(feature = "crd")]
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// What the schema accepts.
 pub const PATTERN: &str = "^([0-9]{1,7}(ms|s|m|h|d)){1,5}$";
+#[cfg(feature = "crd")]
 /// CEL rule for durations that must not be zero.
 const POSITIVE_RULE: &str = "self.matches('[1-9]')";
+#[cfg(feature = "crd")]
 /// Longest text that matches [`PATTERN`].
 const MAX_LENGTH: u32 = 45;
 /// Digits one part may have.
@@ -161,6 +164,7 @@ impl<'de> Deserialize<'de> for Duration {
     }
 }
 
+#[cfg(feature = "crd")]
 impl JsonSchema for Duration {
     fn schema_name() -> Cow<'static, str> {
         "Duration".into()
@@ -175,6 +179,7 @@ impl JsonSchema for Duration {
     }
 }
 
+#[cfg(feature = "crd")]
 /// Schema of a duration that must be longer than nothing.
 pub(crate) fn positive(generator: &mut SchemaGenerator) -> Schema {
     let mut schema = Duration::json_schema(generator);

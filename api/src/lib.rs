@@ -9,13 +9,12 @@
 //! | [`crds`] | the definitions as they are installed |
 //! | [`duration`], [`size`] | the two small grammars, `1h30m` and `256Ki` |
 //!
-//! Workers build with `default-features = false`, which leaves everything but [`policy`] out.
+//! Workers build with `default-features = false`, which leaves everything but [`policy`] and [`duration`] out.
 
 pub mod policy;
 
 #[cfg(feature = "crd")]
 pub mod crds;
-#[cfg(feature = "crd")]
 pub mod duration;
 #[cfg(feature = "crd")]
 #[expect(unreachable_pub, reason = "KubeSchema derives through a copy of the type inside a function")]

@@ -3,20 +3,6 @@
 -- cancelled: it waited and is called off. cancelling: it runs; its worker hears of it with the next heartbeat, and
 -- whatever the attempt ends with but success makes it cancelled. wrong-state: it has ended. not-found: no record.
 
-function lk.read_ids(args, from)
-  local ids, seen = {}, {}
-  for i = from, #args do
-    if not seen[args[i]] then
-      seen[args[i]] = true
-      ids[#ids + 1] = args[i]
-    end
-  end
-  if not ids[1] or #ids > lk.MAX_BATCH then
-    return nil, lk.error('LKARGS', fmt('give 1 to %d ids', lk.MAX_BATCH))
-  end
-  return ids
-end
-
 local function cancel_waiting(ctx, stage, id, rec, payload)
   local ty = lk.type_of(ctx.policy, rec[TYPE])
   call('ZREM', ty.ready, id)
@@ -45,21 +31,7 @@ local function cancel_one(ctx, stage, id, raw)
 end
 
 local function cancel(keys, args)
-  local ctx, failure = lk.open(keys)
-  if failure then
-    return failure
-  end
-  local ids, wrong = lk.read_ids(args, 1)
-  if wrong then
-    return wrong
-  end
-  local records = call('HMGET', ctx.keys.jobs, unpack_list(ids))
-  local stage, replies = lk.stage(), {}
-  for i, id in ipairs(ids) do
-    replies[i] = cancel_one(ctx, stage, id, records[i])
-  end
-  lk.commit(ctx, stage)
-  return replies
+  return lk.by_id(keys, args, 1, cancel_one)
 end
 
 redis.register_function{function_name = 'lk_cancel', callback = cancel, flags = {'allow-oom'}}

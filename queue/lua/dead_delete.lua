@@ -22,24 +22,7 @@ local function delete_one(ctx, stage, id, raw)
 end
 
 local function delete(keys, args)
-  local ctx, failure = lk.open(keys)
-  if failure then
-    return failure
-  end
-  local ids, wrong = lk.read_ids(args, 2)
-  if not lk.is_utf8(args[1] or '') then
-    wrong = lk.error('LKARGS', 'the name of who asks must be UTF-8')
-  end
-  if wrong then
-    return wrong
-  end
-  local records = call('HMGET', ctx.keys.jobs, unpack_list(ids))
-  local stage, replies = lk.stage(), {}
-  for i, id in ipairs(ids) do
-    replies[i] = delete_one(ctx, stage, id, records[i])
-  end
-  lk.commit(ctx, stage)
-  return replies
+  return lk.by_id(keys, args, 2, delete_one)
 end
 
 redis.register_function{function_name = 'lk_dead_delete', callback = delete, flags = {'allow-oom'}}

@@ -54,24 +54,10 @@ local function replay_one(ctx, stage, by, id, raw, claimed)
 end
 
 local function replay(keys, args)
-  local ctx, failure = lk.open(keys)
-  if failure then
-    return failure
-  end
-  local ids, wrong = lk.read_ids(args, 2)
-  if not lk.is_utf8(args[1] or '') then
-    wrong = lk.error('LKARGS', 'the name of who asks must be UTF-8')
-  end
-  if wrong then
-    return wrong
-  end
-  local records = call('HMGET', ctx.keys.jobs, unpack_list(ids))
-  local stage, replies, claimed = lk.stage(), {}, {}
-  for i, id in ipairs(ids) do
-    replies[i] = replay_one(ctx, stage, lk.clip(args[1], 128), id, records[i], claimed)
-  end
-  lk.commit(ctx, stage)
-  return replies
+  local claimed = {}
+  return lk.by_id(keys, args, 2, function(ctx, stage, id, raw)
+    return replay_one(ctx, stage, lk.clip(args[1], 128), id, raw, claimed)
+  end)
 end
 
 redis.register_function{function_name = 'lk_dead_replay', callback = replay}

@@ -1,6 +1,6 @@
 //! Queue semantics: a Redis function library (`lua/`) and its typed Rust side.
 //!
-//! Knows Redis and the resolved policy; knows nothing of Kubernetes. Decisions are pure (`retry`, `explain`) or single
+//! Knows Redis and the resolved policy; knows nothing of Kubernetes. Decisions are pure (`retry`, `takeover`, `explain`) or single
 //! transitions of the library; this crate holds no loop.
 
 mod acl;
@@ -18,6 +18,7 @@ mod record;
 pub mod retry;
 mod safety;
 mod stats;
+pub mod takeover;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod types;

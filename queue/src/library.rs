@@ -15,7 +15,7 @@ pub const LIBRARY_VERSION: i64 = 2;
 const SHARED: [&str; 2] = [include_str!("../lua/base.lua"), include_str!("../lua/record.lua")];
 
 /// One transition or helper per file, each in a scope of its own.
-const SCOPED: [&str; 23] = [
+const SCOPED: [&str; 24] = [
     include_str!("../lua/context.lua"),
     include_str!("../lua/stage.lua"),
     include_str!("../lua/key_template.lua"),
@@ -33,6 +33,7 @@ const SCOPED: [&str; 23] = [
     include_str!("../lua/get.lua"),
     include_str!("../lua/find.lua"),
     include_str!("../lua/position.lua"),
+    include_str!("../lua/by_id.lua"),
     include_str!("../lua/cancel.lua"),
     include_str!("../lua/dead_list.lua"),
     include_str!("../lua/dead_replay.lua"),

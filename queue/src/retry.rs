@@ -77,15 +77,15 @@ fn to_u64(ms: f64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use lanekeeper_api::policy::{ExecHandler, Handler, Retention};
 
-    fn exponential(first_ms: u64, factor: f64, max_ms: u64, jitter: Jitter) -> RetryPolicy {
+    pub(crate) fn exponential(first_ms: u64, factor: f64, max_ms: u64, jitter: Jitter) -> RetryPolicy {
         RetryPolicy { limit: 10, backoff: Backoff::Exponential { first_ms, factor, max_ms }, jitter }
     }
 
-    fn policy(retry: RetryPolicy) -> JobTypePolicy {
+    pub(crate) fn policy(retry: RetryPolicy) -> JobTypePolicy {
         JobTypePolicy {
             lane: "l".into(),
             owner: None,
@@ -106,7 +106,7 @@ mod tests {
         }
     }
 
-    fn job(tries: u32, crashes: u32) -> Claimed {
+    pub(crate) fn job(tries: u32, crashes: u32) -> Claimed {
         Claimed {
             id: "1".into(),
             token: 1,

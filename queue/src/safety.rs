@@ -26,7 +26,7 @@ pub enum Safety {
 /// moot without a `maxmemory`, but may get one).
 ///
 /// # Errors
-/// When Redis cannot be reached. A denied `CONFIG` is `Unknown`.
+/// When Redis cannot be reached or does not serve yet. A denied `CONFIG` is `Unknown`.
 pub async fn safety(conn: &mut ConnectionManager) -> Result<Safety> {
     let mut ask = redis::cmd("CONFIG");
     ask.arg("GET").arg("appendonly").arg("save").arg("maxmemory-policy");
@@ -42,9 +42,17 @@ pub async fn safety(conn: &mut ConnectionManager) -> Result<Safety> {
                 pairs.get("maxmemory-policy").map(String::as_str),
             ))
         }
-        Err(error) if error.is_io_error() => Err(Error::from_redis(error)),
-        Err(error) => Ok(Safety::Unknown { why: format!("Redis does not show its settings: {error}") }),
+        Err(error) if withheld(&error) => {
+            Ok(Safety::Unknown { why: format!("Redis does not show its settings: {error}") })
+        }
+        Err(error) => Err(Error::from_redis(error)),
     }
+}
+
+/// Whether the server is there and denies the command: by its ACL, or as services do that hide it. Anything else, such as a
+/// server that is still loading, says nothing about its settings.
+fn withheld(error: &redis::RedisError) -> bool {
+    matches!(error.code(), Some("NOPERM" | "ERR"))
 }
 
 /// The verdict on the three settings; none where Redis did not show one.

@@ -101,21 +101,8 @@ impl fmt::Display for Listen {
     }
 }
 
-/// The project's one grammar for durations: digits and one of ms, s, m, h, d.
-fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || "expected digits and one of ms, s, m, h, d, such as 60s".to_owned();
-    let split = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-    let (digits, unit) = text.split_at(split);
-    let factor = match unit {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return Err(wrong()),
-    };
-    let number: u64 = digits.parse().map_err(|_| wrong())?;
-    number.checked_mul(factor).map(Duration::from_millis).ok_or_else(wrong)
+fn duration(text: &str) -> Result<Duration, lanekeeper_api::duration::DurationError> {
+    lanekeeper_api::duration::Duration::parse(text).map(Into::into)
 }
 
 #[cfg(test)]

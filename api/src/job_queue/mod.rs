@@ -170,7 +170,8 @@ pub struct JobTypeSpec {
     #[schemars(range(min = 0, max = 9))]
     pub priority: u8,
     /// Idempotency key, rendered from the JSON payload: text with placeholders such as email:{user.id}. A second job
-    /// with the same key is answered 'duplicate'. Absent: only the key that the caller gives, if any.
+    /// of the queue with the same key, of whatever type, is answered 'duplicate'. Absent: only the key that the caller
+    /// gives, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "key_schema")]
     pub key: Option<String>,

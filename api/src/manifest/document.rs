@@ -88,6 +88,14 @@ pub(crate) fn sort(texts: Vec<Text>) -> Sorted {
     let mut sorted = Sorted::default();
     for text in texts {
         let source: Arc<str> = text.content.into();
+        if let Some(line) = too_deep(&source) {
+            let message = format!("brackets are nested more than {MAX_NESTING} deep: no manifest is");
+            let mut error =
+                Origin::new(&text.file, 1, Arc::clone(&source)).error("", &[], "", reason::SYNTAX, message);
+            error.line = Some(line);
+            sorted.errors.push(error);
+            continue;
+        }
         for (index, document) in serde_yaml::Deserializer::from_str(&source).enumerate() {
             let origin = Origin::new(&text.file, index + 1, Arc::clone(&source));
             match value_of(document) {
@@ -104,6 +112,26 @@ pub(crate) fn sort(texts: Vec<Text>) -> Sorted {
         }
     }
     sorted
+}
+
+/// Brackets that may be open at once. The YAML reader's time grows with the square of their number.
+const MAX_NESTING: usize = 1_000;
+
+/// The line at which more brackets are open than a manifest can mean, wherever they stand.
+fn too_deep(text: &str) -> Option<usize> {
+    let (mut open, mut line) = (0_usize, 1);
+    for byte in text.bytes() {
+        match byte {
+            b'\n' => line += 1,
+            b'[' | b'{' => open += 1,
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        if open > MAX_NESTING {
+            return Some(line);
+        }
+    }
+    None
 }
 
 type SyntaxError = (Option<usize>, String);

@@ -182,6 +182,16 @@ fn wrong_versions_kinds_and_texts_are_told_apart() {
 }
 
 #[test]
+fn brackets_without_end_are_refused_at_once() {
+    for open in ["[", "{", "{a: ["] {
+        let text = format!("{QUEUE}---\nkind: {}\n", open.repeat(200_000));
+        let errors = errors(&text);
+        let line = QUEUE.lines().count() + 2;
+        assert!(errors[0].contains("nested") && errors[0].contains(&format!("f.yaml:{line}")), "{errors:?}");
+    }
+}
+
+#[test]
 fn paths_may_be_files_and_directories_which_are_not_descended() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("b.yml"), POOL).unwrap();

@@ -34,11 +34,16 @@ pub(crate) async fn run(args: &AdoptArgs) -> Result<()> {
     let opened = target::open(&queue).await?;
     let name = opened.queue.name().clone();
     let stored = opened.queue.policy().await.map_err(|error| opened.failure(&error))?;
-    let Some((mut policy, _)) = stored else {
+    let Some((mut policy, version)) = stored else {
         return Err(opened.failure(&lanekeeper_queue::client::Error::NoPolicy(name)));
     };
     let former = policy.source.owner.clone();
     if former == OWNER {
+        if args.output.json() {
+            return out::json(
+                &json!({ "queue": name.to_string(), "formerOwner": former, "policyVersion": version }),
+            );
+        }
         out::note(&format!("queue {name} is managed from the command line already"));
         return Ok(());
     }

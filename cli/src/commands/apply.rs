@@ -208,7 +208,7 @@ async fn warn_of_orphans(queue: &Queue) {
         let waiting = job_type.ready + job_type.scheduled;
         if waiting > 0 {
             out::note(&format!(
-                "warning: {} of type `{}` wait in {}, which no longer has that type; they stay until it has it again",
+                "warning: {} of type `{}` waiting in {}, which no longer has that type: kept until it has it again",
                 count(waiting, "job"),
                 job_type.name,
                 queue.name()

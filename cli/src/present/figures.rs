@@ -109,7 +109,7 @@ fn headline(view: &QueueView) -> String {
         line.push_str(&format!("  CLOSED ({why}): nothing is started"));
     }
     if stats.damaged > 0 {
-        line.push_str(&format!("  {} were missing or damaged", count(stats.damaged, "record")));
+        line.push_str(&format!("  missing or damaged: {}", count(stats.damaged, "record")));
     }
     line
 }

@@ -1,13 +1,11 @@
 //! Sweeps a queue: due jobs come up, leases of dead workers return, old records go, also when no worker lives.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::time::Duration;
 
 use lanekeeper_api::policy::QueuePolicy;
-use lanekeeper_queue::types::{
-    AttemptError, ErrorClass, Expired, Outcome, Settlement, Spends, WorkerIdentity,
-};
-use lanekeeper_queue::{Queue, QueueName, RedisOptions, retry};
+use lanekeeper_queue::types::{Expired, Settlement, WorkerIdentity};
+use lanekeeper_queue::{Queue, QueueName, RedisOptions, takeover};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -22,9 +20,6 @@ const BATCH: u32 = 100;
 const CALLS: usize = 50;
 /// A sweep that takes longer is given up; what it took over lapses again and comes back.
 const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Code of an attempt that was lost with its worker.
-const LEASE_EXPIRED: &str = "LeaseExpired";
 
 /// Sweeps one queue.
 struct Sweeper {
@@ -112,16 +107,10 @@ impl Sweeper {
     }
 }
 
-/// The boots of workers that renewed their leases a moment ago. A heartbeat renews everything its worker holds, so a
-/// lease that expired although its worker beats was never known to it: the reply to its claim was lost on the way, and no
-/// handler ever saw the job. A worker that did crash has been silent for a whole lease by now. The workers' own sweeps
-/// judge the same way.
+/// Who is alive; nobody when that cannot be read.
 async fn alive(queue: &Queue, lease_ms: u64) -> HashSet<String> {
     match queue.stats().await {
-        Ok(stats) => {
-            let beats = |seen_ms: u64| stats.now_ms.saturating_sub(seen_ms) < lease_ms / 3 * 2;
-            stats.workers.into_iter().filter(|w| beats(w.seen_ms)).map(|w| w.identity.boot).collect()
-        }
+        Ok(stats) => takeover::alive(stats, lease_ms),
         Err(error) => {
             tracing::debug!(queue = %queue.name(), %error, "who is alive cannot be read");
             HashSet::new()
@@ -129,37 +118,22 @@ async fn alive(queue: &Queue, lease_ms: u64) -> HashSet<String> {
     }
 }
 
-/// One settlement per lease that expired. A job whose type the policy does not know is handed back: to judge it
-/// is the right of a policy that knows it.
+/// One settlement per lease that expired.
 fn settle(
     policy: &Option<(QueuePolicy, u64)>,
     expired: &[Expired],
     alive: &HashSet<String>,
     now_ms: u64,
 ) -> Vec<Settlement> {
-    let types = policy.as_ref().map(|(policy, _)| &policy.job_types);
-    let version = policy.as_ref().map_or(0, |(_, version)| *version);
-    let none = BTreeMap::new();
-    let types = types.unwrap_or(&none);
     let settlement = |lost: &Expired| {
-        let outcome = match types.get(&lost.job.job_type) {
-            Some(_) if alive.contains(&lost.lost_by.boot) => {
-                Outcome::Release { why: "the reply to its claim was lost".to_owned() }
-            }
-            Some(job_type) => {
-                let error = AttemptError {
-                    class: ErrorClass::Ambiguous,
-                    code: LEASE_EXPIRED.to_owned(),
-                    message: format!(
-                        "worker {} on {} stopped renewing its lease; the job may have run in part or whole",
-                        lost.lost_by.name, lost.lost_by.node
-                    ),
-                };
-                retry::verdict(job_type, &lost.job, error, Spends::Crash, rand::random(), now_ms)
-            }
-            None => Outcome::Release { why: format!("no policy for job type {} here", lost.job.job_type) },
-        };
-        Settlement { id: lost.job.id.clone(), token: lost.job.token, outcome, policy_version: version }
+        let job_type = policy.as_ref().and_then(|(policy, _)| policy.job_types.get(&lost.job.job_type));
+        let never_started = alive.contains(&lost.lost_by.boot);
+        Settlement {
+            id: lost.job.id.clone(),
+            token: lost.job.token,
+            outcome: takeover::verdict(lost, job_type, never_started, rand::random(), now_ms),
+            policy_version: policy.as_ref().map_or(0, |(_, version)| *version),
+        }
     };
     expired.iter().map(settlement).collect()
 }

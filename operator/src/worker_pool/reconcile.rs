@@ -18,6 +18,7 @@ use super::build::build;
 use super::dereference::{self, QueueFound};
 use super::status::{self, Facts};
 use super::validate;
+use crate::autoscale::sampler::PoolSpec;
 use crate::autoscale::view::QueueView;
 use crate::clock;
 use crate::kubernetes::call::CallError;
@@ -162,7 +163,7 @@ async fn apply_all(
 async fn scale(ctx: &Context, pool_ref: &PoolRef, plan: &PoolPlan) -> Result<(), Error> {
     let queue = queue_of(plan);
     ctx.known.pool(pool_ref);
-    ctx.fleet.set_pool(validate::for_the_autoscaler(plan, queue.clone()));
+    ctx.fleet.set_pool(PoolSpec::from(plan));
     if plan.scaling.mode == ScalingMode::Manual && ctx.fleet.view(&queue).is_none() {
         set_replicas(ctx, pool_ref, plan.replicas).await?;
     }

@@ -7,13 +7,9 @@ use kube::Resource;
 use lanekeeper_api::policy::{QueuePolicy, SecretKey};
 use lanekeeper_api::validate::{self, PoolPlan};
 use lanekeeper_api::worker_pool::{ScalingMode, WorkerPool};
-use lanekeeper_queue::QueueName;
 
 use super::build::{Credentials, ValidatedPool, WorkerImage};
-use crate::autoscale::Mode;
-use crate::autoscale::sampler::PoolSpec;
 use crate::job_queue::validate::Invalid;
-use crate::platform::PoolRef;
 
 /// The pool by itself.
 ///
@@ -61,25 +57,5 @@ fn most_replicas(plan: &PoolPlan) -> u32 {
     match plan.scaling.mode {
         ScalingMode::Auto => plan.scaling.max,
         ScalingMode::Manual => plan.replicas,
-    }
-}
-
-/// The pool as the autoscaler needs it.
-#[must_use]
-pub fn for_the_autoscaler(plan: &PoolPlan, queue: QueueName) -> PoolSpec {
-    PoolSpec {
-        pool: PoolRef::new(plan.namespace.clone(), plan.name.clone()),
-        queue,
-        lanes: plan.lanes.clone(),
-        mode: match plan.scaling.mode {
-            ScalingMode::Auto => Mode::Auto,
-            ScalingMode::Manual => Mode::Manual(plan.replicas),
-        },
-        min: plan.scaling.min,
-        max: plan.scaling.max,
-        slots: plan.concurrency,
-        oldest_age_ms: plan.scaling.oldest_age_ms,
-        depth_per_replica: plan.scaling.depth_per_replica,
-        idle_after_ms: plan.scaling.idle_after_ms,
     }
 }

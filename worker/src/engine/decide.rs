@@ -60,21 +60,6 @@ fn hold(job: &Claimed, policy: &JobTypePolicy, error: AttemptError, after: Durat
     Outcome::Snooze { delay_ms, why: error.message }
 }
 
-/// An attempt whose worker stopped renewing its lease.
-pub(super) fn crashed(
-    job: &Claimed,
-    policy: &JobTypePolicy,
-    worker: &str,
-    node: &str,
-    now_ms: u64,
-) -> Outcome {
-    let text = format!(
-        "worker {worker} on {node} stopped renewing its lease: it crashed, was killed or lost its network"
-    );
-    let error = error(ErrorClass::Ambiguous, code::LEASE_EXPIRED, text);
-    retry::verdict(policy, job, error, Spends::Crash, rand::random(), now_ms)
-}
-
 /// The outcome as figures and log lines call it.
 pub(super) fn ending(outcome: &Outcome, stopped: Option<Cause>) -> Ending {
     match outcome {

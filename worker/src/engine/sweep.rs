@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lanekeeper_queue::types::{Expired, Outcome, Settlement};
+use lanekeeper_queue::takeover;
+use lanekeeper_queue::types::{Expired, Settlement};
 
 use super::health::{Backoff, bounded};
 use super::{Shared, decide};
@@ -77,16 +78,11 @@ async fn settle(shared: &Shared, expired: &[Expired], now_ms: u64) {
     }
 }
 
-/// The boots of workers that renewed their leases a moment ago. A heartbeat renews everything its worker holds, so a
-/// lease that expired although its worker beats was never known to it: the reply to its claim was lost on the way, and no
-/// handler ever saw the job. That is nobody's crash. A worker that did crash has been silent for a whole lease by now.
+/// Who is alive; nobody when that cannot be read.
 async fn alive(shared: &Shared) -> HashSet<String> {
     let lease = shared.policy().map_or(0, |policy| crate::handler::millis(policy.lease));
     match bounded(shared.queue.stats()).await {
-        Ok(stats) => {
-            let beats = |seen_ms: u64| stats.now_ms.saturating_sub(seen_ms) < lease / 3 * 2;
-            stats.workers.into_iter().filter(|w| beats(w.seen_ms)).map(|w| w.identity.boot).collect()
-        }
+        Ok(stats) => takeover::alive(stats, lease),
         Err(error) => {
             shared.health.failed("stats", &error, &shared.metrics);
             HashSet::new()
@@ -100,11 +96,8 @@ fn decide(shared: &Shared, expired: &Expired, alive: &HashSet<String>, now_ms: u
     let entry = policy.as_ref().and_then(|policy| policy.types.get(&job.job_type));
     // A job this process runs although its lease expired was frozen with it: that is as good as a crash.
     let never_started = alive.contains(&lost_by.boot) && !shared.table().knows(&job.id);
-    let outcome = match entry {
-        Some(_) if never_started => Outcome::Release { why: "the reply to its claim was lost".to_owned() },
-        Some(entry) => decide::crashed(job, &entry.policy, &lost_by.name, &lost_by.node, now_ms),
-        None => Outcome::Release { why: format!("this worker's policy has no job type {}", job.job_type) },
-    };
+    let job_type = entry.map(|entry| &entry.policy);
+    let outcome = takeover::verdict(expired, job_type, never_started, rand::random(), now_ms);
     tracing::warn!(
         job = job.id,
         r#type = job.job_type,

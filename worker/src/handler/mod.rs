@@ -218,8 +218,6 @@ pub mod code {
     pub const PANICKED: &str = "HandlerPanicked";
     /// The handler was told to stop (drain, cancellation, lost lease).
     pub const STOPPED: &str = "Stopped";
-    /// The worker that ran the attempt stopped renewing its lease.
-    pub const LEASE_EXPIRED: &str = "LeaseExpired";
 }
 
 #[cfg(test)]

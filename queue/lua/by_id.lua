@@ -1,0 +1,38 @@
+-- What the calls share that act on jobs by their ids: root [by] id...  ->  {outcome, state} per id.
+
+local function read_ids(args, from)
+  local ids, seen = {}, {}
+  for i = from, #args do
+    if not seen[args[i]] then
+      seen[args[i]] = true
+      ids[#ids + 1] = args[i]
+    end
+  end
+  if not ids[1] or #ids > lk.MAX_BATCH then
+    return nil, lk.error('LKARGS', fmt('give 1 to %d ids', lk.MAX_BATCH))
+  end
+  return ids
+end
+
+-- Replies with what `act(ctx, stage, id, raw record)` answers for every id, once; then writes what they staged. The ids
+-- begin at argument `from`; what stands before them is the name of who asks.
+function lk.by_id(keys, args, from, act)
+  local ctx, failure = lk.open(keys)
+  if failure then
+    return failure
+  end
+  local ids, wrong = read_ids(args, from)
+  if from > 1 and not lk.is_utf8(args[1] or '') then
+    wrong = lk.error('LKARGS', 'the name of who asks must be UTF-8')
+  end
+  if wrong then
+    return wrong
+  end
+  local records = call('HMGET', ctx.keys.jobs, unpack_list(ids))
+  local stage, replies = lk.stage(), {}
+  for i, id in ipairs(ids) do
+    replies[i] = act(ctx, stage, id, records[i])
+  end
+  lk.commit(ctx, stage)
+  return replies
+end
