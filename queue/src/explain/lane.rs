@@ -84,12 +84,17 @@ fn without_workers(lane: &str, subject: &str, scene: &Scene<'_>) -> Option<Expla
     }
     let (busy, slots) = usage(workers.iter().copied());
     (busy >= slots).then(|| {
-        let sentence = format!(
-            "All {slots} slots of the {} of lane {lane} are busy.",
-            count(workers.len() as u64, "worker")
-        );
-        Explanation::new(Cause::SlotsBusy, subject, sentence)
+        Explanation::new(Cause::SlotsBusy, subject, format!("{}.", full(slots, workers.len(), lane)))
     })
+}
+
+/// That nobody has a slot free.
+fn full(slots: u64, workers: usize, lane: &str) -> String {
+    let workers = count(workers as u64, "worker");
+    match slots {
+        1 => format!("The only slot of the {workers} of lane {lane} is busy"),
+        _ => format!("All {slots} slots of the {workers} of lane {lane} are busy"),
+    }
 }
 
 /// Busy slots and slots in all; a draining worker has none free.
@@ -129,8 +134,7 @@ fn without_room(lane: &str, subject: &str, pools: &[&PoolView], scene: &Scene<'_
         };
         return Some(found);
     }
-    let full =
-        format!("All {slots} slots of the {} of lane {lane} are busy", count(workers.len() as u64, "worker"));
+    let full = full(slots, workers.len(), lane);
     let at_max = pools.iter().all(|pool| pool.desired >= pool.max);
     Some(if at_max {
         let max: u32 = pools.iter().map(|pool| pool.max).sum();

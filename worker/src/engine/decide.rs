@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use lanekeeper_api::policy::JobTypePolicy;
 use lanekeeper_queue::retry;
-use lanekeeper_queue::types::{AttemptError, Claimed, DeadReason, ErrorClass, Outcome, Spends};
+use lanekeeper_queue::types::{AttemptError, Claimed, DeadReason, Outcome, Spends};
 
 use super::executor::Ended;
-use crate::handler::{Cause, Failure, MAX_TEXT, code, error, millis};
+use crate::handler::{Cause, Failure, MAX_TEXT, code, millis};
 use crate::metrics::Ending;
 
 /// Longest a `Retry-After` may hold a job, and the shortest: none may make a job spin.
@@ -77,6 +77,7 @@ mod tests {
     use super::*;
     use crate::handler::{Answer, testing::claimed};
     use lanekeeper_api::policy::{Backoff, ExecHandler, Handler, Jitter, Retention, RetryPolicy};
+    use lanekeeper_queue::types::ErrorClass;
 
     fn policy() -> JobTypePolicy {
         JobTypePolicy {

@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use crate::common::{Bed, Blocks, Counts, LEASE, Settings, does, done, eventually, identity, policy};
 use lanekeeper_queue::types::{ClaimRequest, JobState};
-use lanekeeper_worker::handler::code;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_handler_that_blocks_its_thread_keeps_its_lease_and_stops_no_other_job() {
@@ -44,7 +43,7 @@ async fn a_crashed_workers_job_is_taken_over_and_the_crash_is_counted() {
     let job = bed.becomes(&ids[0], JobState::Succeeded).await;
     assert_eq!((job.tries, job.crashes, job.attempts), (0, 1, 2));
     assert_eq!(job.history[0].worker, "gone");
-    assert_eq!(job.history[0].error.as_ref().unwrap().code, code::LEASE_EXPIRED);
+    assert_eq!(job.history[0].error.as_ref().unwrap().code, lanekeeper_queue::takeover::LEASE_EXPIRED);
     engine.stop().await.unwrap();
 }
 

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use crate::common::{Bed, LEASE, eventually, exec, policy};
 use lanekeeper_api::policy::QueuePolicy;
 use lanekeeper_queue::types::JobState;
-use lanekeeper_worker::handler::code;
 use rustix::process::{Pid, Signal, kill_process};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_lanekeeper-worker");
@@ -119,7 +118,7 @@ async fn a_killed_workers_job_is_finished_by_another() {
     assert!(killed.elapsed() < LEASE * 3, "{:?}", killed.elapsed());
     assert_eq!((job.attempts, job.tries, job.crashes), (2, 0, 1));
     assert_eq!(job.history[0].worker, "first");
-    assert_eq!(job.history[0].error.as_ref().unwrap().code, code::LEASE_EXPIRED);
+    assert_eq!(job.history[0].error.as_ref().unwrap().code, lanekeeper_queue::takeover::LEASE_EXPIRED);
     assert_eq!((job.history[1].worker.as_str(), job.result.as_deref()), ("second", Some("second\n")));
     drop(second);
     let left = std::fs::read_to_string(dir.path().join("began")).unwrap();
