@@ -82,6 +82,22 @@ impl TestRedis {
         Ok(queue)
     }
 
+    /// Waits until everything that was answered is in the file's pages. With `everysec` Redis holds writes back for up to two
+    /// seconds while an earlier sync is slow; a kill in that time loses what it had answered.
+    ///
+    /// # Errors
+    /// When the server cannot be reached.
+    pub async fn written(&self) -> crate::client::Result<()> {
+        let mut conn = self.options().client()?.get_multiplexed_async_connection().await?;
+        loop {
+            let info: String = redis::cmd("INFO").arg("persistence").query_async(&mut conn).await?;
+            if info.contains("aof_buffer_length:0") {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// `kill -9`: what was not written to the file by then is lost, as in a crash of the process.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {

@@ -283,6 +283,7 @@ async fn what_was_accepted_is_there_after_a_crash_of_redis() {
     let w = worker("w");
     let running = bed.running(&w, job("mail", "r")).await;
     let ready = bed.accept(job("mail", "x")).await;
+    bed.redis.written().await.unwrap();
     bed.redis.kill();
     assert!(bed.queue.enqueue(&[job("mail", "lost?")]).await.is_err());
     bed.redis.restart().await.unwrap();
