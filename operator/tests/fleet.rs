@@ -294,6 +294,7 @@ async fn jobs_of_lost_workers_come_back_although_no_worker_lives() {
     let late = Settlement {
         id: lost.id,
         token: lost.token,
+        key: None,
         outcome: Outcome::Success { result: Vec::new() },
         policy_version: 1,
     };

@@ -7,6 +7,8 @@ local ABSENT_RETENTION = {keep = 1000, forMs = 86400000}
 -- A job type in use form. `spec` is nil for a type that the policy no longer has; its jobs still finish.
 local function compile_type(keys, name, lane, spec)
   local retention = spec and spec.completed or ABSENT_RETENTION
+  -- What stands in every record of the type behind its first byte: version and type.
+  local stamp = sub(pack({1, name}), 2)
   return {
     name = name,
     lane = lane,
@@ -20,6 +22,8 @@ local function compile_type(keys, name, lane, spec)
     key_for = spec and spec.keyForMs or 86400000,
     keep = retention.keep,
     keep_for = retention.forMs,
+    stamp = stamp,
+    stamp_end = #stamp + 1,
   }
 end
 
@@ -33,7 +37,12 @@ local function compile(root, version, text)
   }
   policy.held = policy.paused and 'paused' or (closed and 'closed') or false
   for i, lane in ipairs(doc.lanes) do
-    local compiled = {name = lane.name, index = i, wake = keys.wake_of .. lane.name, types = {}}
+    local promise = lane.startWithinMs or 60000
+    local compiled = {
+      name = lane.name, index = i, wake = keys.wake_of .. lane.name, types = {}, promise = promise,
+      -- What one level of priority is worth in waiting, ms (see order.lua).
+      step = max(lk.STEP_LEAST, min(10 * promise, lk.STEP_MOST)),
+    }
     policy.lanes[i] = compiled
     policy.lane[lane.name] = compiled
   end

@@ -21,7 +21,7 @@ local function destroy(keys)
   for _, name in ipairs(call('SMEMBERS', own.types)) do
     call('UNLINK', own.ready_of .. name, own.scheduled_of .. name, own.finished_of .. name, own.dead_of .. name)
   end
-  call('UNLINK', own.meta, own.policy, own.jobs, own.leases, own.running, own.next, own.keys, own.keys_by_expiry,
+  call('UNLINK', own.meta, own.policy, own.jobs, own.pasts, own.leases, own.running, own.next, own.keys, own.keys_by_expiry,
     own.dead, own.counters, own.types, own.workers)
   call('PUBLISH', own.wake, 'policy')
   return jobs

@@ -69,12 +69,12 @@ local function owners_of(ctx, keys)
       end
     end
   end
-  local records = lookup(ctx.keys.jobs, ids)
+  local records, pasts = lookup(ctx.keys.jobs, ids), lookup(ctx.keys.pasts, ids)
   for key, id in pairs(waiting) do
-    local rec = lk.read_record(records[id])
+    local job = lk.read_job(records[id], pasts[id])
     -- An entry whose record is gone, or was called off, keeps nobody out.
-    if rec and rec[STATE] ~= CANCELLED then
-      owners[key] = {id = id, state = lk.state_of(ctx, id, rec)}
+    if job and job[STATE] ~= CANCELLED then
+      owners[key] = {id = id, state = lk.state_of(ctx, id, job)}
     end
   end
   return owners
@@ -104,12 +104,15 @@ end
 
 local function store(ctx, stage, spec)
   local ty, options = spec.ty, spec.options
-  local rec = {1, ty.name, ctx.now, options.priority or ty.priority, 0}
-  if spec.key or options.meta then
-    rec[KEY], rec[META] = spec.key or '', options.meta or NONE
+  local job = {
+    1, ty.name, ctx.now, options.priority or ty.priority, spec.due - ctx.now, spec.key or '', options.meta or NONE,
+  }
+  lk.stage_waiting(ctx, stage, ty, spec.id, job, spec.due)
+  lk.push2(stage.record_set, spec.id, lk.write_record(job, spec.payload))
+  if options.id then
+    -- What a damaged job left behind under this id would speak of another one now.
+    stage.past_del[#stage.past_del + 1] = spec.id
   end
-  lk.stage_waiting(ctx, stage, ty, spec.id, rec, spec.due)
-  lk.push2(stage.record_set, spec.id, lk.write_record(rec, spec.payload))
   if spec.key then
     lk.push2(stage.key_set, spec.key, spec.id)
   end
@@ -123,18 +126,18 @@ local function find_duplicates(ctx, specs, replies)
     ids[#ids + 1] = spec.options.id
     keys[#keys + 1] = spec.key
   end
-  local records = lookup(ctx.keys.jobs, ids)
+  local records, pasts = lookup(ctx.keys.jobs, ids), lookup(ctx.keys.pasts, ids)
   local owners = owners_of(ctx, keys)
   local accepted, by_id, by_key = {}, {}, {}
   for _, spec in ipairs(specs) do
     local id, key = spec.options.id, spec.key
     local twin = (id and by_id[id]) or (key and by_key[key])
     -- A damaged record stands for no job: the new one takes its place.
-    local rec = id and lk.read_record(records[id])
+    local job = id and lk.read_job(records[id], pasts[id])
     if twin then
       spec.twin = twin
-    elseif rec then
-      replies[spec.at] = {id, 'duplicate', lk.state_of(ctx, id, rec)}
+    elseif job then
+      replies[spec.at] = {id, 'duplicate', lk.state_of(ctx, id, job)}
     elseif key and owners[key] then
       replies[spec.at] = {owners[key].id, 'duplicate', owners[key].state}
     else

@@ -3,7 +3,7 @@
 
 function lk.stage()
   return {
-    record_set = {}, record_del = {}, lease_set = {}, lease_del = {}, running_add = {}, running_del = {},
+    record_set = {}, past_set = {}, past_del = {}, record_del = {}, lease_set = {}, lease_del = {}, running_add = {}, running_del = {},
     key_set = {}, key_del = {}, key_expiry = {}, dead_add = {}, dead_del = {}, types = {}, touched = {},
   }
 end
@@ -33,18 +33,16 @@ function lk.count(stage, letter, ty, by)
   counts[letter] = (counts[letter] or 0) + by
 end
 
--- The job waits: in line when due, else scheduled. Sets the record's due time.
-function lk.stage_waiting(ctx, stage, ty, id, rec, due)
-  -- Below zero only after the clock went back; clients read a number without a sign.
-  rec[DUE] = max(0, due - rec[ENQUEUED])
+-- The job waits: in line when due, else scheduled.
+function lk.stage_waiting(ctx, stage, ty, id, job, due)
   local own = of_type(stage, ty)
   if due > ctx.now then
-    push2(own.scheduled, lk.text(ctx, due * 10 + rec[PRIORITY]), id)
+    push2(own.scheduled, lk.text(ctx, due * 10 + job[PRIORITY]), id)
     if not own.first_due or due < own.first_due then
       own.first_due = due
     end
   else
-    push2(own.ready, lk.text(ctx, lk.ready_score(rec, due)), id)
+    push2(own.ready, lk.text(ctx, lk.ready_score(job, due)), id)
   end
 end
 
@@ -56,35 +54,40 @@ function lk.stage_free_key(ctx, stage, id, key)
   end
 end
 
--- The job has ended well or was called off; `finished` is set in its record.
-function lk.stage_finished(ctx, stage, ty, id, rec, payload, state)
-  rec[STATE] = state
-  rec[FINISHED] = ctx.now
-  local key = rec[KEY]
-  if key ~= '' then
-    if state == SUCCEEDED and ty.key_for > 0 then
-      local expiry = ctx.now + ty.key_for
-      push2(stage.key_set, key, id .. ' ' .. lk.text(ctx, expiry))
-      push2(stage.key_expiry, lk.text(ctx, expiry), key)
-    else
-      lk.stage_free_key(ctx, stage, id, key)
-    end
+-- The key of a job that has ended well stays taken for a while; only its owner has a say in that.
+function lk.stage_keep_key(ctx, stage, ty, id, key)
+  if ty.key_for <= 0 then
+    return lk.stage_free_key(ctx, stage, id, key)
   end
-  lk.count(stage, state == SUCCEEDED and 's' or 'x', ty, 1)
+  local entry = call('HGET', ctx.keys.keys, key)
+  if not entry or entry == id then
+    local expiry = lk.text(ctx, ctx.now + ty.key_for)
+    push2(stage.key_set, key, id .. ' ' .. expiry)
+    push2(stage.key_expiry, expiry, key)
+  end
+end
+
+-- The job has ended well or was called off; `past` is what its bytes say of that.
+function lk.stage_finished(ctx, stage, ty, id, past)
   if ty.keep > 0 and ty.keep_for > 0 then
-    push2(stage.record_set, id, lk.write_record(rec, payload))
+    push2(stage.past_set, id, past)
     push2(of_type(stage, ty).finished, lk.text(ctx, ctx.now), id)
   else
     stage.record_del[#stage.record_del + 1] = id
   end
 end
 
-function lk.stage_dead(ctx, stage, ty, id, rec, payload, reason)
-  rec[STATE] = DEAD
-  rec[FINISHED] = ctx.now
-  rec[REASON] = reason
+function lk.stage_cancelled(ctx, stage, ty, id, job)
+  job[STATE], job[FINISHED] = CANCELLED, ctx.now
+  lk.stage_free_key(ctx, stage, id, job[KEY])
+  lk.count(stage, 'x', ty, 1)
+  lk.stage_finished(ctx, stage, ty, id, lk.write_past(job))
+end
+
+function lk.stage_dead(ctx, stage, ty, id, job, reason)
+  job[STATE], job[FINISHED], job[REASON] = DEAD, ctx.now, reason
   lk.count(stage, 'd', ty, 1)
-  push2(stage.record_set, id, lk.write_record(rec, payload))
+  push2(stage.past_set, id, lk.write_past(job))
   push2(stage.dead_add, ctx.now, id)
   push2(of_type(stage, ty).dead, ctx.now, id)
 end
@@ -123,17 +126,23 @@ local function write(command, key, values)
   end
 end
 
--- Deletes the records of entries that left an index of finished jobs. An entry may be left over from a lost record whose
+-- Deletes the jobs of entries that left an index of finished jobs. An entry may be left over from a lost record whose
 -- id was taken again: a job that is live or dead stays.
 function lk.forget_finished(ctx, ids)
-  local records, gone = call('HMGET', ctx.keys.jobs, unpack_list(ids)), {}
-  for i, id in ipairs(ids) do
-    local state = lk.state_in(records[i])
+  local pasts, gone = call('HMGET', ctx.keys.pasts, unpack_list(ids)), {}
+  for i = 1, #ids do
+    local state = lk.state_in(pasts[i])
     if state ~= LIVE and state ~= DEAD then
-      gone[#gone + 1] = id
+      gone[#gone + 1] = ids[i]
     end
   end
   write('HDEL', ctx.keys.jobs, gone)
+  write('HDEL', ctx.keys.pasts, gone)
+end
+
+-- Records and pasts of jobs.
+function lk.read_all(ctx, ids)
+  return call('HMGET', ctx.keys.jobs, unpack_list(ids)), call('HMGET', ctx.keys.pasts, unpack_list(ids))
 end
 
 -- Removes the finished records of a type that are too many; returns how many.
@@ -192,6 +201,8 @@ lk.commit_counts = commit_counts
 function lk.commit_jobs(ctx, stage)
   local keys = ctx.keys
   write('HSET', keys.jobs, stage.record_set)
+  write('HDEL', keys.pasts, stage.past_del)
+  write('HSET', keys.pasts, stage.past_set)
   write('HSET', keys.leases, stage.lease_set)
   write('ZADD', keys.running, stage.running_add)
   write('HDEL', keys.leases, stage.lease_del)
@@ -206,6 +217,7 @@ function lk.commit_jobs(ctx, stage)
     commit_type(ctx, stage, ty)
   end
   write('HDEL', keys.jobs, stage.record_del)
+  write('HDEL', keys.pasts, stage.record_del)
 end
 
 function lk.commit(ctx, stage)

@@ -1,5 +1,7 @@
 //! The worker's side: claim, settle, extend, sweep.
 
+use std::collections::BTreeMap;
+
 use redis::Value;
 
 use crate::client::Queue;
@@ -8,8 +10,8 @@ use crate::pack;
 use crate::record::{identity_blob, identity_from, split};
 use crate::types::ClaimReply;
 use crate::types::{
-    AttemptError, ClaimRequest, Claimed, DeadReason, ErrorClass, Expired, HeartbeatReply, Held, Outcome,
-    Settled, Settlement, Spends, SweepReply, WorkerIdentity, WorkerInfo,
+    AttemptError, ClaimOrder, ClaimRequest, Claimed, DeadReason, ErrorClass, Expired, HeartbeatReply, Held,
+    Outcome, Settled, Settlement, Spends, SweepReply, WorkerIdentity, WorkerInfo,
 };
 use crate::wire::Reply;
 
@@ -37,11 +39,8 @@ impl Queue {
             settled.extend(self.settle(worker, now).await?);
             rest = later;
         }
-        let call = self
-            .call("lk_claim")
-            .arg(identity_blob(worker))
-            .arg(pack_settlements(rest))
-            .arg(pack_request(want));
+        let packed = Packed::new(rest);
+        let call = self.call("lk_claim").arg(identity_blob(worker)).arg(packed.bytes).arg(pack_request(want));
         let function = call.function();
         let mut reply = Reply::new(function, call.run().await?)?;
         let mut claim = ClaimReply {
@@ -51,18 +50,14 @@ impl Queue {
             held: reply.maybe_text()?,
             jobs: Vec::new(),
         };
-        settled.extend(read_letters(&mut reply)?);
+        settled.extend(read_letters(&mut reply, &packed.order)?);
+        let token = reply.uint()?;
         claim.jobs.reserve(reply.len() / 4);
         let mut damaged = Vec::new();
         while reply.len() > 0 {
-            let lease = Lease {
-                id: reply.text()?,
-                token: reply.uint()?,
-                lane: reply.text()?,
-                since_ms: claim.now_ms,
-            };
-            let raw = reply.bytes()?;
-            match lease.job(&raw) {
+            let lease = Lease { id: reply.text()?, token, lane: reply.text()?, since_ms: claim.now_ms };
+            let (raw, past) = (reply.bytes()?, reply.bytes()?);
+            match lease.job(&raw, &past) {
                 Ok(job) => claim.jobs.push(job),
                 Err(lease) => damaged.push(lease),
             }
@@ -78,11 +73,12 @@ impl Queue {
     pub async fn settle(&self, worker: &WorkerIdentity, done: &[Settlement]) -> Result<Vec<Settled>> {
         let mut settled = Vec::with_capacity(done.len());
         for batch in done.chunks(MAX_BATCH) {
-            let call = self.call("lk_settle").arg(identity_blob(worker)).arg(pack_settlements(batch));
+            let packed = Packed::new(batch);
+            let call = self.call("lk_settle").arg(identity_blob(worker)).arg(packed.bytes);
             let function = call.function();
             let mut reply = Reply::new(function, call.run().await?)?;
             let (_now, _version) = (reply.uint()?, reply.uint()?);
-            settled.extend(read_letters(&mut reply)?);
+            settled.extend(read_letters(&mut reply, &packed.order)?);
         }
         Ok(settled)
     }
@@ -173,16 +169,13 @@ impl Queue {
             more: reply.int()? != 0,
             expired: Vec::new(),
         };
+        let token = reply.uint()?;
         let mut damaged = Vec::new();
         while reply.len() > 0 {
-            let lease = Lease {
-                id: reply.text()?,
-                token: reply.uint()?,
-                lane: reply.text()?,
-                since_ms: reply.uint()?,
-            };
-            let (lost_by, raw) = (reply.bytes()?, reply.bytes()?);
-            match lease.job(&raw) {
+            let (id, lane, since_ms) = (reply.text()?, reply.text()?, reply.uint()?);
+            let lease = Lease { id, token, lane, since_ms };
+            let (lost_by, raw, past) = (reply.bytes()?, reply.bytes()?, reply.bytes()?);
+            match lease.job(&raw, &past) {
                 Ok(job) => {
                     let lost_by = identity_from(&lost_by).unwrap_or_else(unknown_worker);
                     sweep.expired.push(Expired { job, lost_by });
@@ -207,6 +200,7 @@ impl Queue {
                 Settlement {
                     id: lease.id.clone(),
                     token: lease.token,
+                    key: None,
                     policy_version: 0,
                     outcome: Outcome::Dead {
                         reason: DeadReason::PermanentError,
@@ -236,22 +230,22 @@ struct Lease {
 
 impl Lease {
     /// The job with its record, or the lease back when the record cannot be read.
-    fn job(self, raw: &[u8]) -> std::result::Result<Claimed, Self> {
-        let Some((header, payload)) = split(raw) else { return Err(self) };
+    fn job(self, raw: &[u8], past: &[u8]) -> std::result::Result<Claimed, Self> {
+        let Some((record, payload)) = split(raw, past) else { return Err(self) };
         Ok(Claimed {
             id: self.id,
             token: self.token,
             lane: self.lane,
             payload: payload.to_vec(),
-            attempt: header.attempts + 1,
-            tries: header.tries,
-            crashes: header.crashes,
-            enqueued_ms: header.accepted_ms(),
-            due_ms: header.due_ms(),
+            attempt: record.attempts() + 1,
+            tries: record.tries(),
+            crashes: record.crashes(),
+            enqueued_ms: record.accepted_ms(),
+            due_ms: record.due_ms(),
             claimed_ms: self.since_ms,
-            key: header.key(),
-            meta: header.meta(),
-            job_type: header.job_type,
+            key: record.key(),
+            meta: record.meta(),
+            job_type: record.job_type().to_owned(),
         })
     }
 }
@@ -262,29 +256,81 @@ fn unknown_worker() -> WorkerIdentity {
     WorkerIdentity { name: unknown(), boot: unknown(), pool: String::new(), node: String::new() }
 }
 
-fn read_letters(reply: &mut Reply) -> Result<Vec<Settled>> {
-    Ok(reply
-        .bytes()?
-        .iter()
-        .map(|letter| if *letter == b'd' { Settled::Done } else { Settled::Stale })
-        .collect())
+/// The letters of a reply, in the order in which the settlements were given.
+fn read_letters(reply: &mut Reply, order: &[usize]) -> Result<Vec<Settled>> {
+    let letters = reply.bytes()?;
+    if letters.len() != order.len() {
+        return Err(reply.wrong(&format!("it has {} letters for {} jobs", letters.len(), order.len())));
+    }
+    let mut settled = vec![Settled::Stale; order.len()];
+    for (letter, at) in letters.iter().zip(order) {
+        if *letter == b'd' {
+            settled[*at] = Settled::Done;
+        }
+    }
+    Ok(settled)
 }
 
-fn pack_settlements(done: &[Settlement]) -> Vec<u8> {
-    if done.is_empty() {
-        return Vec::new();
+/// Settlements as they are sent: successes without a result share one entry for all jobs of one token.
+struct Packed {
+    bytes: Vec<u8>,
+    /// Which settlement each letter of the reply will be about.
+    order: Vec<usize>,
+}
+
+impl Packed {
+    fn new(done: &[Settlement]) -> Self {
+        let mut alike: BTreeMap<(u64, u64), Vec<usize>> = BTreeMap::new();
+        let mut others = Vec::new();
+        for (at, settlement) in done.iter().enumerate() {
+            match &settlement.outcome {
+                Outcome::Success { result } if result.is_empty() => {
+                    alike.entry((settlement.token, settlement.policy_version)).or_default().push(at);
+                }
+                _ => others.push(at),
+            }
+        }
+        let mut packed = Self { bytes: Vec::new(), order: Vec::with_capacity(done.len()) };
+        if done.is_empty() {
+            return packed;
+        }
+        packed.bytes.reserve(32 * done.len());
+        pack::array(&mut packed.bytes, alike.len() + others.len());
+        for ((token, version), members) in &alike {
+            packed.successes(*token, *version, members, done);
+        }
+        for at in others {
+            pack_settlement(&mut packed.bytes, &done[at]);
+            packed.order.push(at);
+        }
+        packed
     }
-    let mut out = Vec::with_capacity(64 * done.len());
-    pack::array(&mut out, done.len());
-    for settlement in done {
-        pack_settlement(&mut out, settlement);
+
+    fn successes(&mut self, token: u64, version: u64, members: &[usize], done: &[Settlement]) {
+        let out = &mut self.bytes;
+        let keyed = members.iter().any(|at| done[*at].key.is_some());
+        pack::array(out, if keyed { 6 } else { 5 });
+        pack::array(out, members.len());
+        for at in members {
+            pack::bytes(out, done[*at].id.as_bytes());
+        }
+        pack::uint(out, token);
+        pack::uint(out, version);
+        pack::bytes(out, b"s");
+        pack::bytes(out, b"");
+        if keyed {
+            pack::array(out, members.len());
+            for at in members {
+                pack::bytes(out, done[*at].key.as_deref().unwrap_or_default().as_bytes());
+            }
+        }
+        self.order.extend(members);
     }
-    out
 }
 
 fn pack_settlement(out: &mut Vec<u8>, settlement: &Settlement) {
     let (kind, fields) = match &settlement.outcome {
-        Outcome::Success { .. } => (b's', 5),
+        Outcome::Success { .. } => (b's', 6),
         Outcome::Retry { .. } => (b'r', 9),
         Outcome::Dead { .. } => (b'x', 9),
         Outcome::Release { .. } => (b'l', 5),
@@ -296,7 +342,10 @@ fn pack_settlement(out: &mut Vec<u8>, settlement: &Settlement) {
     pack::uint(out, settlement.policy_version);
     pack::bytes(out, &[kind]);
     match &settlement.outcome {
-        Outcome::Success { result } => pack::bytes(out, result),
+        Outcome::Success { result } => {
+            pack::bytes(out, result);
+            pack::bytes(out, settlement.key.as_deref().unwrap_or_default().as_bytes());
+        }
         Outcome::Retry { delay_ms, spends, error } => {
             pack::uint(out, *delay_ms);
             pack_error(out, *spends, error);
@@ -329,7 +378,7 @@ fn pack_error(out: &mut Vec<u8>, spends: Spends, error: &AttemptError) {
 
 fn pack_request(want: &ClaimRequest) -> Vec<u8> {
     let mut out = Vec::with_capacity(64);
-    pack::array(&mut out, 3);
+    pack::array(&mut out, 5);
     pack::uint(&mut out, want.slots.into());
     pack::array(&mut out, want.lanes.len());
     for lane in &want.lanes {
@@ -339,6 +388,11 @@ fn pack_request(want: &ClaimRequest) -> Vec<u8> {
     for (name, limit) in &want.type_limits {
         pack::bytes(&mut out, name.as_bytes());
         pack::uint(&mut out, (*limit).into());
+    }
+    pack::uint(&mut out, u64::from(want.order == ClaimOrder::Deadline));
+    pack::array(&mut out, want.shares.len());
+    for share in &want.shares {
+        pack::uint(&mut out, (*share).into());
     }
     out
 }

@@ -9,6 +9,8 @@ pub struct Settlement {
     pub id: String,
     /// Lease token.
     pub token: u64,
+    /// The job's idempotency key, where the worker knows it. Absent, Redis looks it up: right, but dearer.
+    pub key: Option<String>,
     /// How it ends.
     pub outcome: Outcome,
     /// Policy version that decided.

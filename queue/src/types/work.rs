@@ -38,13 +38,28 @@ pub struct WorkerInfo {
     pub started_ms: u64,
 }
 
+/// Which lane goes first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ClaimOrder {
+    /// As listed in the request.
+    #[default]
+    Listed,
+    /// The lane whose next job has the least time left of what the lane promises.
+    Deadline,
+}
+
 /// Ask for jobs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClaimRequest {
     /// Most jobs to hand out.
     pub slots: u32,
-    /// Lanes in strict order.
+    /// Lanes, the first before the second where `order` is `Listed`.
     pub lanes: Vec<String>,
+    /// Which lane goes first.
+    pub order: ClaimOrder,
+    /// Most jobs of each lane, in the order of `lanes`, in the first round of the claim; what is left over then goes round
+    /// without them. Empty: no such bound.
+    pub shares: Vec<u32>,
     /// Most jobs of a type this worker can still take (`perWorker` less those running); absent: no bound.
     pub type_limits: BTreeMap<String, u32>,
 }

@@ -211,11 +211,12 @@ pub fn want(lanes: &[&str], slots: u32) -> ClaimRequest {
         slots,
         lanes: lanes.iter().map(ToString::to_string).collect(),
         type_limits: BTreeMap::new(),
+        ..ClaimRequest::default()
     }
 }
 
 pub fn settlement(job: &Claimed, outcome: Outcome) -> Settlement {
-    Settlement { id: job.id.clone(), token: job.token, outcome, policy_version: 7 }
+    Settlement { id: job.id.clone(), token: job.token, outcome, policy_version: 7, key: job.key.clone() }
 }
 
 pub fn success() -> Outcome {

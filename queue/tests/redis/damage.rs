@@ -35,20 +35,12 @@ async fn a_clock_that_went_back_damages_no_record() {
     overwrite(&bed, &id, &record(ahead, &[], 4)).await;
     for outcome in [retry(0), Outcome::Release { why: "drain".into() }, dead("no")] {
         let claimed = bed.claim(&w, &["fast"], 1).await.remove(0);
-        assert_eq!((claimed.due_ms, claimed.payload.as_slice()), (ahead, b"x".as_slice()));
+        assert!(claimed.due_ms <= ahead && claimed.enqueued_ms == ahead);
+        assert_eq!(claimed.payload, b"x");
         assert_eq!(bed.settle(&w, &claimed, outcome).await, Settled::Done);
     }
     assert_eq!(bed.queue.dead_replay(&[id.clone()], "me").await.unwrap()[0].outcome, "replayed");
-    assert_eq!(bed.claim(&w, &["fast"], 1).await[0].due_ms, ahead);
-}
-
-#[tokio::test]
-async fn a_due_time_that_was_stored_below_the_enqueue_is_read() {
-    let bed = Bed::new().await;
-    let id = bed.accept(job("mail", "x")).await;
-    overwrite(&bed, &id, &record(5_000, &[0xd1, 0xfc, 0x18], 5)).await;
-    assert_eq!(bed.job(&id).await.due_ms, 4_000);
-    assert_eq!(bed.claim(&worker("w"), &["fast"], 1).await[0].due_ms, 4_000);
+    assert!(bed.claim(&w, &["fast"], 1).await[0].due_ms < ahead, "by the time of the replay");
 }
 
 #[tokio::test]

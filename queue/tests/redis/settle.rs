@@ -148,7 +148,7 @@ async fn a_long_history_loses_its_middle_and_says_so() {
     let lengths: Vec<usize> = found.history.iter().map(|a| a.error.as_ref().unwrap().message.len()).collect();
     assert!(lengths[..29].iter().all(|len| (1_000..=1_024).contains(len)), "{lengths:?}");
     assert!((65_000..=65_536).contains(&lengths[29]));
-    let bytes: usize = bed.raw(&["HSTRLEN", &bed.key("j"), &id]).await.unwrap();
+    let bytes: usize = bed.raw(&["HSTRLEN", &bed.key("a"), &id]).await.unwrap();
     assert!(bytes < 110_000, "{bytes}");
 }
 
@@ -159,7 +159,7 @@ async fn results_may_be_any_bytes_and_are_bounded() {
     let claimed = bed.running(&w, job("mail", "x")).await;
     bed.settle(&w, &claimed, Outcome::Success { result: vec![0xff; 100_000] }).await;
     assert_eq!(bed.state(&claimed.id).await, JobState::Succeeded);
-    let bytes: usize = bed.raw(&["HSTRLEN", &bed.key("j"), &claimed.id]).await.unwrap();
+    let bytes: usize = bed.raw(&["HSTRLEN", &bed.key("a"), &claimed.id]).await.unwrap();
     assert!((65_536..66_000).contains(&bytes), "{bytes}");
 }
 

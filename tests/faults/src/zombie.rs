@@ -64,6 +64,7 @@ async fn settle_when_superseded(
             let lie = Settlement {
                 id: job.id.clone(),
                 token: job.token,
+                key: None,
                 outcome: Outcome::Success { result: b"zombie".to_vec() },
                 policy_version: 0,
             };

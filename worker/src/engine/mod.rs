@@ -148,7 +148,13 @@ impl Shared {
         entry.metrics.ended(ending);
         batch::log_end(ctx, &outcome, ending, took);
         let policy_version = view.map_or(0, |view| view.version);
-        let settlement = Settlement { id: ctx.job.id.clone(), token: ctx.job.token, outcome, policy_version };
+        let settlement = Settlement {
+            id: ctx.job.id.clone(),
+            token: ctx.job.token,
+            key: ctx.job.key.clone(),
+            outcome,
+            policy_version,
+        };
         self.table().push(settlement);
     }
 }
