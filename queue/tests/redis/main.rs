@@ -5,6 +5,7 @@ mod admin;
 mod common;
 mod damage;
 mod enqueue;
+mod fairness;
 mod keys;
 mod lease;
 mod lifecycle;

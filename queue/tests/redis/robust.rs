@@ -40,7 +40,10 @@ async fn missing_and_damaged_records_stop_nobody() {
     // A success needs no record, and is one all the same; anything else would have to put the job back in line.
     assert_eq!(bed.queue.settle(&w, &done[..1]).await.unwrap(), [Settled::Done]);
     let again = settlement(&claimed[1], retry(0));
-    assert_eq!(bed.queue.settle(&w, &[again, done[2].clone()]).await.unwrap(), [Settled::Stale, Settled::Done]);
+    assert_eq!(
+        bed.queue.settle(&w, &[again, done[2].clone()]).await.unwrap(),
+        [Settled::Stale, Settled::Done]
+    );
     let left: u64 = bed.raw(&["HLEN", &bed.key("l")]).await.unwrap();
     assert_eq!(left, 0);
     assert_eq!(bed.queue.stats().await.unwrap().lanes[0].types.iter().map(|t| t.running).sum::<u64>(), 0);
