@@ -72,9 +72,12 @@ function lk.keys_of(root)
     keys_by_expiry = root .. ':kx', -- zset: idempotency key by expiry
     dead = root .. ':d', -- zset: id by time of death
     counters = root .. ':c', -- hash: monotonic counters and gauges, `<letter>:<type>`
+    gates = root .. ':g', -- hash: what lanes' gates remember, see gates.lua
     types = root .. ':t', -- set: job types that may have keys
     workers = root .. ':h', -- hash: boot -> heartbeat
     wake = root .. ':wake', -- channel
+    group_of = root .. ':yg', -- hash: id -> group, for jobs of types with a concurrency key (see groups.lua)
+    groups = root .. ':y', -- what there is per type and group
     ready_of = root .. ':q:', -- zset per type: id by priority and due time
     scheduled_of = root .. ':s:', -- zset per type: id by due time and priority
     finished_of = root .. ':f:', -- zset per type: id by end (succeeded, cancelled)

@@ -5,7 +5,9 @@
 
 local function cancel_waiting(ctx, stage, id, job)
   local ty = lk.type_of(ctx.policy, job[TYPE])
-  call('ZREM', ty.ready, id)
+  if call('ZREM', ty.ready, id) == 1 and ty.groups then
+    lk.line_down(ctx, ty, {id})
+  end
   if call('ZREM', ty.scheduled, id) == 1 then
     lk.refresh_next(ctx, ty)
   end

@@ -16,20 +16,21 @@ local function lease_for(ctx, out, ty, keyed)
   return lease
 end
 
--- Leases the jobs whose records can be read, until the reply is full; returns how many were looked at and how many of
--- those were damaged.
+-- Leases the jobs whose records can be read, until the reply is full; returns how many were looked at, how many of those
+-- were damaged, and which.
 local function lease_all(ctx, stage, lane, ids, types, out)
   local records, pasts = lk.read_all(ctx, ids)
-  local reply, damage, at = out.reply, 0, #out.reply
+  local reply, damage, bad, at = out.reply, 0, {}, #out.reply
   for i = 1, #ids do
     local ty, raw, past = types[i], records[i], pasts[i]
     if not lk.is_live(ty, raw, past) then
       damage = damage + 1
+      bad[ids[i]] = true
     else
       local size = #raw + (past and #past or 0)
       if out.bytes + size > lk.CLAIM_BYTES and out.count > 0 then
         out.full = true
-        return i - 1, damage
+        return i - 1, damage, bad
       end
       lk.push2(stage.lease_set, ids[i], lease_for(ctx, out, ty, byte(raw, 1) > PLAIN))
       lk.push2(stage.running_add, out.expiry, ids[i])
@@ -41,7 +42,7 @@ local function lease_all(ctx, stage, lane, ids, types, out)
       out.count = out.count + 1
     end
   end
-  return #ids, damage
+  return #ids, damage, bad
 end
 
 -- Whether any job stands in one of the lane's lines.
@@ -52,6 +53,24 @@ function lk.lane_waits(lane)
     end
   end
   return false
+end
+
+-- Whether any job of a lane whose own gates are open may go; where only time stands in the way, until when.
+local function lane_goes(ctx, lane)
+  local opens
+  for _, ty in ipairs(lane.types) do
+    if not ty.groups then
+      if call('EXISTS', ty.ready) == 1 then
+        return true
+      end
+    elseif lk.groups_wait(ctx, ty) then
+      return true
+    else
+      local till = lk.groups_open(ctx, ty)
+      opens = till and min(opens or till, till) or opens
+    end
+  end
+  return false, opens
 end
 
 -- Whether a claim that may take nothing of what waits (its types are at their limits) leaves a token for another worker.
@@ -66,34 +85,52 @@ local function may_put_back(ctx, lane)
   return true
 end
 
--- Takes up to `most` jobs of a lane; returns how many it got.
+-- Takes up to `most` jobs of a lane, as far as its gates let them through; returns how many it got.
 local function claim_lane(ctx, stage, lane, most, out)
   local before = out.count
+  most = lk.lane_room(ctx, lane, most)
   for _ = 1, 3 do
     local room = most - (out.count - before)
     if room <= 0 or out.full then
       break
     end
-    local ids, types, alone = lk.peek(lane, room, out.limits)
+    local ids, types, alone = lk.peek(ctx, lane, room, out.limits)
     if not ids[1] then
       break
     end
-    local seen, damage = lease_all(ctx, stage, lane, ids, types, out)
-    lk.take(ids, types, seen, alone)
+    local seen, damage, bad = lease_all(ctx, stage, lane, ids, types, out)
+    lk.take(ctx, ids, types, seen, alone, bad)
     lk.damaged(ctx, damage)
     -- Only entries without a record are worth another look: otherwise this was all there is.
     if damage == 0 then
       break
     end
   end
-  out.touched[lane] = (out.touched[lane] or 0) + out.count - before
-  return out.count - before
+  local got = out.count - before
+  out.touched[lane] = (out.touched[lane] or 0) + got
+  if got > 0 and lane.gated then
+    ctx.handed_out[lane] = (ctx.handed_out[lane] or 0) + got
+    lk.lane_spent(ctx, lane, got, out.reply[#out.reply - 3])
+  end
+  return got
 end
 
--- Keeps a lane's wake list in step: empty when nothing waits, a token when more waits than was taken.
-local function tidy_wake(ctx, lane, taken)
+-- Keeps a lane's wake list in step: empty when nothing waits, a token when more waits than was taken and may go. Notes when
+-- a gate that time opens does so.
+local function tidy_wake(ctx, lane, taken, out)
   if not lk.lane_waits(lane) then
     call('DEL', lane.wake)
+    return
+  end
+  local room, _, opens = lk.lane_room(ctx, lane, 1)
+  if room > 0 then
+    local goes, till = lane_goes(ctx, lane)
+    room, opens = goes and 1 or 0, till
+  end
+  if room == 0 then
+    -- Whoever followed a token now would come in vain.
+    call('DEL', lane.wake)
+    out.opens = opens and min(out.opens or opens, opens) or out.opens
   elseif call('EXISTS', lane.wake) == 0 and (taken > 0 or may_put_back(ctx, lane)) then
     call('RPUSH', lane.wake, '1')
   end
@@ -128,7 +165,7 @@ local function claim_urgent(ctx, stage, want, out)
       break
     end
     local before, asked = out.count, 0
-    for _, turn in ipairs(lk.most_urgent(want.lanes, room, out.limits)) do
+    for _, turn in ipairs(lk.most_urgent(ctx, want.lanes, room, out.limits)) do
       asked = asked + turn.count
       claim_lane(ctx, stage, turn.lane, turn.count, out)
     end
@@ -157,9 +194,11 @@ local function read_want(ctx, blob)
   }
 end
 
-local function next_due(ctx)
+-- When there is a reason to look again: a scheduled job falls due, or a gate opens.
+local function next_due(ctx, opens)
   local head = call('ZRANGE', ctx.keys.next, 0, 0, 'WITHSCORES')
-  return head[2] and tonumber(head[2]) or -1
+  local due = head[2] and tonumber(head[2])
+  return due and min(due, opens or due) or opens or -1
 end
 
 -- Hands out jobs under one token; returns what was staged.
@@ -178,7 +217,7 @@ local function hand_out(ctx, want, out)
   end
   for _, lane in ipairs(want.lanes) do
     if out.touched[lane] then
-      tidy_wake(ctx, lane, out.touched[lane])
+      tidy_wake(ctx, lane, out.touched[lane], out)
     end
   end
   lk.commit_jobs(ctx, stage)
@@ -198,17 +237,20 @@ local function claim(keys, args)
   local stage = lk.stage()
   local letters = lk.settle_all(ctx, stage, who, list)
   lk.commit_jobs(ctx, stage)
-  local held = ctx.policy.held
+  -- Before lanes are asked how much runs in them.
+  lk.commit_counts(ctx, stage)
+  ctx.handed_out = {}
+  local held = lk.queue_held(ctx)
   local out = {
     reply = {ctx.now, ctx.policy.version, -1, held or '', letters, 0}, count = 0, bytes = 0, limits = want.limits,
     identity = args[1], plain = {}, keyed = {}, leased = {}, touched = {},
   }
   if want.slots > 0 and not held then
-    lk.commit_counts(ctx, hand_out(ctx, want, out), stage)
+    lk.commit_counts(ctx, hand_out(ctx, want, out))
   end
-  lk.commit_counts(ctx, stage)
+  lk.wake_for_room(ctx)
   if out.count < want.slots then
-    out.reply[3] = next_due(ctx)
+    out.reply[3] = next_due(ctx, out.opens)
   end
   lk.touch(ctx)
   return out.reply

@@ -72,10 +72,9 @@ local function forget_old(keys, old, new)
   end
 end
 
--- What waits may start under the new policy, also in a lane it did not stand in before.
-local function wake_all(ctx_keys, policy)
-  call('PUBLISH', ctx_keys.wake, 'policy')
-  if policy.held then
+-- Tokens for what waits and may start now: under a new policy, also in a lane it did not stand in before.
+function lk.wake_lanes(keys, policy, held)
+  if held then
     return
   end
   for _, lane in ipairs(policy.lanes) do
@@ -118,7 +117,11 @@ local function write_policy(keys, stored, text, new, us)
     keep_longer_lease(keys, floor(us / 1000), old.lease, policy.lease)
   end
   forget_old(keys, ok and old or nil, policy)
-  wake_all(keys, policy)
+  local ctx = {keys = keys, policy = policy}
+  lk.forget_gates(ctx, policy.lane)
+  lk.note_ungrouped(ctx, ok and old or nil)
+  lk.wake_lanes(keys, policy, lk.queue_held(ctx))
+  call('PUBLISH', keys.wake, 'policy')
   return version
 end
 

@@ -4,6 +4,33 @@
 local policies, policy_count = {}, 0
 local ABSENT_RETENTION = {keep = 1000, forMs = 86400000}
 
+local function number_or_nil(value)
+  return type(value) == 'number' and value or nil
+end
+
+-- {limit, per in ms, burst}, or nil.
+local function compile_rate(spec)
+  if type(spec) ~= 'table' or type(spec.limit) ~= 'number' or type(spec.perMs) ~= 'number' then
+    return nil
+  end
+  return {
+    limit = max(1, spec.limit), per = max(1, spec.perMs), burst = max(1, number_or_nil(spec.burst) or spec.limit),
+    by = type(spec.by) == 'table' and type(spec.by.limits) == 'table' and spec.by or nil,
+  }
+end
+
+local function compile_groups(keys, name, spec)
+  if type(spec) ~= 'table' or type(spec.key) ~= 'table' then
+    return nil
+  end
+  local base = keys.groups
+  return {
+    key = spec.key, limit = number_or_nil(spec.limit), rate = compile_rate(spec.rateLimit), line_of = base .. ':' .. name .. ':',
+    turns = base .. 't:' .. name, aside = base .. 'p:' .. name, running = base .. 'r:' .. name, arrivals = base .. 'a:' .. name,
+    holds = base .. 'h:' .. name, classes = base .. 'c:' .. name,
+  }
+end
+
 -- A job type in use form. `spec` is nil for a type that the policy no longer has; its jobs still finish.
 local function compile_type(keys, name, lane, spec)
   local retention = spec and spec.completed or ABSENT_RETENTION
@@ -22,6 +49,7 @@ local function compile_type(keys, name, lane, spec)
     key_for = spec and spec.keyForMs or 86400000,
     keep = retention.keep,
     keep_for = retention.forMs,
+    groups = spec and compile_groups(keys, name, spec.concurrencyKey) or nil,
     stamp = stamp,
     stamp_end = #stamp + 1,
   }
@@ -42,7 +70,11 @@ local function compile(root, version, text)
       name = lane.name, index = i, wake = keys.wake_of .. lane.name, types = {}, promise = promise,
       -- What one level of priority is worth in waiting, ms (see order.lua).
       step = max(lk.STEP_LEAST, min(10 * promise, lk.STEP_MOST)),
+      concurrency = number_or_nil(lane.concurrency),
+      rate = compile_rate(lane.rateLimit),
+      circuit = type(lane.circuit) == 'table' and {failures = lane.circuit.failures, probe = lane.circuit.probeAfterMs} or nil,
     }
+    compiled.gated = (compiled.concurrency or compiled.rate or compiled.circuit) and true or false
     policy.lanes[i] = compiled
     policy.lane[lane.name] = compiled
   end

@@ -7,6 +7,16 @@ local function rejected(reason, sentence)
   return {false, 'rejected:' .. reason, sentence}
 end
 
+-- The job's group and the class of its rate, by its type's concurrency key; or nil, nil and why not.
+local function read_group(ty, payload)
+  local group, why = lk.render_key(ty.groups.key, payload)
+  if not group or group == '' or #group > 512 then
+    return nil, nil, why or 'the concurrency key made from the payload is empty or longer than 512 bytes'
+  end
+  local rate = ty.groups.rate
+  return group, rate and rate.by and lk.render_key({{path = rate.by.path}}, payload) or nil
+end
+
 -- What the pair asks for, as far as it can be told without reading: a spec, or nil and the reply.
 local function read_pair(ctx, text, payload)
   local options, why = lk.parse_options(text)
@@ -39,7 +49,14 @@ local function read_pair(ctx, text, payload)
       return nil, rejected('key-field', 'the idempotency key made from the payload is longer than 512 bytes')
     end
   end
-  return {ty = ty, options = options, payload = payload, due = due, key = key}
+  local group, class
+  if ty.groups then
+    group, class, why = read_group(ty, payload)
+    if not group then
+      return nil, rejected('key-field', why)
+    end
+  end
+  return {ty = ty, options = options, payload = payload, due = due, key = key, group = group, class = class}
 end
 
 -- The values of `fields` of a hash, by field.
@@ -115,6 +132,12 @@ local function store(ctx, stage, spec)
   end
   if spec.key then
     lk.push2(stage.key_set, spec.key, spec.id)
+  end
+  if spec.group then
+    lk.push2(stage.group_set, spec.id, spec.group)
+    if spec.class then
+      lk.push2(stage.class_set, ty.groups.classes, {spec.group, spec.class})
+    end
   end
   lk.count(stage, 'e', ty, 1)
 end

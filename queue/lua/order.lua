@@ -71,14 +71,16 @@ end
 
 -- The next jobs of a lane, in order: ids, types, whether they are the head of one type's line, and scores; at most `most`,
 -- and of a type at most what `limits` leaves.
-function lk.peek(lane, most, limits)
+function lk.peek(ctx, lane, most, limits)
   local parts = {}
   for _, ty in ipairs(lane.types) do
     local limit = limits[ty.name]
     local room = type(limit) == 'number' and min(limit, most) or most
     if room > 0 then
-      for _, list in ipairs(segments(ty, room)) do
-        parts[#parts + 1] = {list = list, ty = ty, at = 1, room = room}
+      for _, list in ipairs(ty.groups and {lk.peek_groups(ctx, ty, room)} or segments(ty, room)) do
+        if list[1] then
+          parts[#parts + 1] = {list = list, ty = ty, at = 1}
+        end
       end
     end
   end
@@ -91,7 +93,7 @@ function lk.peek(lane, most, limits)
       local n = (i + 1) / 2
       ids[n], types[n], scores[n] = list[i], parts[1].ty, tonumber(list[i + 1])
     end
-    return ids, types, true, scores
+    return ids, types, not parts[1].ty.groups, scores
   end
   for _, part in ipairs(parts) do
     part.age = aged(tonumber(part.list[2]), lane.step)
@@ -120,8 +122,8 @@ function lk.ahead_of(lane, score, id)
   return ahead
 end
 
--- Takes jobs out of their lines. `alone`: they are the first of one line.
-function lk.take(ids, types, count, alone)
+-- Takes jobs out of their lines. `alone`: they are the first of one line. `bad`: ids that were not handed out.
+function lk.take(ctx, ids, types, count, alone, bad)
   if count == 0 then
     return
   end
@@ -129,23 +131,26 @@ function lk.take(ids, types, count, alone)
     call('ZREMRANGEBYRANK', types[1].ready, 0, count - 1)
     return
   end
-  local by_line = {}
+  local by_type = {}
   for i = 1, count do
-    local line = types[i].ready
-    by_line[line] = by_line[line] or {}
-    table.insert(by_line[line], ids[i])
+    local members = by_type[types[i]] or {}
+    members[#members + 1] = ids[i]
+    by_type[types[i]] = members
   end
-  for line, members in pairs(by_line) do
-    call('ZREM', line, unpack_list(members))
+  for ty, members in pairs(by_type) do
+    call('ZREM', ty.ready, unpack_list(members))
+    if ty.groups then
+      lk.groups_served(ctx, ty, members, bad)
+    end
   end
 end
 
 -- How many of `most` jobs come from which lane when the job with the least time left of its lane's promise goes first:
 -- {lane, count}, the most urgent lane first.
-function lk.most_urgent(lanes, most, limits)
+function lk.most_urgent(ctx, lanes, most, limits)
   local lines, turns = {}, {}
   for _, lane in ipairs(lanes) do
-    local _, _, _, scores = lk.peek(lane, most, limits)
+    local _, _, _, scores = lk.peek(ctx, lane, most, limits)
     if scores[1] then
       lines[#lines + 1] = {lane = lane, scores = scores, count = 0, left = scores[1] % lk.PRIORITY_STEP + lane.promise}
     end

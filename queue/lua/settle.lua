@@ -2,7 +2,8 @@
 --
 -- identity: msgpack {boot, name, pool, node}. settlements: msgpack list of {id or list of ids, token, policy version, kind, ...}:
 --   's' success {result, key or list of keys} · 'r' retry {delay ms, spends, class, code, message} · 'x' dead {reason, spends, class, code, message}
---   'l' release {why} · 'z' snooze {delay ms, why};  spends: 't' try, 'c' crash, 'n' nothing.
+--   'l' release {why} · 'z' snooze {delay ms, why, holds: 'j' this job, 'k' its concurrency key, 'l' its lane};
+--   spends: 't' try, 'c' crash, 'n' nothing.
 -- A list of ids is for successes without a result, the common case: one word for all of them. key: the job's idempotency
 -- key, where the caller knows it; the library looks it up otherwise.
 -- Letters: 'd' recorded; 's' stale: the lease is another's or gone, nothing changed.
@@ -38,6 +39,7 @@ local function read_settlement(item)
     word.delay = kind == 'z' and tonumber(item[5]) or 0
     word.class, word.code = 'transient', kind == 'z' and 'Snoozed' or 'Released'
     word.message = text(item[kind == 'z' and 6 or 5], MESSAGE_OLD)
+    word.holds = kind == 'z' and item[7] or 'j'
   end
   word.delay = max(0, min(floor(word.delay or 0), lk.MAX_DELAY))
   return word
@@ -154,6 +156,25 @@ local function not_succeed(ctx, stage, ty, who, id, word, lease, past_raw)
   return true
 end
 
+-- What the end of an attempt means for the gates of its lane.
+local function tell_gates(ctx, ty, id, word)
+  local lane = ty.lane
+  if lane.concurrency then
+    ctx.freed = ctx.freed or {}
+    ctx.freed[lane] = true
+  end
+  if word.holds == 'k' and ty.groups then
+    ctx.group_holds = ctx.group_holds or {}
+    table.insert(ctx.group_holds, {ty, id, word.delay})
+  elseif word.holds == 'l' then
+    lk.hold_lane(ctx, lane, word.delay)
+  elseif word.kind == 's' or word.class == 'permanent' then
+    lk.circuit_success(ctx, lane)
+  elseif word.spends == 't' then
+    lk.circuit_failure(ctx, lane, id)
+  end
+end
+
 -- Stages all settlements; returns the letters. Reads leases and pasts in two commands.
 function lk.settle_all(ctx, stage, who, list)
   local ids, words, at, nths, count = read_words(list)
@@ -178,6 +199,9 @@ function lk.settle_all(ctx, stage, who, list)
         lk.count(stage, 'a', ty, 1)
         lk.count(stage, 'b', ty, max(0, ctx.now - lease[L_SINCE]))
         letters[at[i]] = 'd'
+        if ty.lane then
+          tell_gates(ctx, ty, id, word)
+        end
       else
         damage = damage + 1
       end
@@ -185,6 +209,9 @@ function lk.settle_all(ctx, stage, who, list)
     end
   end
   lk.damaged(ctx, damage)
+  for _, hold in ipairs(ctx.group_holds or {}) do
+    lk.hold_group(ctx, unpack_list(hold))
+  end
   return concat(letters)
 end
 
@@ -221,6 +248,7 @@ local function settle(keys, args)
   local stage = lk.stage()
   local letters = lk.settle_all(ctx, stage, who, list)
   lk.commit(ctx, stage)
+  lk.wake_for_room(ctx)
   lk.touch(ctx)
   return {ctx.now, ctx.policy.version, letters}
 end

@@ -5,6 +5,7 @@ function lk.stage()
   return {
     record_set = {}, past_set = {}, past_del = {}, record_del = {}, lease_set = {}, lease_del = {}, running_add = {}, running_del = {},
     key_set = {}, key_del = {}, key_expiry = {}, dead_add = {}, dead_del = {}, types = {}, touched = {},
+    group_set = {}, class_set = {},
   }
 end
 
@@ -12,7 +13,7 @@ end
 local function of_type(stage, ty)
   local own = stage.types[ty]
   if not own then
-    own = {ready = {}, scheduled = {}, finished = {}, dead = {}, dead_del = {}, counts = {}, first_due = false}
+    own = {ready = {}, scheduled = {}, finished = {}, dead = {}, dead_del = {}, freed = {}, counts = {}, first_due = false}
     stage.types[ty] = own
     stage.touched[#stage.touched + 1] = ty
   end
@@ -97,6 +98,10 @@ function lk.stage_unlease(stage, id, ty)
   stage.lease_del[#stage.lease_del + 1] = id
   stage.running_del[#stage.running_del + 1] = id
   lk.count(stage, 'r', ty, -1)
+  if ty.groups then
+    local own = of_type(stage, ty)
+    own.freed[#own.freed + 1] = id
+  end
 end
 
 -- Wakes about one worker per job that became ready, and the operator when the line was empty before.
@@ -138,6 +143,7 @@ function lk.forget_finished(ctx, ids)
   end
   write('HDEL', ctx.keys.jobs, gone)
   write('HDEL', ctx.keys.pasts, gone)
+  write('HDEL', ctx.keys.group_of, gone)
 end
 
 -- Records and pasts of jobs.
@@ -170,6 +176,9 @@ local function commit_type(ctx, stage, ty)
   write('ZREM', ty.dead, own.dead_del)
   if own.ready[1] then
     write('ZADD', ty.ready, own.ready)
+    if ty.groups then
+      lk.line_up(ctx, ty, own.ready)
+    end
     announce(ctx, ty, #own.ready / 2)
   end
   if own.finished[1] then
@@ -179,16 +188,9 @@ local function commit_type(ctx, stage, ty)
   end
 end
 
--- Writes the counters of this stage and of the one before it (`earlier`), where two stages make one call.
-local function commit_counts(ctx, stage, earlier)
+local function commit_counts(ctx, stage)
   for _, ty in ipairs(stage.touched) do
-    local counts = stage.types[ty].counts
-    local before = earlier and earlier.types[ty]
-    for letter, by in pairs(before and before.counts or {}) do
-      counts[letter] = (counts[letter] or 0) + by
-      before.counts[letter] = 0
-    end
-    for letter, by in pairs(counts) do
+    for letter, by in pairs(stage.types[ty].counts) do
       if by ~= 0 then
         call('HINCRBY', ctx.keys.counters, letter .. ':' .. ty.name, by)
       end
@@ -205,6 +207,10 @@ function lk.commit_jobs(ctx, stage)
   write('HSET', keys.pasts, stage.past_set)
   write('HSET', keys.leases, stage.lease_set)
   write('ZADD', keys.running, stage.running_add)
+  write('HSET', keys.group_of, stage.group_set)
+  for i = 1, #stage.class_set, 2 do
+    call('HSET', stage.class_set[i], unpack_list(stage.class_set[i + 1]))
+  end
   write('HDEL', keys.leases, stage.lease_del)
   write('ZREM', keys.running, stage.running_del)
   write('HSET', keys.keys, stage.key_set)
@@ -216,8 +222,15 @@ function lk.commit_jobs(ctx, stage)
   for _, ty in ipairs(stage.touched) do
     commit_type(ctx, stage, ty)
   end
+  for _, ty in ipairs(stage.touched) do
+    local freed = stage.types[ty].freed
+    if ty.groups and freed[1] then
+      lk.groups_freed(ctx, ty, freed)
+    end
+  end
   write('HDEL', keys.jobs, stage.record_del)
   write('HDEL', keys.pasts, stage.record_del)
+  write('HDEL', keys.group_of, stage.record_del)
 end
 
 function lk.commit(ctx, stage)
@@ -254,6 +267,9 @@ function lk.promote(ctx, most)
       end
       call('ZREMRANGEBYRANK', ty.scheduled, 0, count - 1)
       call('ZADD', ty.ready, unpack_list(ready))
+      if ty.groups then
+        lk.line_up(ctx, ty, ready)
+      end
       announce(ctx, ty, count)
       moved = moved + count
     end

@@ -16,8 +16,10 @@ const SHARED: [&str; 3] =
     [include_str!("../lua/base.lua"), include_str!("../lua/record.lua"), include_str!("../lua/lease.lua")];
 
 /// One transition or helper per file, each in a scope of its own.
-const SCOPED: [&str; 25] = [
+const SCOPED: [&str; 28] = [
     include_str!("../lua/context.lua"),
+    include_str!("../lua/gates.lua"),
+    include_str!("../lua/groups.lua"),
     include_str!("../lua/stage.lua"),
     include_str!("../lua/key_template.lua"),
     include_str!("../lua/options.lua"),
@@ -40,6 +42,7 @@ const SCOPED: [&str; 25] = [
     include_str!("../lua/dead_list.lua"),
     include_str!("../lua/dead_replay.lua"),
     include_str!("../lua/dead_delete.lua"),
+    include_str!("../lua/pause.lua"),
     include_str!("../lua/destroy.lua"),
     include_str!("../lua/version.lua"),
 ];

@@ -11,7 +11,7 @@ use crate::record::{identity_blob, identity_from, split};
 use crate::types::ClaimReply;
 use crate::types::{
     AttemptError, ClaimOrder, ClaimRequest, Claimed, DeadReason, ErrorClass, Expired, HeartbeatReply, Held,
-    Outcome, Settled, Settlement, Spends, SweepReply, WorkerIdentity, WorkerInfo,
+    Holds, Outcome, Settled, Settlement, Spends, SweepReply, WorkerIdentity, WorkerInfo,
 };
 use crate::wire::Reply;
 
@@ -334,7 +334,7 @@ fn pack_settlement(out: &mut Vec<u8>, settlement: &Settlement) {
         Outcome::Retry { .. } => (b'r', 9),
         Outcome::Dead { .. } => (b'x', 9),
         Outcome::Release { .. } => (b'l', 5),
-        Outcome::Snooze { .. } => (b'z', 6),
+        Outcome::Snooze { .. } => (b'z', 7),
     };
     pack::array(out, fields);
     pack::bytes(out, settlement.id.as_bytes());
@@ -355,9 +355,17 @@ fn pack_settlement(out: &mut Vec<u8>, settlement: &Settlement) {
             pack_error(out, *spends, error);
         }
         Outcome::Release { why } => pack::bytes(out, why.as_bytes()),
-        Outcome::Snooze { delay_ms, why } => {
+        Outcome::Snooze { delay_ms, why, holds } => {
             pack::uint(out, *delay_ms);
             pack::bytes(out, why.as_bytes());
+            pack::bytes(
+                out,
+                match holds {
+                    Holds::Job => b"j",
+                    Holds::Key => b"k",
+                    Holds::Lane => b"l",
+                },
+            );
         }
     }
 }

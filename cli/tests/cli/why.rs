@@ -87,7 +87,16 @@ async fn a_job_that_its_handler_holds() {
     let world = World::new().await;
     let id = world.enqueue(&["report", "{}"]);
     let job = world.claim("slow").await;
-    world.settle(&job, Outcome::Snooze { delay_ms: 60_000, why: "Retry-After: 60".into() }).await;
+    world
+        .settle(
+            &job,
+            Outcome::Snooze {
+                delay_ms: 60_000,
+                why: "Retry-After: 60".into(),
+                holds: lanekeeper_queue::types::Holds::Job,
+            },
+        )
+        .await;
     world.because(&id, "Held");
 }
 

@@ -10,8 +10,8 @@ mod work;
 pub use admin::{Acted, Configured, Find, Page};
 pub use enqueue::{EnqueueOptions, Enqueued, NewJob};
 pub use job::{Attempt, Job, JobState, Lease, Position};
-pub use outcome::{AttemptError, DeadReason, ErrorClass, Outcome, Settled, Settlement, Spends};
-pub use stats::{LaneStats, Stats, TypeStats};
+pub use outcome::{AttemptError, DeadReason, ErrorClass, Holds, Outcome, Settled, Settlement, Spends};
+pub use stats::{ClosedGate, Gate, LaneStats, Stats, TypeStats};
 pub use work::{
     ClaimOrder, ClaimReply, ClaimRequest, Claimed, Expired, HeartbeatReply, Held, SweepReply, WorkerIdentity,
     WorkerInfo,

@@ -54,7 +54,21 @@ pub enum Outcome {
         delay_ms: u64,
         /// Why, for the history.
         why: String,
+        /// What is held.
+        holds: Holds,
     },
+}
+
+/// What a `Retry-After` holds back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Holds {
+    /// The job that got it.
+    #[default]
+    Job,
+    /// All jobs of its concurrency key; the job alone where its type has none.
+    Key,
+    /// All jobs of its lane.
+    Lane,
 }
 
 /// What an attempt costs.

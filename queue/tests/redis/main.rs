@@ -6,6 +6,7 @@ mod common;
 mod damage;
 mod enqueue;
 mod fairness;
+mod gates;
 mod keys;
 mod lease;
 mod lifecycle;

@@ -168,7 +168,7 @@ async fn a_workers_credentials_are_enough_for_its_work_and_for_nothing_else() {
         success(),
         dead("x"),
         Outcome::Release { why: "x".into() },
-        Outcome::Snooze { delay_ms: 1, why: "y".into() },
+        Outcome::Snooze { delay_ms: 1, why: "y".into(), holds: Holds::Key },
     ];
     for (job, outcome) in jobs.iter().zip(outcomes) {
         assert_eq!(mine.settle(&w, job, outcome).await, Settled::Done);

@@ -36,7 +36,7 @@ async fn what_an_attempt_costs_is_what_the_settlement_says() {
         (Outcome::Retry { delay_ms: 0, spends: Spends::Crash, error: error("x") }, (0, 1)),
         (Outcome::Retry { delay_ms: 0, spends: Spends::Nothing, error: error("x") }, (0, 1)),
         (Outcome::Release { why: "drain".into() }, (0, 1)),
-        (Outcome::Snooze { delay_ms: 0, why: "busy".into() }, (0, 1)),
+        (Outcome::Snooze { delay_ms: 0, why: "busy".into(), holds: Holds::Job }, (0, 1)),
         (retry(0), (1, 1)),
     ];
     let id = bed.accept(job("mail", "x")).await;
@@ -61,7 +61,12 @@ async fn a_released_job_keeps_its_place_and_a_snoozed_one_waits() {
     assert_eq!(bed.job(&first.id).await.due_ms, first.due_ms);
     let again = bed.claim(&w, &["fast"], 1).await.remove(0);
     assert_eq!(again.id, first.id);
-    bed.settle(&w, &again, Outcome::Snooze { delay_ms: 30_000, why: "Retry-After: 30".into() }).await;
+    bed.settle(
+        &w,
+        &again,
+        Outcome::Snooze { delay_ms: 30_000, why: "Retry-After: 30".into(), holds: Holds::Job },
+    )
+    .await;
     let found = bed.job(&first.id).await;
     assert_eq!(found.state, JobState::Scheduled);
     assert_eq!(found.history[1].error.as_ref().unwrap().message, "Retry-After: 30");

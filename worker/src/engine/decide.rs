@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lanekeeper_api::policy::JobTypePolicy;
 use lanekeeper_queue::retry;
-use lanekeeper_queue::types::{AttemptError, Claimed, DeadReason, Outcome, Spends};
+use lanekeeper_queue::types::{AttemptError, Claimed, DeadReason, Holds, Outcome, Spends};
 
 use super::executor::Ended;
 use crate::handler::{Cause, Failure, MAX_TEXT, code, millis};
@@ -57,7 +57,7 @@ fn hold(job: &Claimed, policy: &JobTypePolicy, error: AttemptError, after: Durat
     if now_ms.saturating_add(delay_ms) > job.enqueued_ms.saturating_add(policy.give_up_after_ms) {
         return Outcome::Dead { reason: DeadReason::GaveUp, error, spends: Spends::Nothing };
     }
-    Outcome::Snooze { delay_ms, why: error.message }
+    Outcome::Snooze { delay_ms, why: error.message, holds: Holds::Job }
 }
 
 /// The outcome as figures and log lines call it.
