@@ -243,7 +243,7 @@ fn policy() -> QueuePolicy {
         closed: None,
         max_payload: 262_144,
         lease_ms: 15_000,
-        lanes: vec![LanePolicy { name: "main".into(), start_within_ms: 60_000 }],
+        lanes: vec![LanePolicy { name: "main".into(), start_within_ms: 60_000, critical: false }],
         job_types: BTreeMap::from([("noop".into(), noop)]),
     }
 }

@@ -13,5 +13,6 @@ pub use job::{Attempt, Job, JobState, Lease, Position};
 pub use outcome::{AttemptError, DeadReason, ErrorClass, Outcome, Settled, Settlement, Spends};
 pub use stats::{LaneStats, Stats, TypeStats};
 pub use work::{
-    ClaimReply, ClaimRequest, Claimed, Expired, HeartbeatReply, Held, SweepReply, WorkerIdentity, WorkerInfo,
+    ClaimOrder, ClaimReply, ClaimRequest, Claimed, Expired, HeartbeatReply, Held, SweepReply, WorkerIdentity,
+    WorkerInfo,
 };

@@ -23,6 +23,7 @@ mod drain;
 mod executor;
 pub(crate) mod health;
 mod lease;
+mod order;
 mod policy;
 mod sweep;
 mod table;

@@ -207,8 +207,8 @@ pub(crate) fn policy() -> QueuePolicy {
         max_payload: 256 * 1024,
         lease_ms: u64::try_from(LEASE.as_millis()).unwrap(),
         lanes: vec![
-            LanePolicy { name: "fast".into(), start_within_ms: 1000 },
-            LanePolicy { name: "slow".into(), start_within_ms: 60_000 },
+            LanePolicy { name: "fast".into(), start_within_ms: 1000, critical: false },
+            LanePolicy { name: "slow".into(), start_within_ms: 60_000, critical: false },
         ],
         job_types: BTreeMap::from([("mail".into(), job_type("fast")), ("report".into(), job_type("slow"))]),
     }
