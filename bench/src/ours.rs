@@ -143,6 +143,7 @@ impl Bench {
                 node: "here".into(),
             },
             lanes: vec!["main".into()],
+            order: engine::Order::Strict,
             slots: SLOTS,
             drain_timeout: Duration::from_secs(10),
             listen: None,
