@@ -207,11 +207,7 @@ pub fn info(worker: &WorkerIdentity) -> WorkerInfo {
 }
 
 pub fn want(lanes: &[&str], slots: u32) -> ClaimRequest {
-    ClaimRequest {
-        slots,
-        lanes: lanes.iter().map(ToString::to_string).collect(),
-        type_limits: BTreeMap::new(),
-    }
+    ClaimRequest { slots, lanes: lanes.iter().map(ToString::to_string).collect(), ..ClaimRequest::default() }
 }
 
 pub fn settlement(job: &Claimed, outcome: Outcome) -> Settlement {
