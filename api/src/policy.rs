@@ -53,6 +53,9 @@ pub struct LanePolicy {
     pub name: String,
     /// The promise: the oldest due job starts within this.
     pub start_within_ms: u64,
+    /// Its jobs go before those of other lanes, and every worker that serves it keeps a slot free of other work.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub critical: bool,
 }
 
 /// One job type with every policy field resolved (job type over lane over defaults).

@@ -143,6 +143,7 @@ impl Bench {
                 node: "here".into(),
             },
             lanes: vec!["main".into()],
+            order: engine::Order::Strict,
             slots: SLOTS,
             drain_timeout: Duration::from_secs(10),
             listen: None,
@@ -243,7 +244,7 @@ fn policy() -> QueuePolicy {
         closed: None,
         max_payload: 262_144,
         lease_ms: 15_000,
-        lanes: vec![LanePolicy { name: "main".into(), start_within_ms: 60_000 }],
+        lanes: vec![LanePolicy { name: "main".into(), start_within_ms: 60_000, critical: false }],
         job_types: BTreeMap::from([("noop".into(), noop)]),
     }
 }

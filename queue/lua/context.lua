@@ -70,6 +70,7 @@ local function compile(root, version, text)
       name = lane.name, index = i, wake = keys.wake_of .. lane.name, types = {}, promise = promise,
       -- What one level of priority is worth in waiting, ms (see order.lua).
       step = max(lk.STEP_LEAST, min(10 * promise, lk.STEP_MOST)),
+      critical = lane.critical == true,
       concurrency = number_or_nil(lane.concurrency),
       rate = compile_rate(lane.rateLimit),
       circuit = type(lane.circuit) == 'table' and {failures = lane.circuit.failures, probe = lane.circuit.probeAfterMs} or nil,

@@ -3,7 +3,7 @@
 -- Within a lane, over all of its types, the job with the least due time + priority * step goes first, where a step is what
 -- one level of priority is worth in waiting (lane.step): a job of low priority ages and is overtaken only for so long.
 -- Jobs of the same moment go by id. Between lanes, the order is the one the caller lists, or by deadline: the lane
--- whose next job has the least time left of what the lane promises.
+-- whose next job has the least time left of what the lane promises, critical lanes before all others.
 
 -- The line of a type as {ids, scores}, split where the priority changes; a line of one priority is one segment. Reads at
 -- most `room` of each.
@@ -149,10 +149,12 @@ end
 -- {lane, count}, the most urgent lane first.
 function lk.most_urgent(ctx, lanes, most, limits)
   local lines, turns = {}, {}
-  for _, lane in ipairs(lanes) do
+  for i, lane in ipairs(lanes) do
     local _, _, _, scores = lk.peek(ctx, lane, most, limits)
     if scores[1] then
-      lines[#lines + 1] = {lane = lane, scores = scores, count = 0, left = scores[1] % lk.PRIORITY_STEP + lane.promise}
+      -- Critical lanes go before all others, as they are listed.
+      local base = lane.critical and -1e15 * (#lanes + 1 - i) or lane.promise
+      lines[#lines + 1] = {lane = lane, scores = scores, count = 0, base = base, left = scores[1] % lk.PRIORITY_STEP + base}
     end
   end
   for _ = 1, most do
@@ -170,7 +172,7 @@ function lk.most_urgent(ctx, lanes, most, limits)
     end
     best.count = best.count + 1
     local score = best.scores[best.count + 1]
-    best.left = score and score % lk.PRIORITY_STEP + best.lane.promise
+    best.left = score and score % lk.PRIORITY_STEP + best.base
   end
   return turns
 end

@@ -128,6 +128,10 @@ pub struct LaneSpec {
     #[serde(default = "default_start_within")]
     #[schemars(schema_with = "duration::positive")]
     pub start_within: Duration,
+    /// Jobs of a critical lane go before those of every other lane of a pool, whatever the pool's order, and every
+    /// worker that serves the lane keeps one slot free of other work.
+    #[serde(default)]
+    pub critical: bool,
     /// Replaces defaults.timeout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "duration::positive")]

@@ -48,6 +48,7 @@ pub fn job_queue(queue: &JobQueue, source: Source) -> Result<QueuePolicy, Vec<Pr
             .map(|lane| LanePolicy {
                 name: lane.name.clone(),
                 start_within_ms: lane.start_within.as_millis(),
+                critical: lane.critical,
             })
             .collect(),
         job_types,

@@ -24,6 +24,8 @@ pub const KEY_TEMPLATE: &str = "KeyTemplate";
 pub const MIN_ABOVE_MAX: &str = "MinAboveMax";
 /// `replicas` is set where the scaler decides.
 pub const REPLICAS_NOT_MANUAL: &str = "ReplicasNotManual";
+/// A lane of a pool has a weight that its order does not look at.
+pub const WEIGHT_NOT_WEIGHTED: &str = "WeightNotWeighted";
 /// A name that Lanekeeper sets itself.
 pub const RESERVED_NAME: &str = "ReservedName";
 /// Secrets of a Redis are named without the Redis.
@@ -41,5 +43,7 @@ pub const CONSTANT_KEY: &str = "ConstantKey";
 pub const UNUSED_LANE: &str = "UnusedLane";
 /// Warning: the first delay is longer than the longest allowed, which then always holds.
 pub const BACKOFF_CAPPED: &str = "BackoffCapped";
+/// Warning: a worker has no second slot to keep free for a critical lane.
+pub const NO_SLOT_TO_KEEP: &str = "NoSlotToKeep";
 /// Warning: draining is shorter than an attempt may last.
 pub const DRAINS_EARLY: &str = "DrainsEarly";

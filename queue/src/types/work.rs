@@ -38,13 +38,14 @@ pub struct WorkerInfo {
     pub started_ms: u64,
 }
 
-/// Which lane goes first.
+/// Which of the lanes of a claim goes first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum ClaimOrder {
-    /// As listed in the request.
+    /// As listed.
     #[default]
     Listed,
-    /// The lane whose next job has the least time left of what the lane promises.
+    /// Critical lanes as listed, then the lane whose next job has the least time left of what the lane promises, or is
+    /// furthest beyond it.
     Deadline,
 }
 
@@ -53,12 +54,12 @@ pub enum ClaimOrder {
 pub struct ClaimRequest {
     /// Most jobs to hand out.
     pub slots: u32,
-    /// Lanes, the first before the second where `order` is `Listed`.
+    /// Lanes to take from; see `order`.
     pub lanes: Vec<String>,
-    /// Which lane goes first.
+    /// Which of the lanes goes first.
     pub order: ClaimOrder,
-    /// Most jobs of each lane, in the order of `lanes`, in the first round of the claim; what is left over then goes round
-    /// without them. Empty: no such bound.
+    /// Most jobs of each lane in the first pass over them, in the order of `lanes`; what is left of `slots` is then given
+    /// out in the listed order without these bounds. Empty: no such bound.
     pub shares: Vec<u32>,
     /// Most jobs of a type this worker can still take (`perWorker` less those running); absent: no bound.
     pub type_limits: BTreeMap<String, u32>,

@@ -134,7 +134,7 @@ impl Bed {
 }
 
 pub fn policy() -> QueuePolicy {
-    let lane = |name: &str| LanePolicy { name: name.into(), start_within_ms: 10_000 };
+    let lane = |name: &str| LanePolicy { name: name.into(), start_within_ms: 10_000, critical: false };
     let types = [("mail", "fast"), ("reset", "fast"), ("limited", "fast"), ("report", "slow")];
     let mut job_types: BTreeMap<String, JobTypePolicy> =
         types.iter().map(|(name, lane)| ((*name).to_owned(), job_type(lane))).collect();
@@ -207,12 +207,7 @@ pub fn info(worker: &WorkerIdentity) -> WorkerInfo {
 }
 
 pub fn want(lanes: &[&str], slots: u32) -> ClaimRequest {
-    ClaimRequest {
-        slots,
-        lanes: lanes.iter().map(ToString::to_string).collect(),
-        type_limits: BTreeMap::new(),
-        ..ClaimRequest::default()
-    }
+    ClaimRequest { slots, lanes: lanes.iter().map(ToString::to_string).collect(), ..ClaimRequest::default() }
 }
 
 pub fn settlement(job: &Claimed, outcome: Outcome) -> Settlement {

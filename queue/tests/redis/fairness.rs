@@ -114,3 +114,16 @@ async fn the_lane_with_the_least_time_left_goes_first() {
     assert_eq!(sent(&bed.claim_reply(&w, &wish).await.jobs), ["s0"]);
     assert!(bed.claim_reply(&w, &wish).await.jobs.is_empty());
 }
+
+#[tokio::test]
+async fn critical_lanes_go_before_every_deadline() {
+    let mut bed = Bed::new().await;
+    bed.change(|policy| policy.lanes[1].critical = true).await;
+    for (payload, kind, waited) in [("late", "mail", 60_000), ("c1", "report", 0), ("c2", "report", 0)] {
+        let id = bed.accept(job(kind, payload)).await;
+        aged(&bed, kind, &id, 5, waited).await;
+    }
+    let mut wish = want(&["fast", "slow"], 2);
+    wish.order = ClaimOrder::Deadline;
+    assert_eq!(sent(&bed.claim_reply(&worker("w"), &wish).await.jobs), ["c1", "c2"]);
+}

@@ -44,7 +44,7 @@ pub fn policy(effects: SocketAddr) -> QueuePolicy {
         closed: None,
         max_payload: 262_144,
         lease_ms: LEASE_MS,
-        lanes: vec![LanePolicy { name: "main".into(), start_within_ms: 10_000 }],
+        lanes: vec![LanePolicy { name: "main".into(), start_within_ms: 10_000, critical: false }],
         job_types: BTreeMap::from([("work".into(), work)]),
     }
 }

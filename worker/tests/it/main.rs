@@ -7,6 +7,7 @@ mod drain;
 mod engine;
 mod exec;
 mod http;
+mod lanes;
 mod lost_replies;
 mod outage;
 mod process;

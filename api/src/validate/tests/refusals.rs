@@ -159,10 +159,17 @@ fn queues_are_refused_for_one_named_reason_and_cel_agrees() {
     }
 }
 
-const POOL_REFUSALS: [Refusal; 13] = [
+const POOL_REFUSALS: [Refusal; 14] = [
     ("queue: q", "queue: Q", "spec.queue", reason::INVALID_NAME, false),
     ("[{name: fast}]", "[{name: fast}, {name: fast}]", "spec.lanes[1].name", reason::DUPLICATE_NAME, false),
     ("[{name: fast}]", "[]", "spec.lanes", reason::MISSING, false),
+    (
+        "[{name: fast}]",
+        "[{name: fast}, {name: slow, weight: 3}]\n  order: Deadline",
+        "spec.lanes[1].weight",
+        reason::WEIGHT_NOT_WEIGHTED,
+        true,
+    ),
     (
         "queue: q",
         "queue: q\n  scaling: {minReplicas: 11}",
@@ -237,6 +244,19 @@ fn cel_accepts_what_we_accept() {
     for pool in &manifests.pools {
         worker_pool(pool).unwrap();
         validate_cel(&pool.object).unwrap();
+    }
+}
+
+#[test]
+fn weights_count_with_order_weighted_and_a_weight_of_one_anywhere() {
+    for lanes in [
+        "[{name: fast, weight: 6}, {name: slow}]\n  order: Weighted",
+        "[{name: fast, weight: 1}]\n  order: Deadline",
+        "[{name: fast, weight: 1}]",
+    ] {
+        let pool = pool_with("[{name: fast}]", lanes);
+        worker_pool(&pool).unwrap();
+        validate_cel(&pool).unwrap();
     }
 }
 

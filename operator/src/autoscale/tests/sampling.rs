@@ -10,7 +10,8 @@ use crate::platform::{Observed, PoolRef};
 const NOW: u64 = 50_000;
 
 fn policy() -> QueuePolicy {
-    let lane = |name: &str, start_within_ms| LanePolicy { name: name.into(), start_within_ms };
+    let lane =
+        |name: &str, start_within_ms| LanePolicy { name: name.into(), start_within_ms, critical: false };
     QueuePolicy {
         queue: "apps/test".into(),
         source: Source { owner: String::new(), uid: String::new(), created_ms: 0, generation: 0 },
