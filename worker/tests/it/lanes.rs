@@ -155,14 +155,12 @@ async fn slots_are_given_out_by_weight() {
 }
 
 #[tokio::test]
-#[ignore = "the function library does not heed ClaimRequest::shares yet"]
 async fn large_claims_are_given_out_by_weight() {
     let slow = slow_among_the_first(160, 40, &policy(), Order::Weighted(vec![3, 1])).await;
     assert!((30..=50).contains(&slow), "{slow} of 160 instead of 40");
 }
 
 #[tokio::test]
-#[ignore = "the function library does not heed ClaimRequest::order yet"]
 async fn the_lane_closest_to_its_promise_goes_first() {
     let mut policy = policy();
     // What waits in `slow`, enqueued a moment later, has an hour less.
