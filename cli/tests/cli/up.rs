@@ -157,6 +157,15 @@ fn workers(dir: &Path) -> Vec<u64> {
     workers.iter().map(|worker| worker["pid"].as_u64().unwrap()).collect()
 }
 
+/// Worker processes of the pool and their handlers, once so many are published: the claim may be seen before the worker is.
+fn working(dir: &Path, count: usize) -> Vec<u64> {
+    wait_for("the published worker and its handlers", || {
+        let mut pids = workers(dir);
+        pids.extend(pids.clone().into_iter().flat_map(children));
+        (pids.len() == count).then_some(pids)
+    })
+}
+
 fn lives(pid: u64) -> bool {
     // A zombie of a killed parent is gone for everybody but the table of processes.
     std::fs::read_to_string(format!("/proc/{pid}/stat"))
@@ -197,7 +206,7 @@ fn from_the_first_job_to_an_orderly_end_and_on_from_there() {
     let later = place.enqueue(&["touch", "{}", "--delay", "1h"]);
     let running = place.enqueue(&["sleep", "{}"]);
     wait_for("the running job", || place.run(&["get", &running]).stdout.contains("running on").then_some(()));
-    let pids = workers(place.path());
+    let pids = working(place.path(), 2);
     up.signal("-INT");
     assert_eq!(up.ended(), Some(0), "{}", up.log());
     assert!(up.log().contains("draining: 1 worker left, 1 job running"), "{}", up.log());
@@ -218,8 +227,7 @@ fn a_killed_local_mode_leaves_no_worker_and_the_next_one_picks_its_redis_up() {
     let up = Up::start(place.path());
     let id = place.enqueue(&["forever", "{}"]);
     wait_for("the running job", || place.run(&["get", &id]).stdout.contains("running on").then_some(()));
-    let mut pids = workers(place.path());
-    pids.extend(pids.clone().into_iter().flat_map(children));
+    let pids = working(place.path(), 2);
     up.signal("-KILL");
     wait_for("the end of every worker", || pids.iter().all(|pid| !lives(*pid)).then_some(()));
     place.run(&["status"]).exits(3).says(&["not running; it was killed"]);
@@ -239,9 +247,7 @@ fn a_second_signal_ends_at_once() {
     let mut up = Up::start(place.path());
     let id = place.enqueue(&["forever", "{}"]);
     wait_for("the running job", || place.run(&["get", &id]).stdout.contains("running on").then_some(()));
-    let mut pids = workers(place.path());
-    pids.extend(pids.clone().into_iter().flat_map(children));
-    assert_eq!(pids.len(), 2, "a worker and its handler");
+    let pids = working(place.path(), 2);
     up.signal("-INT");
     wait_for("draining", || up.log().contains("draining").then_some(()));
     up.signal("-INT");
