@@ -295,7 +295,7 @@ async fn jobs_of_lost_workers_come_back_although_no_worker_lives() {
         id: lost.id,
         token: lost.token,
         key: None,
-        outcome: Outcome::Success { result: Vec::new() },
+        outcome: Outcome::Success { result: Vec::new(), follow_ups: vec![] },
         policy_version: 1,
     };
     let settled = world.queue.settle(&worker("one"), &[late]).await.expect("answered");

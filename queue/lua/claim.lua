@@ -1,5 +1,5 @@
 -- lk_claim root identity settlements want
---   ->  {now, policy version, next due or -1, held or '', letters, token, id, lane, record, past or '', id, ...}
+--   ->  {now, policy version, next due or -1, held or '', letters, token, refusals, id, lane, record, past or '', id, ...}
 --
 -- Settles what is done (see lk_settle) and leases new jobs in one call, all under one token. want: msgpack
 -- {slots, lanes, {type: most}, order (0 as listed | 1 by deadline), shares}. shares: most jobs of each lane in a first round;
@@ -235,14 +235,13 @@ local function claim(keys, args)
     return wrong or lk.error('LKARGS', 'the wish must be msgpack {slots, lanes, {type: most}, order, shares}')
   end
   local stage = lk.stage()
-  local letters = lk.settle_all(ctx, stage, who, list)
-  lk.commit_jobs(ctx, stage)
+  local letters, refusals = lk.settle_all(ctx, stage, who, list)
   -- Before lanes are asked how much runs in them.
-  lk.commit_counts(ctx, stage)
+  lk.commit_settled(ctx, stage)
   ctx.handed_out = {}
   local held = lk.queue_held(ctx)
   local out = {
-    reply = {ctx.now, ctx.policy.version, -1, held or '', letters, 0}, count = 0, bytes = 0, limits = want.limits,
+    reply = {ctx.now, ctx.policy.version, -1, held or '', letters, 0, refusals}, count = 0, bytes = 0, limits = want.limits,
     identity = args[1], plain = {}, keyed = {}, leased = {}, touched = {},
   }
   if want.slots > 0 and not held then

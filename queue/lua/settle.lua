@@ -1,12 +1,13 @@
--- lk_settle root identity settlements  ->  {now, policy version, one letter per job}
+-- lk_settle root identity settlements  ->  {now, policy version, one letter per job, refusals}
 --
 -- identity: msgpack {boot, name, pool, node}. settlements: msgpack list of {id or list of ids, token, policy version, kind, ...}:
---   's' success {result, key or list of keys} · 'r' retry {delay ms, spends, class, code, message} · 'x' dead {reason, spends, class, code, message}
+--   's' success {result, key or list of keys, follow-ups: see follow_up.lua} · 'r' retry {delay ms, spends, class, code, message} · 'x' dead {reason, spends, class, code, message}
 --   'l' release {why} · 'z' snooze {delay ms, why, holds: 'j' this job, 'k' its concurrency key, 'l' its lane};
 --   spends: 't' try, 'c' crash, 'n' nothing.
 -- A list of ids is for successes without a result, the common case: one word for all of them. key: the job's idempotency
 -- key, where the caller knows it; the library looks it up otherwise.
--- Letters: 'd' recorded; 's' stale: the lease is another's or gone, nothing changed.
+-- Letters: 'd' recorded; 's' stale: the lease is another's or gone, nothing changed; 'f' a follow-up cannot be stored, nothing
+-- changed: what is wrong with it stands in the list after the letters, one sentence per 'f'.
 -- A lease that has expired but was not swept is still its holder's. Where a cancellation was asked for, everything but
 -- a success ends the job as cancelled.
 
@@ -27,6 +28,7 @@ local function read_settlement(item)
   if kind == 's' then
     word.result = type(item[5]) == 'string' and sub(item[5], 1, RESULT_MOST) or ''
     word.keys = type(item[6]) == 'table' and item[6] or {item[6]}
+    word.follow_ups = type(item[7]) == 'string' and item[7] ~= '' and item[7] or nil
   elseif kind == 'r' or kind == 'x' then
     word.spends, word.class, word.code, word.message = item[6], text(item[7], 16), text(item[8], 64),
       text(item[9], MESSAGE_LAST)
@@ -128,7 +130,8 @@ end
 
 -- Anything but a success; false when the job cannot be read.
 local function not_succeed(ctx, stage, ty, who, id, word, lease, past_raw)
-  local job, kind = lk.read_job(call('HGET', ctx.keys.jobs, id), past_raw), word.kind
+  local raw, kind = call('HGET', ctx.keys.jobs, id), word.kind
+  local job, payload = lk.read_job(raw, past_raw)
   if not job or job[STATE] ~= LIVE then
     return false
   end
@@ -147,6 +150,10 @@ local function not_succeed(ctx, stage, ty, who, id, word, lease, past_raw)
     lk.stage_cancelled(ctx, stage, ty, id, job)
   elseif kind == 'x' then
     lk.stage_dead(ctx, stage, ty, id, job, word.reason)
+    if ty.on_dead then
+      ctx.deaths = ctx.deaths or {}
+      ctx.deaths[#ctx.deaths + 1] = lk.on_dead(ctx, id, job, sub(raw, payload), ty, word)
+    end
   else
     -- A job that is handed back keeps its place; one that is held or retried stands by its new due time.
     job[DUE] = kind == 'l' and min(lk.due_of(job), ctx.now) or ctx.now + word.delay
@@ -178,12 +185,12 @@ end
 -- Stages all settlements; returns the letters. Reads leases and pasts in two commands.
 function lk.settle_all(ctx, stage, who, list)
   local ids, words, at, nths, count = read_words(list)
-  local letters, seen, damage = {}, {}, 0
+  local letters, seen, damage, brought, refusals = {}, {}, 0, {}, {}
   for i = 1, count do
     letters[i] = 's'
   end
   if not ids[1] then
-    return concat(letters)
+    return concat(letters), refusals
   end
   local leases = call('HMGET', ctx.keys.leases, unpack_list(ids))
   local pasts = call('HMGET', ctx.keys.pasts, unpack_list(ids))
@@ -195,24 +202,55 @@ function lk.settle_all(ctx, stage, who, list)
       seen[id] = true
       local ty = lk.type_of(ctx.policy, lease[L_TYPE])
       local settle = word.kind == 's' and succeed or not_succeed
-      if settle(ctx, stage, ty, who, id, word, lease, pasts[i], nths[i]) then
+      local specs, wrong
+      if word.follow_ups then
+        specs, wrong = lk.read_follow_ups(ctx, word.follow_ups)
+      end
+      if wrong then
+        letters[at[i]] = 'f'
+        refusals[#refusals + 1] = wrong
+      elseif settle(ctx, stage, ty, who, id, word, lease, pasts[i], nths[i]) then
         lk.count(stage, 'a', ty, 1)
         lk.count(stage, 'b', ty, max(0, ctx.now - lease[L_SINCE]))
         letters[at[i]] = 'd'
         if ty.lane then
           tell_gates(ctx, ty, id, word)
         end
+        for _, spec in ipairs(specs or NONE) do
+          brought[#brought + 1] = spec
+        end
       else
         damage = damage + 1
       end
-      lk.stage_unlease(stage, id, ty)
+      if not wrong then
+        lk.stage_unlease(stage, id, ty)
+      end
     end
   end
   lk.damaged(ctx, damage)
   for _, hold in ipairs(ctx.group_holds or {}) do
     lk.hold_group(ctx, unpack_list(hold))
   end
-  return concat(letters)
+  ctx.brought = brought
+  for _, spec in ipairs(ctx.deaths or NONE) do
+    brought[#brought + 1] = spec
+  end
+  return concat(letters), refusals
+end
+
+-- Writes what the settlements staged, and the jobs that they bring.
+function lk.commit_settled(ctx, stage)
+  lk.commit_jobs(ctx, stage)
+  if ctx.brought and ctx.brought[1] then
+    local bringing = lk.stage()
+    for i, spec in ipairs(ctx.brought) do
+      spec.at = i
+    end
+    lk.admit(ctx, bringing, ctx.brought, {})
+    lk.commit_jobs(ctx, bringing)
+    lk.commit_counts(ctx, bringing)
+  end
+  lk.commit_counts(ctx, stage)
 end
 
 -- The identity and list of a call; or nil, nil and an error reply.
@@ -246,11 +284,11 @@ local function settle(keys, args)
     return wrong
   end
   local stage = lk.stage()
-  local letters = lk.settle_all(ctx, stage, who, list)
-  lk.commit(ctx, stage)
+  local letters, refusals = lk.settle_all(ctx, stage, who, list)
+  lk.commit_settled(ctx, stage)
   lk.wake_for_room(ctx)
   lk.touch(ctx)
-  return {ctx.now, ctx.policy.version, letters}
+  return {ctx.now, ctx.policy.version, letters, refusals}
 end
 
 redis.register_function{function_name = 'lk_settle', callback = settle, flags = {'allow-oom'}}

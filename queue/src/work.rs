@@ -11,7 +11,7 @@ use crate::record::{identity_blob, identity_from, split};
 use crate::types::ClaimReply;
 use crate::types::{
     AttemptError, ClaimOrder, ClaimRequest, Claimed, DeadReason, ErrorClass, Expired, HeartbeatReply, Held,
-    Holds, Outcome, Settled, Settlement, Spends, SweepReply, WorkerIdentity, WorkerInfo,
+    Holds, NewJob, Outcome, Settled, Settlement, Spends, SweepReply, WorkerIdentity, WorkerInfo,
 };
 use crate::wire::Reply;
 
@@ -40,7 +40,11 @@ impl Queue {
             rest = later;
         }
         let packed = Packed::new(rest);
-        let call = self.call("lk_claim").arg(identity_blob(worker)).arg(packed.bytes).arg(pack_request(want));
+        let call = self
+            .call("lk_claim")
+            .arg(identity_blob(worker))
+            .arg(packed.bytes.as_slice())
+            .arg(pack_request(want));
         let function = call.function();
         let mut reply = Reply::new(function, call.run().await?)?;
         let mut claim = ClaimReply {
@@ -50,8 +54,10 @@ impl Queue {
             held: reply.maybe_text()?,
             jobs: Vec::new(),
         };
-        settled.extend(read_letters(&mut reply, &packed.order)?);
+        let letters = reply.bytes()?;
         let token = reply.uint()?;
+        let refusals = reply.texts()?;
+        settled.extend(packed.read(&reply, &letters, refusals)?);
         claim.jobs.reserve(reply.len() / 4);
         let mut damaged = Vec::new();
         while reply.len() > 0 {
@@ -74,11 +80,12 @@ impl Queue {
         let mut settled = Vec::with_capacity(done.len());
         for batch in done.chunks(MAX_BATCH) {
             let packed = Packed::new(batch);
-            let call = self.call("lk_settle").arg(identity_blob(worker)).arg(packed.bytes);
+            let call = self.call("lk_settle").arg(identity_blob(worker)).arg(packed.bytes.as_slice());
             let function = call.function();
             let mut reply = Reply::new(function, call.run().await?)?;
             let (_now, _version) = (reply.uint()?, reply.uint()?);
-            settled.extend(read_letters(&mut reply, &packed.order)?);
+            let (letters, refusals) = (reply.bytes()?, reply.texts()?);
+            settled.extend(packed.read(&reply, &letters, refusals)?);
         }
         Ok(settled)
     }
@@ -256,21 +263,6 @@ fn unknown_worker() -> WorkerIdentity {
     WorkerIdentity { name: unknown(), boot: unknown(), pool: String::new(), node: String::new() }
 }
 
-/// The letters of a reply, in the order in which the settlements were given.
-fn read_letters(reply: &mut Reply, order: &[usize]) -> Result<Vec<Settled>> {
-    let letters = reply.bytes()?;
-    if letters.len() != order.len() {
-        return Err(reply.wrong(&format!("it has {} letters for {} jobs", letters.len(), order.len())));
-    }
-    let mut settled = vec![Settled::Stale; order.len()];
-    for (letter, at) in letters.iter().zip(order) {
-        if *letter == b'd' {
-            settled[*at] = Settled::Done;
-        }
-    }
-    Ok(settled)
-}
-
 /// Settlements as they are sent: successes without a result share one entry for all jobs of one token.
 struct Packed {
     bytes: Vec<u8>,
@@ -279,12 +271,33 @@ struct Packed {
 }
 
 impl Packed {
+    /// What a reply says of each settlement, in the order in which they were given.
+    fn read(&self, reply: &Reply, letters: &[u8], refusals: Vec<String>) -> Result<Vec<Settled>> {
+        if letters.len() != self.order.len() {
+            return Err(reply.wrong(&format!(
+                "it has {} letters for {} jobs",
+                letters.len(),
+                self.order.len()
+            )));
+        }
+        let mut refusals = refusals.into_iter();
+        let mut settled = vec![Settled::Stale; letters.len()];
+        for (letter, at) in letters.iter().zip(&self.order) {
+            settled[*at] = match letter {
+                b'd' => Settled::Done,
+                b'f' => Settled::Refused { why: refusals.next().unwrap_or_default() },
+                _ => Settled::Stale,
+            };
+        }
+        Ok(settled)
+    }
+
     fn new(done: &[Settlement]) -> Self {
         let mut alike: BTreeMap<(u64, u64), Vec<usize>> = BTreeMap::new();
         let mut others = Vec::new();
         for (at, settlement) in done.iter().enumerate() {
             match &settlement.outcome {
-                Outcome::Success { result } if result.is_empty() => {
+                Outcome::Success { result, follow_ups } if result.is_empty() && follow_ups.is_empty() => {
                     alike.entry((settlement.token, settlement.policy_version)).or_default().push(at);
                 }
                 _ => others.push(at),
@@ -330,7 +343,7 @@ impl Packed {
 
 fn pack_settlement(out: &mut Vec<u8>, settlement: &Settlement) {
     let (kind, fields) = match &settlement.outcome {
-        Outcome::Success { .. } => (b's', 6),
+        Outcome::Success { .. } => (b's', 7),
         Outcome::Retry { .. } => (b'r', 9),
         Outcome::Dead { .. } => (b'x', 9),
         Outcome::Release { .. } => (b'l', 5),
@@ -342,9 +355,10 @@ fn pack_settlement(out: &mut Vec<u8>, settlement: &Settlement) {
     pack::uint(out, settlement.policy_version);
     pack::bytes(out, &[kind]);
     match &settlement.outcome {
-        Outcome::Success { result } => {
+        Outcome::Success { result, follow_ups } => {
             pack::bytes(out, result);
             pack::bytes(out, settlement.key.as_deref().unwrap_or_default().as_bytes());
+            pack::bytes(out, &pack_follow_ups(follow_ups));
         }
         Outcome::Retry { delay_ms, spends, error } => {
             pack::uint(out, *delay_ms);
@@ -368,6 +382,22 @@ fn pack_settlement(out: &mut Vec<u8>, settlement: &Settlement) {
             );
         }
     }
+}
+
+/// Options as JSON and payload of each; nothing where there are none.
+fn pack_follow_ups(jobs: &[NewJob]) -> Vec<u8> {
+    let mut out = Vec::new();
+    if jobs.is_empty() {
+        return out;
+    }
+    pack::array(&mut out, jobs.len());
+    for job in jobs {
+        let options = serde_json::to_vec(&job.options).expect("strings and numbers can always be written");
+        pack::array(&mut out, 2);
+        pack::bytes(&mut out, &options);
+        pack::bytes(&mut out, &job.payload);
+    }
+    out
 }
 
 fn pack_error(out: &mut Vec<u8>, spends: Spends, error: &AttemptError) {

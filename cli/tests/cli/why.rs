@@ -108,7 +108,7 @@ async fn a_dead_a_done_and_a_cancelled_job() {
     assert!(answer["advice"].as_str().unwrap().contains("dead replay"), "{answer}");
     let done = world.enqueue(&["report", "{}"]);
     let job = world.claim("slow").await;
-    world.settle(&job, Outcome::Success { result: vec![] }).await;
+    world.settle(&job, Outcome::Success { result: vec![], follow_ups: vec![] }).await;
     world.because(&done, "Succeeded");
     let cancelled = world.enqueue(&["report", "{}"]);
     world.run(&["cancel", &cancelled]).exits(0);

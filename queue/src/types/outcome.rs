@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::NewJob;
+
 /// A worker's word on an attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settlement {
@@ -24,6 +26,8 @@ pub enum Outcome {
     Success {
         /// Handler's answer, at most 64 KiB.
         result: Vec<u8>,
+        /// Jobs that the answer asks for, at most 100: stored together with the success, or neither is.
+        follow_ups: Vec<NewJob>,
     },
     /// Failed, to be tried again after `delay_ms`.
     Retry {
@@ -154,10 +158,15 @@ impl DeadReason {
 }
 
 /// Result of one settlement, in request order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settled {
     /// Recorded.
     Done,
     /// The lease is another's or gone; nothing changed.
     Stale,
+    /// A follow-up job cannot be stored; nothing changed, the lease stands.
+    Refused {
+        /// What is wrong with which, for people.
+        why: String,
+    },
 }

@@ -78,7 +78,7 @@ impl Bed {
     }
 
     pub async fn settle(&self, worker: &WorkerIdentity, job: &Claimed, outcome: Outcome) -> Settled {
-        self.queue.settle(worker, &[settlement(job, outcome)]).await.unwrap()[0]
+        self.queue.settle(worker, &[settlement(job, outcome)]).await.unwrap().remove(0)
     }
 
     pub async fn beat(&self, worker: &WorkerIdentity, jobs: &[&Claimed]) -> HeartbeatReply {
@@ -215,7 +215,7 @@ pub fn settlement(job: &Claimed, outcome: Outcome) -> Settlement {
 }
 
 pub fn success() -> Outcome {
-    Outcome::Success { result: b"{\"ok\":true}".to_vec() }
+    Outcome::Success { result: b"{\"ok\":true}".to_vec(), follow_ups: vec![] }
 }
 
 pub fn error(message: &str) -> AttemptError {

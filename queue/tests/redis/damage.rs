@@ -109,7 +109,7 @@ async fn names_and_messages_that_are_not_utf8_poison_no_record() {
         .await
         .unwrap_err();
     assert_eq!(refused.code(), Some("LKARGS"), "{refused}");
-    let (_, _, letters): (u64, u64, String) =
+    let (_, _, letters, _): (u64, u64, String, Vec<String>) =
         settle(identity).query_async(&mut bed.queue.connection()).await.unwrap();
     assert_eq!(letters, "d");
     let attempt = bed.job(&claimed.id).await.history.remove(0);

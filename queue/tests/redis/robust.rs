@@ -115,7 +115,11 @@ async fn a_full_redis_refuses_new_jobs_only() {
         let (settled, reply) = bed.queue.settle_and_claim(&w, &done, &want(&["fast"], 20)).await.unwrap();
         assert!(settled.iter().all(|s| *s == Settled::Done));
         drained += reply.jobs.len();
-        done = reply.jobs.iter().map(|job| settlement(job, Outcome::Success { result: vec![] })).collect();
+        done = reply
+            .jobs
+            .iter()
+            .map(|job| settlement(job, Outcome::Success { result: vec![], follow_ups: vec![] }))
+            .collect();
         if done.is_empty() {
             break;
         }

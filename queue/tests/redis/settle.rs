@@ -162,7 +162,7 @@ async fn results_may_be_any_bytes_and_are_bounded() {
     let bed = Bed::new().await;
     let w = worker("w");
     let claimed = bed.running(&w, job("mail", "x")).await;
-    bed.settle(&w, &claimed, Outcome::Success { result: vec![0xff; 100_000] }).await;
+    bed.settle(&w, &claimed, Outcome::Success { result: vec![0xff; 100_000], follow_ups: vec![] }).await;
     assert_eq!(bed.state(&claimed.id).await, JobState::Succeeded);
     let bytes: usize = bed.raw(&["HSTRLEN", &bed.key("a"), &claimed.id]).await.unwrap();
     assert!((65_536..66_000).contains(&bytes), "{bytes}");

@@ -65,7 +65,7 @@ async fn settle_when_superseded(
                 id: job.id.clone(),
                 token: job.token,
                 key: None,
-                outcome: Outcome::Success { result: b"zombie".to_vec() },
+                outcome: Outcome::Success { result: b"zombie".to_vec(), follow_ups: vec![] },
                 policy_version: 0,
             };
             // No answer is no verdict: only what Redis said counts.

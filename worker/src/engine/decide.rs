@@ -30,7 +30,7 @@ pub(super) fn outcome(
         Ended::Returned(Ok(answer)) => {
             let mut result = answer.result;
             result.truncate(MAX_TEXT);
-            return Some(Outcome::Success { result });
+            return Some(Outcome::Success { result, follow_ups: answer.follow_ups });
         }
         Ended::Returned(Err(failure)) => failure,
         Ended::Panicked(text) => Failure::ambiguous(code::PANICKED, format!("the handler panicked\n{text}")),
@@ -135,7 +135,7 @@ mod tests {
     fn a_drain_hands_back_what_did_not_finish_and_keeps_what_did() {
         assert!(matches!(of(failed(), Some(Cause::Drain)), Some(Outcome::Release { .. })));
         assert!(matches!(of(Ended::Abandoned, Some(Cause::Drain)), Some(Outcome::Release { .. })));
-        let done = Ended::Returned(Ok(Answer { result: b"x".to_vec() }));
+        let done = Ended::Returned(Ok(Answer::plain(b"x".to_vec())));
         assert!(matches!(of(done, Some(Cause::Drain)), Some(Outcome::Success { .. })));
         let refused = Ended::Returned(Err(Failure::permanent("X", "no")));
         assert!(matches!(of(refused, Some(Cause::Drain)), Some(Outcome::Dead { .. })));

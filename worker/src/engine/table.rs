@@ -238,7 +238,9 @@ fn count(counts: &mut HashMap<String, u32>, name: &str) {
 fn weight(settlement: &Settlement) -> usize {
     use lanekeeper_queue::types::Outcome;
     128 + match &settlement.outcome {
-        Outcome::Success { result } => result.len(),
+        Outcome::Success { result, follow_ups } => {
+            result.len() + follow_ups.iter().map(|job| job.payload.len()).sum::<usize>()
+        }
         Outcome::Retry { error, .. } | Outcome::Dead { error, .. } => error.message.len(),
         Outcome::Release { .. } | Outcome::Snooze { .. } => 0,
     }
