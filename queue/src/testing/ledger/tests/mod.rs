@@ -1,0 +1,3 @@
+//! Every invariant caught, nearly broken and read both ways; random valid histories; one fault of each kind in each.
+
+mod records;
