@@ -1,3 +1,6 @@
 //! Every invariant caught, nearly broken and read both ways; random valid histories; one fault of each kind in each.
 
+mod random;
 mod records;
+mod server;
+mod simulator;
