@@ -77,12 +77,12 @@ fn settlement(
             _ => after_terminal(life, event),
         };
     }
-    if let Some(first) = life.settled.iter().find(|settled| settled.token == token) {
-        return Some(Violation::SettledTwice { job, token, first_ms: first.at_ms, second_ms: at_ms });
-    }
     let newer = life.held().unwrap_or(0).max(life.max_token);
     if newer > token {
         return Some(Violation::StaleSettlement { job, token, newer, at_ms });
+    }
+    if let Some(first) = life.settled.iter().find(|settled| settled.token == token) {
+        return Some(Violation::SettledTwice { job, token, first_ms: first.at_ms, second_ms: at_ms });
     }
     // A client whose claim was answered by nobody may know more of it than its log.
     let client = event.client.as_str();
