@@ -30,10 +30,9 @@ pub(super) fn judge(
     for (at, lane) in lanes.iter().enumerate() {
         starved(lane, at, &grants, &waits[at], &fog, rules, found);
     }
-    let clear: Vec<bool> =
-        (0..grants.len()).map(|at| !fog[at] && waits.iter().all(|lane| lane[at])).collect();
+    let all_wait: Vec<bool> = (0..grants.len()).map(|at| waits.iter().all(|lane| lane[at])).collect();
     let dues: Vec<f64> = rules.weights.values().map(|weight| weight / total).collect();
-    shares(&lanes, &grants, &clear, &dues, rules, found);
+    shares(&lanes, &grants, &all_wait, &fog, &dues, rules, found);
 }
 
 /// At which grants some of the jobs certainly waited.
@@ -54,7 +53,7 @@ fn waiting<'a>(jobs: impl Iterator<Item = &'a Arrival<'a>>, times: &[(u64, u64)]
     running_sum(&change, times.len())
 }
 
-/// Before or at which grants a lost claim may have leased something.
+/// Between which grants and the one before a lost claim may have leased something.
 fn foggy(times: &[(u64, u64)], lost: &[u64], late_ms: u64) -> Vec<bool> {
     let mut change = vec![0_i64; times.len() + 1];
     for called_ms in lost {
@@ -90,6 +89,8 @@ fn starved(
     for (at, (grant, of)) in grants.iter().enumerate() {
         if *of == lane || !waits[at] || fog[at] {
             passed = None;
+        }
+        if *of == lane || !waits[at] {
             continue;
         }
         let (count, from_ms) = passed.map_or((1, grant.at_ms), |(count, from_ms)| (count + 1, from_ms));
@@ -111,17 +112,20 @@ fn starved(
 fn shares(
     lanes: &[&str],
     grants: &[(&Grant<'_>, usize)],
-    clear: &[bool],
+    all_wait: &[bool],
+    fog: &[bool],
     dues: &[f64],
     rules: &Fairness,
     found: &mut Vec<Violation>,
 ) {
     let mut window: VecDeque<(u64, usize)> = VecDeque::with_capacity(rules.window + 1);
     let mut counts = vec![0_usize; lanes.len()];
-    for ((grant, lane), clear) in grants.iter().zip(clear) {
-        if !clear {
+    for (at, (grant, lane)) in grants.iter().enumerate() {
+        if !all_wait[at] || fog[at] {
             window.clear();
             counts.fill(0);
+        }
+        if !all_wait[at] {
             continue;
         }
         window.push_back((grant.at_ms, *lane));

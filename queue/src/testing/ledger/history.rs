@@ -13,8 +13,8 @@ use crate::types::Spends;
 pub struct Event {
     /// Who: a worker's boot nonce, or the name of another client.
     pub client: String,
-    /// Redis time, ms: of the reply; for a lost one the latest that the client knew when it called, so it happened no
-    /// earlier.
+    /// Redis time, ms: of the reply; for a lost one the latest that the client knew when it called (at least that of the
+    /// grant it speaks of), so it happened no earlier.
     pub at_ms: u64,
     /// What the client was told.
     pub fate: Fate,

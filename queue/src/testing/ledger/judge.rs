@@ -8,8 +8,9 @@ use super::keys::KeySpan;
 use super::life::Life;
 use super::limits::LeaseSpan;
 use super::phase::End;
-use super::report::{Verdict, Violation};
+use super::report::Violation;
 use super::rules::Rules;
+use super::verdict::Verdict;
 use super::walk::Walk;
 use super::{conservation, dead_letters, fairness, keys, limits, liveness, order};
 

@@ -95,7 +95,10 @@ impl<'a> Life<'a> {
 
     /// A reply was lost: from now on the act may have happened.
     pub(super) fn lose(&mut self, event: &'a Event, rules: &Rules) {
-        self.pending.push(event);
+        // An extension leads nowhere else.
+        if !matches!(event.act, Act::Extend { .. }) {
+            self.pending.push(event);
+        }
         match &event.act {
             Act::Enqueue { payload, .. } => self.payload = self.payload.or(*payload),
             // It may come late: the record knows since when the job is due.
@@ -147,6 +150,8 @@ impl<'a> Life<'a> {
             Act::Replay { .. } => self.begin(event.at_ms),
             Act::Grant { token, expires_ms, .. } | Act::Takeover { token, expires_ms, .. } => {
                 self.max_token = self.max_token.max(*token);
+                // Older tokens are fenced: a lost word under one of them can no longer count.
+                self.pending.retain(|lost| lost.act.token().is_none_or(|old| old >= *token));
                 let (token, expires_ms) = (*token, *expires_ms);
                 self.leases.push(Lease { token, client: &event.client, since_ms: event.at_ms, expires_ms });
             }

@@ -50,6 +50,7 @@ mod report;
 mod rules;
 mod sentences;
 mod tries;
+mod verdict;
 mod walk;
 
 #[cfg(test)]
@@ -59,5 +60,6 @@ pub use evidence::{Dump, Effect, Entry, Evidence, Index, KeyOwner, Record, Run, 
 pub use judge::judge;
 pub use lines::{Line, ReadError, read};
 pub use records::check;
-pub use report::{Budget, Verdict, Violation};
+pub use report::{Budget, Violation};
 pub use rules::{Fairness, FifoScope, KeyRules, Liveness, Rate, Rules, TypeRules};
+pub use verdict::Verdict;

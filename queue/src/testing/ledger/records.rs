@@ -7,7 +7,8 @@
 use std::collections::HashMap;
 
 use super::evidence::{Effect, Evidence};
-use super::report::{Verdict, Violation};
+use super::report::Violation;
+use super::verdict::Verdict;
 use crate::types::{Job, JobState};
 
 /// Judges a run by its final records (I1 to I4, I14).

@@ -42,12 +42,20 @@ impl<'a, 'k> Walk<'a, 'k> {
         if let Some(event) = events.first() {
             self.life.advance(event.at_ms, self.known.rules);
         }
-        let (lost, mut open): (Vec<&Event>, Vec<&Event>) =
+        let (mut lost, mut open): (Vec<&Event>, Vec<&Event>) =
             events.iter().partition(|event| event.fate == Fate::Unknown);
-        for event in lost {
-            self.lose(event, gathered);
-        }
-        while !open.is_empty() {
+        loop {
+            // A lost word can have come at once, but not before the lease that it speaks of.
+            lost.retain(|event| {
+                let waits = open.iter().any(|open| begins(open, event));
+                if !waits {
+                    self.lose(event, gathered);
+                }
+                waits
+            });
+            if open.is_empty() {
+                return;
+            }
             let event = open.remove(self.next(&open));
             self.accept(event, gathered);
         }
@@ -168,4 +176,10 @@ impl<'a, 'k> Walk<'a, 'k> {
         gathered.arrivals.extend(self.arrival);
         self.life
     }
+}
+
+/// Whether `event` is about the lease that `lease` begins.
+fn begins(lease: &Event, event: &Event) -> bool {
+    let lease = &lease.act;
+    matches!(lease, Act::Grant { .. } | Act::Takeover { .. }) && lease.token() == event.act.token()
 }

@@ -217,7 +217,8 @@ fn crashes(run: &mut Run) -> Option<()> {
 
 fn starts(run: &mut Run) -> Option<()> {
     let (one, other) = (Ending::Retry(Spends::Try), Ending::Retry(Spends::Crash));
-    spend(run, &[one, one, one, other, other])
+    // One more than would do: a lost claim may hide a start.
+    spend(run, &[one, one, one, other, other, other])
 }
 
 fn die(run: &mut Run, state: Option<JobState>, indexes: &[Index]) -> Option<()> {

@@ -1,9 +1,11 @@
 //! The ledger is silent over valid histories, also when more replies get lost than were.
 
+use std::collections::HashMap;
+
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::super::history::{Act, Fate};
+use super::super::history::{Act, Event, Fate};
 use super::super::{Rules, judge};
 use super::simulator::simulate;
 
@@ -26,6 +28,13 @@ fn it_is_silent_when_replies_are_forgotten() {
         let (mut run, rules) = simulate(seed);
         let mut rng = StdRng::seed_from_u64(seed);
         let percent = rng.random_range(1..60);
+        let lease = |event: &Event| matches!(event.act, Act::Grant { .. } | Act::Takeover { .. });
+        let granted_ms: HashMap<_, _> = run
+            .events
+            .iter()
+            .filter(|event| lease(event))
+            .map(|event| (event.act.token(), event.at_ms))
+            .collect();
         for event in &mut run.events {
             let forgettable = matches!(
                 event.act,
@@ -39,7 +48,8 @@ fn it_is_silent_when_replies_are_forgotten() {
             if forgettable && rng.random_range(0..100) < percent {
                 event.fate = Fate::Unknown;
                 // The client called before it would have been answered, and may know an older time yet.
-                event.at_ms -= rng.random_range(0..5);
+                let known_ms = granted_ms.get(&event.act.token()).copied().unwrap_or_default();
+                event.at_ms = (event.at_ms - rng.random_range(0..5)).max(known_ms);
                 if let Act::Cancel { running, .. } = &mut event.act {
                     *running = None;
                 }

@@ -64,7 +64,7 @@ pub(super) fn simulate(seed: u64) -> (Run, Rules) {
         enqueued: 0,
         counted: 0,
     };
-    for at in 0..75 {
+    for at in 0..60 {
         sim.enqueue(
             0,
             if at % 10 < 5 {
@@ -81,7 +81,7 @@ pub(super) fn simulate(seed: u64) -> (Run, Rules) {
         sim.claim();
     }
     sim.faults = true;
-    for _ in 0..260 {
+    for _ in 0..200 {
         sim.tick(12);
         sim.act();
     }
