@@ -61,10 +61,14 @@ impl<'a, 'k> Walk<'a, 'k> {
         }
     }
 
-    /// Which comes next: the cancellation of a lease while there is one, else the lowest token, else what fits, else the first.
+    /// Which comes next: the enqueue of a job that was not accepted yet, the cancellation of a lease while there is one, else the lowest token, else what fits, else the first.
     fn next(&self, open: &[&'a Event]) -> usize {
         if open.len() == 1 {
             return 0;
+        }
+        let enqueue = |event: &&Event| matches!(event.act, Act::Enqueue { .. });
+        if let Some(first) = open.iter().position(enqueue).filter(|_| self.life.accepted_ms.is_none()) {
+            return first;
         }
         let fits = |event: &Event| self.life.can(event, self.known.rules);
         let leased = |phase| matches!(phase, Phase::Leased { .. });

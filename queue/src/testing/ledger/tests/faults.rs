@@ -383,11 +383,13 @@ fn unfinished(run: &mut Run) -> Option<()> {
     let (job, at) = succeeded(run)?;
     run.events.remove(at);
     leave(run, &job, Some(JobState::Running), &[Index::Running]);
+    run.dump.at_ms += 1_000;
     Some(())
 }
 
 fn late(run: &mut Run) -> Option<()> {
     let (_, at) = succeeded(run)?;
+    run.dump.at_ms += 1_000;
     run.events[at].at_ms = run.dump.at_ms;
     Some(())
 }

@@ -12,6 +12,10 @@ fn i1_no_loss() {
     let accepted = story().ok(10, "app", enqueue("a", 10));
     accepted.finds([Violation::Lost { job: a(), accepted_ms: Some(10) }]);
     accepted.clone().left("a", JobState::Scheduled, &[Scheduled]).is_sound();
+    // All within one millisecond.
+    let quick =
+        story().ok(10, "app", enqueue("a", 10)).ok(10, "w1", grant("a", 100)).ok(10, "w1", success("a", 100));
+    quick.left("a", JobState::Succeeded, &[Finished]).is_sound();
     // What succeeded or was cancelled may be forgotten.
     leased().ok(30, "w1", success("a", 100)).is_sound();
     accepted.clone().ok(20, "ops", cancel("a", Some(false))).is_sound();
