@@ -88,42 +88,7 @@ impl Server {
     pub(super) fn apply(&mut self, client: &str, asked: &Act) -> Option<Act> {
         let now_ms = self.now_ms;
         match asked {
-            Act::Enqueue { job: Some(id), lane, priority, key, due_ms, .. } => {
-                if let Some(owner) = self.owner(id, key.as_deref()) {
-                    return Some(Act::Duplicate { job: owner.id.clone() });
-                }
-                self.seq += 1;
-                let mut done = asked.clone();
-                if let Act::Enqueue { due_ms, seq, .. } = &mut done {
-                    (*due_ms, *seq) = ((*due_ms).max(now_ms), self.seq);
-                }
-                let lane = if lane == "a" {
-                    "a"
-                } else if lane == "b" {
-                    "b"
-                } else {
-                    "c"
-                };
-                self.jobs.push(Job {
-                    id: id.clone(),
-                    lane,
-                    priority: *priority,
-                    key: key.clone(),
-                    due_ms: (*due_ms).max(now_ms),
-                    seq: self.seq,
-                    state: JobState::Ready,
-                    token: 0,
-                    holder: String::new(),
-                    expires_ms: 0,
-                    cancel: false,
-                    tries: 0,
-                    crashes: 0,
-                    attempts: 0,
-                    ended_ms: 0,
-                    gone: false,
-                });
-                Some(done)
-            }
+            Act::Enqueue { .. } => self.enqueue(asked),
             Act::Claim => self.claim(client),
             Act::Settle { job, token, ending } => {
                 self.settle(client, job, *token, *ending).then(|| asked.clone())
@@ -160,6 +125,45 @@ impl Server {
             }
             _ => None,
         }
+    }
+
+    fn enqueue(&mut self, asked: &Act) -> Option<Act> {
+        let now_ms = self.now_ms;
+        let Act::Enqueue { job: Some(id), lane, priority, key, due_ms, .. } = asked else { return None };
+        if let Some(owner) = self.owner(id, key.as_deref()) {
+            return Some(Act::Duplicate { job: owner.id.clone() });
+        }
+        self.seq += 1;
+        let mut done = asked.clone();
+        if let Act::Enqueue { due_ms, seq, .. } = &mut done {
+            (*due_ms, *seq) = ((*due_ms).max(now_ms), self.seq);
+        }
+        let lane = if lane == "a" {
+            "a"
+        } else if lane == "b" {
+            "b"
+        } else {
+            "c"
+        };
+        self.jobs.push(Job {
+            id: id.clone(),
+            lane,
+            priority: *priority,
+            key: key.clone(),
+            due_ms: (*due_ms).max(now_ms),
+            seq: self.seq,
+            state: JobState::Ready,
+            token: 0,
+            holder: String::new(),
+            expires_ms: 0,
+            cancel: false,
+            tries: 0,
+            crashes: 0,
+            attempts: 0,
+            ended_ms: 0,
+            gone: false,
+        });
+        Some(done)
     }
 
     fn claim(&mut self, client: &str) -> Option<Act> {
