@@ -29,16 +29,16 @@ const RANKS: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)];
 pub(crate) async fn measure(jobs: usize, calls: usize, report: &mut Report) -> Result<()> {
     let many = calls.min(jobs / 10).max(1);
     let batches = (calls / 4).min(jobs / 10 / MAX_BATCH).max(1);
-    let mut run = Run { bench: Bench::start().await?, worker: identity(), report, title: String::new() };
-    slowlog::note_all(&mut run.bench.connection()).await?;
+    let bench = Bench::start().await?;
+    slowlog::note_all(&mut bench.connection()).await?;
 
-    produce::bulk(&run.bench.queue, FEW, PAD).await?;
-    FEW.to_string().clone_into(&mut run.title);
-    let small = run.claim(FEW / 2, 1).await?;
-    run.bench.flush().await?;
+    produce::bulk(&bench.queue, FEW, PAD).await?;
+    let mut not_shown = Report::default();
+    let small = Run::new(&bench, FEW, &mut not_shown).claim(FEW / 2, 1).await?;
+    bench.flush().await?;
 
-    produce::bulk(&run.bench.queue, jobs, PAD).await?;
-    jobs.to_string().clone_into(&mut run.title);
+    produce::bulk(&bench.queue, jobs, PAD).await?;
+    let mut run = Run::new(&bench, jobs, report);
     run.enqueue(many, 1).await?;
     run.enqueue(batches, MAX_BATCH).await?;
     run.read(many).await?;
@@ -52,14 +52,20 @@ pub(crate) async fn measure(jobs: usize, calls: usize, report: &mut Report) -> R
 }
 
 struct Run<'a> {
-    bench: Bench,
+    bench: &'a Bench,
     worker: WorkerIdentity,
-    report: &'a mut Report,
     /// Jobs in the queue, for the rows.
-    title: String,
+    jobs: usize,
+    report: &'a mut Report,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    fn new(bench: &'a Bench, jobs: usize, report: &'a mut Report) -> Self {
+        let (name, boot) = ("calls".into(), "calls".into());
+        let worker = WorkerIdentity { name, boot, pool: String::new(), node: "here".into() };
+        Self { bench, worker, jobs, report }
+    }
+
     fn queue(&self) -> Queue {
         self.bench.queue.clone()
     }
@@ -84,7 +90,7 @@ impl Run<'_> {
         let server = slowlog::durations(&mut conn, function).await?;
         for (whose, figures) in [("client", &client), ("server", &server)] {
             for (rank_name, rank) in RANKS {
-                let row = format!("{} jobs: {name}, {whose} {rank_name}", self.title);
+                let row = format!("{} jobs: {name}, {whose} {rank_name}", self.jobs);
                 self.report.add_alone(&row, "ms", at(figures, rank));
             }
         }
@@ -117,7 +123,7 @@ impl Run<'_> {
             cursor = page.cursor;
             Ok(())
         };
-        self.time(&of("find ready, page", PAGE as usize), "lk_find", n, find).await?;
+        self.time(&of("find, page", PAGE as usize), "lk_find", n, find).await?;
 
         ensure!(!ids.is_empty(), "no job was found");
         let get = async |i: usize| {
@@ -183,7 +189,7 @@ impl Run<'_> {
             promoted += queue.sweep(&worker, SWEEP).await?.promoted;
             Ok(())
         };
-        self.time(&of("sweep, due jobs up to", SWEEP as usize), "lk_sweep", n, sweep).await?;
+        self.time("sweep of 100 due jobs", "lk_sweep", n, sweep).await?;
         ensure!(promoted > 0, "the sweeps found nothing to do");
         Ok(())
     }
@@ -204,10 +210,6 @@ impl Run<'_> {
 
 fn of(name: &str, batch: usize) -> String {
     format!("{name} of {batch}")
-}
-
-fn identity() -> WorkerIdentity {
-    WorkerIdentity { name: "calls".into(), boot: "calls".into(), pool: String::new(), node: "here".into() }
 }
 
 fn info(worker: &WorkerIdentity, busy: usize) -> WorkerInfo {
