@@ -69,12 +69,6 @@ impl Count {
         }
     }
 
-    /// Jobs not handled yet.
-    #[must_use]
-    pub fn left(&self) -> usize {
-        self.left.load(Ordering::Relaxed)
-    }
-
     /// Takes the latencies, sorted, ms.
     #[must_use]
     pub fn latencies(&self) -> Vec<f64> {
