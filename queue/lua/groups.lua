@@ -176,6 +176,8 @@ function lk.peek_groups(ctx, ty, most)
       local id = line.heads[2 * line.at + 1]
       if id and #list < 2 * most then
         list[#list + 1], list[#list + 2] = id, line.heads[2 * line.at + 2]
+        ctx.peeked = ctx.peeked or {}
+        ctx.peeked[id] = line.group
         line.at = line.at + 1
         progress = true
       end
@@ -188,8 +190,9 @@ end
 -- end of the round.
 function lk.groups_served(ctx, ty, ids, bad)
   local served, order = {}, {}
-  for i, group in ipairs(groups_of(ctx, ids)) do
-    call('ZREM', line_of(ty, group), ids[i])
+  for i, id in ipairs(ids) do
+    local group = ctx.peeked and ctx.peeked[id] or ''
+    call('ZREM', line_of(ty, group), id)
     if not served[group] then
       order[#order + 1] = group
     end

@@ -141,20 +141,6 @@ local function forget_workers(ctx)
   end
 end
 
--- Nothing runs: gauges that damage left behind say otherwise.
-local function reset_gauges(ctx)
-  if call('EXISTS', ctx.keys.running) == 1 then
-    return
-  end
-  local gauges = {}
-  for _, name in ipairs(call('SMEMBERS', ctx.keys.types)) do
-    gauges[#gauges + 1] = 'r:' .. name
-  end
-  if gauges[1] then
-    call('HDEL', ctx.keys.counters, unpack_list(gauges))
-  end
-end
-
 local function sweep(keys, args)
   local ctx, failure = lk.open(keys)
   if failure then
@@ -179,10 +165,10 @@ local function sweep(keys, args)
   local trimmed = trim(ctx, limit)
   local more_keys = forget_keys(ctx, limit)
   forget_workers(ctx)
-  reset_gauges(ctx)
+  local more_repairs = lk.repair(ctx)
   call('HSET', ctx.keys.meta, 't', ctx.token)
   reply[4], reply[5] = promoted, trimmed
-  reply[6] = (more_leases or more_due or trimmed >= limit or more_keys) and 1 or 0
+  reply[6] = (more_leases or more_due or trimmed >= limit or more_keys or more_repairs) and 1 or 0
   return reply
 end
 

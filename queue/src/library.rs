@@ -16,7 +16,7 @@ const SHARED: [&str; 3] =
     [include_str!("../lua/base.lua"), include_str!("../lua/record.lua"), include_str!("../lua/lease.lua")];
 
 /// One transition or helper per file, each in a scope of its own.
-const SCOPED: [&str; 30] = [
+const SCOPED: [&str; 31] = [
     include_str!("../lua/context.lua"),
     include_str!("../lua/gates.lua"),
     include_str!("../lua/groups.lua"),
@@ -33,6 +33,7 @@ const SCOPED: [&str; 30] = [
     include_str!("../lua/extend.lua"),
     include_str!("../lua/leave.lua"),
     include_str!("../lua/leases.lua"),
+    include_str!("../lua/repair.lua"),
     include_str!("../lua/sweep.lua"),
     include_str!("../lua/configure.lua"),
     include_str!("../lua/stats.lua"),

@@ -14,5 +14,6 @@ mod lifecycle;
 mod order;
 mod policies;
 mod reconnect;
+mod repair;
 mod robust;
 mod settle;
