@@ -1,16 +1,22 @@
 //! A real Redis with the library under test, and calls of it in the model's words.
 
+use std::time::Duration;
+
 use lanekeeper_queue::testing::model::{Op, Reply};
 use lanekeeper_queue::testing::{TestRedis, clock};
 use lanekeeper_queue::types::{Enqueued, Find, Job};
-use lanekeeper_queue::{Error, Queue, Result, library_source};
+use lanekeeper_queue::{Error, Queue, Result, Waker, library_source};
+use tokio::sync::Mutex;
 
 /// Where the clock starts, µs since the epoch.
 pub const BIRTH_US: u64 = 1_700_000_000_123_456;
+/// It never goes back further than here.
+pub const EARLIEST_US: u64 = BIRTH_US - 100_000_000_000;
 
 pub struct Bench {
     _redis: TestRedis,
     queue: Queue,
+    waker: Mutex<Waker>,
     source: String,
 }
 
@@ -26,7 +32,8 @@ impl Bench {
         let source = clock::with_test_clock(&source).unwrap_or_else(|e| panic!("{e}"));
         let redis = TestRedis::start_with(&["--appendonly", "no"]).await.unwrap();
         let queue = Queue::connect(&redis.options(), "apps/saas".parse().unwrap()).await.unwrap();
-        Self { _redis: redis, queue, source }
+        let waker = Waker::connect(&redis.options(), queue.name().clone()).await.unwrap();
+        Self { _redis: redis, queue, waker: Mutex::new(waker), source }
     }
 
     /// Nothing in Redis, and a library that remembers nothing.
@@ -38,6 +45,19 @@ impl Bench {
 
     pub async fn set_clock(&self, us: u64) {
         clock::set(&mut self.queue.connection(), us).await.unwrap();
+    }
+
+    /// What is wrong where jobs wait in a lane and no worker would be woken. A token that is there is taken and put back.
+    pub async fn sleepers(&self, lane: &str) -> Option<Reply> {
+        let lanes = [lane.to_owned()];
+        let woken = self.waker.lock().await.wait(&lanes, Duration::from_millis(10)).await;
+        match (woken, self.queue.pass_on(&lanes).await) {
+            (Ok(true), Ok(())) => None,
+            (Ok(false), Ok(())) => {
+                Some(Reply::Failed(format!("jobs wait in line in lane {lane}, but it has no wake token")))
+            }
+            (Err(error), _) | (_, Err(error)) => Some(Reply::Failed(error.to_string())),
+        }
     }
 
     /// The reply, errors included.

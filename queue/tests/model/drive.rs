@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::time::Duration;
 
 use lanekeeper_queue::testing::model::{Given, Model, Op, Order, Reply};
 use lanekeeper_queue::types::{Find, JobState, WorkerIdentity};
 
-use crate::bench::{BIRTH_US, Bench};
+use crate::bench::{BIRTH_US, Bench, EARLIEST_US};
 use crate::known;
 use crate::ops::Generator;
 use crate::report::Tally;
@@ -14,7 +15,7 @@ use crate::report::Tally;
 /// The order within lanes that the library has.
 const ORDER: Order = Order::Strict;
 /// Operations between two comparisons of the whole state.
-const CHECK_EVERY: usize = 40;
+const CHECK_EVERY: usize = 80;
 /// Most ids of jobs that are gone in such a comparison.
 const GONE_IDS: usize = 30;
 
@@ -47,7 +48,8 @@ pub async fn run_case(bench: &mut Bench, seed: u64, case: u64, most: u64, tally:
     let (mut steps, mut at_us) = (Vec::new(), BIRTH_US);
     let length = usize::try_from(most).unwrap_or(usize::MAX).min(generator.length());
     while steps.len() < length {
-        at_us += generator.pause_us(&model, at_us);
+        let least_us = steps.last().map_or(0, |step: &Step| known::pause_after_us(&step.op));
+        at_us = generator.next_us(&model, at_us, least_us);
         let op = generator.op(&model, at_us / 1_000);
         if !foreseen(&model, &op, at_us / 1_000) {
             continue;
@@ -111,7 +113,8 @@ async fn apply(
 
 async fn one(bench: &Bench, model: &mut Model, op: &Op, now_ms: u64) -> Result<Reply, Box<Divergence>> {
     let found = bench.call(op).await;
-    let expected = known::adapt(model.apply(op, now_ms, &Given::of(&found)), &found, model);
+    let expected = model.apply(op, now_ms, &Given::of(&found));
+    let expected = known::adapt(expected, op, &found, model, now_ms);
     if expected == found {
         Ok(expected)
     } else {
@@ -127,6 +130,7 @@ async fn compare(bench: &Bench, model: &mut Model, now_ms: u64) -> Result<(), Di
     let mut gone: Vec<String> = model.known_ids().filter(|id| !stands.contains(id)).cloned().collect();
     drop(gone.drain(..gone.len().saturating_sub(GONE_IDS)));
     let ready = model.jobs_in(Some(JobState::Ready), now_ms);
+    let keys: Vec<String> = model.keys().cloned().collect();
     let mut ops = vec![
         Op::Stats,
         Op::Policy,
@@ -141,15 +145,26 @@ async fn compare(bench: &Bench, model: &mut Model, now_ms: u64) -> Result<(), Di
     );
     ops.extend(holders.into_iter().map(Op::LeasesOf));
     ops.extend(ready.iter().step_by(1 + ready.len() / 4).cloned().map(Op::Position));
+    ops.extend(
+        keys.iter()
+            .step_by(1 + keys.len() / 4)
+            .cloned()
+            .map(|key| Op::Find(Find { key: Some(key), limit: 1, ..Find::default() })),
+    );
     for op in ops {
         one(bench, model, &op, now_ms).await.map(drop).map_err(|d| *d)?;
+    }
+    for lane in model.waiting_lanes() {
+        if let Some(found) = bench.sleepers(&lane).await {
+            return Err(Divergence { op: Op::PassOn(vec![lane]), expected: Reply::Done, found });
+        }
     }
     Ok(())
 }
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let after = self.at_us - BIRTH_US;
-        write!(f, "+{}.{:03} ms  {}", after / 1_000, after % 1_000, crate::report::describe(&self.op))
+        let ms = Duration::from_micros(self.at_us - EARLIEST_US).as_secs_f64() * 1_000.0;
+        write!(f, "{ms:.3} ms  {}", crate::report::describe(&self.op))
     }
 }

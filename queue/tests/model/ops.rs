@@ -10,6 +10,7 @@ use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
 
+use crate::bench::EARLIEST_US;
 use crate::policies::{self, LANES, TYPES};
 use crate::settlements::{held, settlements};
 
@@ -37,13 +38,29 @@ pub struct Generator {
     pace: Pace,
     left: u32,
     length: usize,
+    mood: Mood,
+}
+
+/// What is special about a case.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mood {
+    Plain,
+    /// A few jobs that are tried again and again.
+    Few,
+    /// The clock goes back now and then.
+    Unsteady,
 }
 
 impl Generator {
     pub fn new(seed: u64, case: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed ^ case.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let length = *[60, 150, 300, 600].choose(&mut rng).expect("not empty");
-        Self { rng, pace: Pace::Fast, left: 10, length }
+        let mood = match rng.random_range(0..10) {
+            0..7 => Mood::Plain,
+            7..9 => Mood::Few,
+            _ => Mood::Unsteady,
+        };
+        Self { rng, pace: Pace::Fast, left: 10, length, mood }
     }
 
     /// How many operations the case has.
@@ -55,8 +72,18 @@ impl Generator {
         self.rng.random_bool(p)
     }
 
+    /// When the next operation happens, µs: at least `least_us` after the last, unless the clock goes back.
+    pub fn next_us(&mut self, model: &Model, at_us: u64, least_us: u64) -> u64 {
+        if self.mood == Mood::Unsteady && self.chance(0.02) {
+            let back = [1, 1_000, 3_000_000, 40_000_000, 7_200_000_000];
+            let back_us = back.choose(&mut self.rng).map_or(0, |most| self.rng.random_range(0..=*most));
+            return at_us.saturating_sub(back_us).max(EARLIEST_US);
+        }
+        at_us + self.pause_us(model, at_us).max(least_us)
+    }
+
     /// Time until the next operation, µs.
-    pub fn pause_us(&mut self, model: &Model, at_us: u64) -> u64 {
+    fn pause_us(&mut self, model: &Model, at_us: u64) -> u64 {
         if self.left == 0 {
             self.left = self.rng.random_range(5..40);
             self.pace = match self.rng.random_range(0..20) {
@@ -219,7 +246,7 @@ impl Generator {
         let worker = if self.chance(0.5) { self.holder(model) } else { self.worker() };
         let most = if self.chance(0.3) { 0 } else { self.batch() };
         let lost = held(&mut self.rng, model, &worker, most);
-        Op::Work { done: settlements(&mut self.rng, lost), want: self.want(), worker }
+        Op::Work { done: settlements(&mut self.rng, lost, self.mood == Mood::Few), want: self.want(), worker }
     }
 
     fn settle(&mut self, model: &Model) -> Op {
@@ -228,7 +255,7 @@ impl Generator {
         let mut done = Vec::new();
         while done.is_empty() {
             let chosen = held(&mut self.rng, model, &worker, most);
-            done = settlements(&mut self.rng, chosen);
+            done = settlements(&mut self.rng, chosen, self.mood == Mood::Few);
             if done.is_empty() && model.known_ids().next().is_none() {
                 return Op::Stats;
             }
@@ -302,8 +329,11 @@ impl Generator {
     }
 
     fn enqueue(&mut self, model: &Model, now_ms: u64) -> Op {
-        let many = model.jobs_in(None, now_ms).len() > MANY_JOBS;
-        let count = if many { 1 } else { self.batch() };
+        let jobs = model.jobs_in(None, now_ms).len();
+        if self.mood == Mood::Few && jobs > 3 {
+            return self.work(model);
+        }
+        let count = if jobs > MANY_JOBS { 1 } else { self.batch() };
         Op::Enqueue((0..count).map(|_| self.job(model, now_ms)).collect())
     }
 

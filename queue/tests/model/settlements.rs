@@ -46,15 +46,23 @@ fn wrong(rng: &mut StdRng, model: &Model) -> Option<Held> {
     })
 }
 
-pub fn settlements(rng: &mut StdRng, held: Vec<Held>) -> Vec<Settlement> {
+/// How the attempts end; where `again`, mostly so that the jobs come back at once.
+pub fn settlements(rng: &mut StdRng, held: Vec<Held>, again: bool) -> Vec<Settlement> {
     held.into_iter()
         .map(|lease| Settlement {
             id: lease.id,
             token: lease.token,
-            outcome: outcome(rng),
+            outcome: if again && rng.random_bool(0.9) { back(rng) } else { outcome(rng) },
             policy_version: *[0, 7, 1 << 53, u64::MAX].choose(rng).expect("not empty"),
         })
         .collect()
+}
+
+fn back(rng: &mut StdRng) -> Outcome {
+    if rng.random_bool(0.5) {
+        return Outcome::Release { why: text(rng) };
+    }
+    Outcome::Retry { delay_ms: 0, spends: spends(rng), error: error(rng) }
 }
 
 fn outcome(rng: &mut StdRng) -> Outcome {
@@ -91,10 +99,10 @@ fn spends(rng: &mut StdRng) -> Spends {
 }
 
 fn result(rng: &mut StdRng) -> Vec<u8> {
-    match rng.random_range(0..10) {
-        0..4 => Vec::new(),
-        4..8 => b"{\"ok\":true}".to_vec(),
-        8 => vec![b'r', 0, 0xff, 0xc3],
+    match rng.random_range(0..400) {
+        0..160 => Vec::new(),
+        160..340 => b"{\"ok\":true}".to_vec(),
+        340..399 => vec![b'r', 0, 0xff, 0xc3],
         _ => vec![b'x'; 66_000],
     }
 }
@@ -110,10 +118,10 @@ fn code(rng: &mut StdRng) -> String {
 
 /// Mostly short; now and then longer than what is kept, with characters of several bytes where it is cut.
 fn text(rng: &mut StdRng) -> String {
-    match rng.random_range(0..300) {
-        0..200 => "again".to_owned(),
-        200..270 => String::new(),
-        270..299 => format!("{}{}", "x".repeat(rng.random_range(0..4)), "€".repeat(400)),
+    match rng.random_range(0..2_000) {
+        0..1_400 => "again".to_owned(),
+        1_400..1_900 => String::new(),
+        1_900..1_999 => format!("{}{}", "x".repeat(rng.random_range(0..4)), "€".repeat(400)),
         _ => "ü".repeat(33_000) + "x",
     }
 }

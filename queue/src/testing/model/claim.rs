@@ -37,7 +37,7 @@ impl Model {
     }
 
     /// Why nothing is handed out.
-    fn held(&self) -> Option<String> {
+    pub(super) fn held(&self) -> Option<String> {
         let policy = self.policy();
         match (policy.paused, &policy.closed) {
             (true, _) => Some("paused".to_owned()),

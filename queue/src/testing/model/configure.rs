@@ -1,5 +1,7 @@
 //! `configure`, `policy` and `destroy`.
 
+use std::collections::BTreeMap;
+
 use lanekeeper_api::policy::QueuePolicy;
 
 use super::given::Given;
@@ -20,9 +22,7 @@ impl Model {
         let before = self.stored.take();
         let last = before.as_ref().map_or(0, |stored| stored.version);
         let version = given.version.unwrap_or(0);
-        if given.version.is_some() && version <= last {
-            self.broken = Some(format!("policy version {version} follows {last}"));
-        }
+        self.check_version(last, given, now_ms);
         if let Some(before) = &before
             && before.policy.lease_ms > policy.lease_ms
         {
@@ -44,6 +44,17 @@ impl Model {
         Configured::Applied { version }
     }
 
+    /// Versions rise; so do those of a queue that was destroyed and written anew, as far as the clock can tell.
+    fn check_version(&mut self, last: u64, given: &Given, now_ms: u64) {
+        let Some(version) = given.version else { return };
+        let (ever, at_ms) = self.last_version;
+        let last = if now_ms > at_ms && !self.went_back { ever.max(last) } else { last };
+        if version <= last {
+            self.broken = Some(format!("policy version {version} follows {last}"));
+        }
+        self.last_version = (version, now_ms);
+    }
+
     pub(super) fn stored_policy(&self) -> Option<(QueuePolicy, u64)> {
         self.stored.as_ref().map(|stored| (stored.policy.clone(), stored.version))
     }
@@ -55,7 +66,10 @@ impl Model {
             order: self.order,
             ids: std::mem::take(&mut self.ids),
             last_made: self.last_made.take(),
-            tokens: std::mem::take(&mut self.tokens),
+            tokens: if self.went_back { BTreeMap::new() } else { std::mem::take(&mut self.tokens) },
+            last_version: self.last_version,
+            latest_ms: self.latest_ms,
+            went_back: self.went_back,
             ..Self::default()
         };
         jobs

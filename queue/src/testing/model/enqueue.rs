@@ -110,6 +110,7 @@ impl Model {
             place: Place::Line,
             enqueued_ms: now_ms,
             due_ms: now_ms,
+            line_ms: now_ms,
             counts_from_ms: spec.due_ms,
             priority: spec.options.priority.unwrap_or(self.rules(kind).priority),
             key: spec.key.clone(),
@@ -137,7 +138,8 @@ impl Model {
     /// An id that the library made is new, and sorts behind those it made before.
     fn check_made(&mut self, made: Option<&str>, now_ms: u64) {
         let Some(id) = made else { return };
-        if self.ids.contains(id) {
+        let taken = if self.went_back { self.jobs.contains_key(id) } else { self.ids.contains(id) };
+        if taken {
             self.broken = Some(format!("the library made the id {id} a second time"));
         }
         if let Some((last, at_ms)) = &self.last_made

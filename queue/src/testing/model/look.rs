@@ -23,6 +23,28 @@ impl Model {
         self.leases.get(id).is_some_and(|lease| lease.cancel || lease.lost.is_some())
     }
 
+    /// Whether the job is in its line although it is not due: the clock went back behind its enqueue.
+    #[must_use]
+    pub fn is_ahead_of_clock(&self, id: &str, now_ms: u64) -> bool {
+        self.jobs.get(id).is_some_and(|job| job.place == Place::Line && job.due_ms > now_ms)
+    }
+
+    /// The idempotency keys that stand.
+    pub fn keys(&self) -> impl Iterator<Item = &String> {
+        self.keys.keys()
+    }
+
+    /// The lanes whose jobs somebody must be awake for.
+    #[must_use]
+    pub fn waiting_lanes(&self) -> Vec<String> {
+        let Some(policy) = self.present_policy() else { return Vec::new() };
+        if self.held().is_some() {
+            return Vec::new();
+        }
+        let lanes = policy.lanes.iter().map(|lane| lane.name.clone());
+        lanes.filter(|lane| !self.lane_line(lane).is_empty()).collect()
+    }
+
     /// The jobs whose records stand, in a state or in any.
     #[must_use]
     pub fn jobs_in(&self, state: Option<JobState>, now_ms: u64) -> Vec<String> {
@@ -60,7 +82,7 @@ impl Model {
         moments.extend(self.workers.values().map(|worker| worker.seen_ms + 3 * self.policy().lease_ms));
         for job in self.jobs.values() {
             match (job.place, job.finished_ms) {
-                (Place::Schedule, _) => moments.push(job.due_ms),
+                (Place::Schedule, _) => moments.push(job.line_ms),
                 (Place::Succeeded | Place::Cancelled, Some(at)) => {
                     moments.push(at + self.rules(&job.job_type).completed.for_ms);
                 }

@@ -34,6 +34,8 @@ impl Model {
     /// same call. `Reply::Broken` when it chose what it promises never to choose.
     pub fn apply(&mut self, op: &Op, now_ms: u64, given: &Given) -> Reply {
         self.broken = None;
+        self.went_back |= now_ms < self.latest_ms;
+        self.latest_ms = now_ms.max(self.latest_ms);
         let reply = self.dispatch(op, now_ms, given);
         self.broken.take().map_or(reply, Reply::Broken)
     }

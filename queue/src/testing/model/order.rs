@@ -25,9 +25,9 @@ impl Order {
         match (self, lane) {
             (Self::Ageing, Some(lane)) => {
                 let step = lane.start_within_ms.saturating_mul(10).clamp(MIN_STEP_MS, MAX_STEP_MS);
-                (job.due_ms + priority * step, 0)
+                (job.line_ms + priority * step, 0)
             }
-            _ => (priority, job.due_ms),
+            _ => (priority, job.line_ms),
         }
     }
 }

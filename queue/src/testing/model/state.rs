@@ -31,12 +31,20 @@ pub struct Model {
     pub(super) served_ms: Option<u64>,
     /// End of the last outage, ms.
     pub(super) outage_ms: u64,
+    /// When the clock last went back, ms.
+    pub(super) back_ms: Option<u64>,
     /// A longer lease that is still in force, and until when, ms.
     pub(super) longer: Option<(u64, u64)>,
     /// Every id that a job ever had.
     pub(super) ids: BTreeSet<String>,
     /// The last id that the library made, and when, ms.
     pub(super) last_made: Option<(String, u64)>,
+    /// The last policy version, and when it was given, ms.
+    pub(super) last_version: (u64, u64),
+    /// The latest moment of any call, ms, and whether one was before it: where the clock goes back, what comes from it
+    /// alone may come again.
+    pub(super) latest_ms: u64,
+    pub(super) went_back: bool,
     /// The last token of every job.
     pub(super) tokens: BTreeMap<String, u64>,
     /// What the library chose although it promises not to.
@@ -91,6 +99,8 @@ pub(super) struct Job {
     pub(super) place: Place,
     pub(super) enqueued_ms: u64,
     pub(super) due_ms: u64,
+    /// Where it stands among those that wait: its due time, or before it where the clock went back behind the enqueue.
+    pub(super) line_ms: u64,
     /// From when its age counts.
     pub(super) counts_from_ms: u64,
     pub(super) priority: u8,
@@ -197,6 +207,9 @@ impl Model {
     pub(super) fn touch(&mut self, now_ms: u64) {
         let lease = self.lease_ms(now_ms);
         let outage = self.served_ms.is_none_or(|last| now_ms < last || 2 * (now_ms - last) > lease);
+        if self.served_ms.is_some_and(|last| now_ms < last) {
+            self.back_ms = Some(now_ms);
+        }
         if outage {
             self.outage_ms = now_ms;
         }

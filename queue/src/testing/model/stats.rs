@@ -49,9 +49,9 @@ impl Model {
             ..TypeStats::default()
         };
         for job in self.jobs.values().filter(|job| job.job_type == name) {
-            let first = |known: Option<u64>| Some(known.map_or(job.due_ms, |due| due.min(job.due_ms)));
+            let first = |known: Option<u64>| Some(known.map_or(job.line_ms, |due| due.min(job.line_ms)));
             match job.place {
-                Place::Schedule if job.due_ms > now_ms => {
+                Place::Schedule if job.line_ms > now_ms => {
                     figures.scheduled += 1;
                     figures.next_due_ms = first(figures.next_due_ms);
                 }

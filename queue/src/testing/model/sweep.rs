@@ -36,8 +36,10 @@ impl Model {
         let (mut rearmed, mut expired) = (0, Vec::new());
         let lapsed = self.lapsed(now_ms, limit);
         if now_ms < self.outage_ms + lease_ms {
-            rearmed = lapsed.len() as u64;
-            for id in &lapsed {
+            let far = self.too_far(now_ms + lease_ms, limit);
+            bound.reached |= far.len() >= limit;
+            rearmed = (lapsed.len() + far.len()) as u64;
+            for id in lapsed.iter().chain(&far) {
                 if let Some(lease) = self.leases.get_mut(id) {
                     lease.expires_ms = self.outage_ms + lease_ms;
                 }
@@ -64,6 +66,17 @@ impl Model {
             // A part that stopped at its bound need not know whether it was the end.
             more: bound.left || (bound.reached && given.more),
         }
+    }
+
+    /// The first leases that a clock gone back left in the far future, by expiry.
+    fn too_far(&self, horizon_ms: u64, limit: usize) -> Vec<String> {
+        if self.back_ms != Some(self.outage_ms) {
+            return Vec::new();
+        }
+        let far = self.leases.iter().filter(|(_, lease)| lease.expires_ms > horizon_ms);
+        let mut found: Vec<_> = far.map(|(id, lease)| (lease.expires_ms, id.clone())).collect();
+        found.sort();
+        found.into_iter().take(limit).map(|(_, id)| id).collect()
     }
 
     /// The first leases that have run out, by expiry.

@@ -21,7 +21,8 @@ pub(super) fn clip(text: &str, limit: usize) -> String {
 impl Job {
     /// Puts the job where it waits until `due_ms`.
     pub(super) fn wait(&mut self, due_ms: u64, now_ms: u64) {
-        self.due_ms = due_ms;
+        self.line_ms = due_ms;
+        self.due_ms = due_ms.max(self.enqueued_ms);
         self.place = if due_ms > now_ms { Place::Schedule } else { Place::Line };
     }
 
@@ -114,10 +115,10 @@ impl Model {
         let mut firsts: std::collections::BTreeMap<&str, u64> = Default::default();
         let mut due: Vec<(u64, u8, &String, &str)> = Vec::new();
         for (id, job) in &self.jobs {
-            if job.place == Place::Schedule && job.due_ms <= now_ms {
-                let first = firsts.entry(&job.job_type).or_insert(job.due_ms);
-                *first = job.due_ms.min(*first);
-                due.push((job.due_ms, job.priority, id, &job.job_type));
+            if job.place == Place::Schedule && job.line_ms <= now_ms {
+                let first = firsts.entry(&job.job_type).or_insert(job.line_ms);
+                *first = job.line_ms.min(*first);
+                due.push((job.line_ms, job.priority, id, &job.job_type));
             }
         }
         due.sort_by_key(|&(due, priority, id, kind)| (firsts[kind], kind, due, priority, id));
@@ -132,6 +133,6 @@ impl Model {
 
     /// When the first job of the schedule becomes or became due.
     pub(super) fn next_due(&self) -> Option<u64> {
-        self.jobs.values().filter(|job| job.place == Place::Schedule).map(|job| job.due_ms).min()
+        self.jobs.values().filter(|job| job.place == Place::Schedule).map(|job| job.line_ms).min()
     }
 }
