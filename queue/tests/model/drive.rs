@@ -81,10 +81,9 @@ pub async fn rerun(bench: &Bench, steps: &[Step]) -> Option<(usize, Divergence)>
         if let Err(divergence) = apply(bench, &mut model, step, None).await {
             return Some((at + 1, divergence));
         }
-        if often || (at + 1) % CHECK_EVERY == 0 || at + 1 == steps.len() {
-            if let Err(divergence) = compare(bench, &mut model, now_ms).await {
-                return Some((at + 1, divergence));
-            }
+        let due = often || (at + 1) % CHECK_EVERY == 0 || at + 1 == steps.len();
+        if due && let Err(divergence) = compare(bench, &mut model, now_ms).await {
+            return Some((at + 1, divergence));
         }
     }
     None
@@ -130,7 +129,7 @@ async fn compare(bench: &Bench, model: &mut Model, now_ms: u64) -> Result<(), Di
     let mut gone: Vec<String> = model.known_ids().filter(|id| !stands.contains(id)).cloned().collect();
     drop(gone.drain(..gone.len().saturating_sub(GONE_IDS)));
     let ready = model.jobs_in(Some(JobState::Ready), now_ms);
-    let keys: Vec<String> = model.keys().cloned().collect();
+    let keys: Vec<String> = model.keys().into_iter().cloned().collect();
     let mut ops = vec![
         Op::Stats,
         Op::Policy,

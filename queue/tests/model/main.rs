@@ -7,6 +7,7 @@
 
 mod bench;
 mod drive;
+mod jobs;
 mod known;
 mod ops;
 mod policies;

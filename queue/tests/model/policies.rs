@@ -52,7 +52,11 @@ fn job_type(name: &str, lane: &str) -> JobTypePolicy {
         owner: None,
         priority: if name == "reset" { 1 } else { 5 },
         key: (name == "keyed").then(|| vec![KeyPart::Text("e:".into()), path("user.id"), path("event")]),
-        key_for_ms: if name == "few" { 5_000 } else { 120_000 },
+        key_for_ms: match name {
+            "few" => 5_000,
+            "report" => 0,
+            _ => 120_000,
+        },
         per_worker: (name == "limited").then_some(2),
         timeout_ms: 10_000,
         retry: RetryPolicy { limit: 3, backoff: Backoff::Schedule(vec![1_000]), jitter: Jitter::None },

@@ -37,6 +37,10 @@ impl Tally {
                 self.add("job trimmed", sweep.trimmed);
             }
             Reply::Acted(all) => all.iter().for_each(|one| self.add(&format!("job {}", one.outcome), 1)),
+            Reply::Jobs(jobs) => {
+                let long = jobs.iter().flatten().filter(|job| job.history_dropped > 0);
+                self.add("long history", long.count() as u64);
+            }
             Reply::Configured(outcome) => self.add(
                 match outcome {
                     Configured::Applied { .. } => "policy applied",

@@ -52,7 +52,7 @@ pub fn settlements(rng: &mut StdRng, held: Vec<Held>, again: bool) -> Vec<Settle
         .map(|lease| Settlement {
             id: lease.id,
             token: lease.token,
-            outcome: if again && rng.random_bool(0.9) { back(rng) } else { outcome(rng) },
+            outcome: if again && rng.random_bool(0.985) { back(rng) } else { outcome(rng) },
             policy_version: *[0, 7, 1 << 53, u64::MAX].choose(rng).expect("not empty"),
         })
         .collect()

@@ -1,5 +1,7 @@
 //! What a generator of operations may want to know of the state.
 
+use std::collections::BTreeSet;
+
 use lanekeeper_api::policy::QueuePolicy;
 
 use super::state::{Model, Place};
@@ -29,9 +31,10 @@ impl Model {
         self.jobs.get(id).is_some_and(|job| job.place == Place::Line && job.due_ms > now_ms)
     }
 
-    /// The idempotency keys that stand.
-    pub fn keys(&self) -> impl Iterator<Item = &String> {
-        self.keys.keys()
+    /// The idempotency keys that stand, and those of the jobs whose records stand.
+    #[must_use]
+    pub fn keys(&self) -> BTreeSet<&String> {
+        self.keys.keys().chain(self.jobs.values().filter_map(|job| job.key.as_ref())).collect()
     }
 
     /// The lanes whose jobs somebody must be awake for.
