@@ -135,7 +135,7 @@ impl Model {
         Enqueued::Accepted { id, state: waiting(spec.due_ms, now_ms) }
     }
 
-    /// An id that the library made is new, and sorts behind those it made before.
+    /// An id that the library made is new, and sorts behind those it made before, unless the clock went back.
     fn check_made(&mut self, made: Option<&str>, now_ms: u64) {
         let Some(id) = made else { return };
         let taken = if self.went_back { self.jobs.contains_key(id) } else { self.ids.contains(id) };
@@ -143,7 +143,7 @@ impl Model {
             self.broken = Some(format!("the library made the id {id} a second time"));
         }
         if let Some((last, at_ms)) = &self.last_made
-            && *at_ms <= now_ms
+            && (*at_ms < now_ms || *at_ms == now_ms && !self.went_back)
             && last.as_str() >= id
         {
             self.broken = Some(format!("the library made the id {id} after {last}, which sorts behind it"));
