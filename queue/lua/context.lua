@@ -137,6 +137,11 @@ local function cached_policy(root, version)
   return compiled
 end
 
+-- For a queue that is deleted: the next one of its name may have the same version within the same millisecond.
+function lk.forget_policy(root)
+  policies[root] = nil
+end
+
 -- The lease in force. For a while after it was shortened the longer one stays: workers that have not heard of it yet renew
 -- in the old rhythm, and must not lose what they hold for that.
 local function lease_now(lease, now, longer, till)

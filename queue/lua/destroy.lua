@@ -27,6 +27,7 @@ local function destroy(keys)
   end
   call('UNLINK', own.meta, own.policy, own.jobs, own.pasts, own.group_of, own.leases, own.running, own.next, own.keys, own.keys_by_expiry,
     own.dead, own.counters, own.gates, own.types, own.workers)
+  lk.forget_policy(root)
   call('PUBLISH', own.wake, 'policy')
   return jobs
 end

@@ -12,7 +12,7 @@ function lk.view(ctx, id, raw, past, with_payload)
   local lease = lk.read_lease(lease_raw)
   local expiry = lease and call('ZSCORE', ctx.keys.running, id)
   local state = lease_raw and 'running' or (job[STATE] ~= LIVE and STATE_NAMES[job[STATE]])
-    or (lk.due_of(job) > ctx.now and 'scheduled' or 'ready')
+    or (lk.waits_for_time(ctx, id, job) and 'scheduled' or 'ready')
   return {
     id, state, ty.lane and ty.lane.name or '', #raw - payload + 1, with_payload and raw or sub(raw, 1, payload - 1), past or '',
     lease and lease_raw or '', expiry and tonumber(expiry) or -1,

@@ -122,7 +122,12 @@ function lk.state_of(ctx, id, job)
   if call('HEXISTS', ctx.keys.leases, id) == 1 then
     return 'running'
   end
-  return lk.due_of(job) > ctx.now and 'scheduled' or 'ready'
+  return lk.waits_for_time(ctx, id, job) and 'scheduled' or 'ready'
+end
+
+-- Whether a live job without a lease is not due yet. After the clock went back a job may be in line before its time.
+function lk.waits_for_time(ctx, id, job)
+  return lk.due_of(job) > ctx.now and call('ZSCORE', lk.type_of(ctx.policy, job[TYPE]).ready, id) == false
 end
 
 -- Adds a finished attempt: {number, started, ended, worker, node, token, policy version, outcome[, class, code, message]}.

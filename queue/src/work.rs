@@ -1,6 +1,6 @@
 //! The worker's side: claim, settle, extend, sweep.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use redis::Value;
 
@@ -295,9 +295,14 @@ impl Packed {
     fn new(done: &[Settlement]) -> Self {
         let mut alike: BTreeMap<(u64, u64), Vec<usize>> = BTreeMap::new();
         let mut others = Vec::new();
+        // Of two words on one job the first counts: a later one may not overtake it.
+        let mut said = HashSet::new();
         for (at, settlement) in done.iter().enumerate() {
+            let first = said.insert(settlement.id.as_str());
             match &settlement.outcome {
-                Outcome::Success { result, follow_ups } if result.is_empty() && follow_ups.is_empty() => {
+                Outcome::Success { result, follow_ups }
+                    if first && result.is_empty() && follow_ups.is_empty() =>
+                {
                     alike.entry((settlement.token, settlement.policy_version)).or_default().push(at);
                 }
                 _ => others.push(at),

@@ -8,7 +8,6 @@
 mod bench;
 mod drive;
 mod jobs;
-mod known;
 mod ops;
 mod policies;
 mod report;

@@ -69,14 +69,14 @@ impl Generator {
     }
 
     /// When the next operation happens, µs: at least `least_us` after the last, unless the clock goes back.
-    pub fn next_us(&mut self, model: &Model, at_us: u64, least_us: u64) -> u64 {
+    pub fn next_us(&mut self, model: &Model, at_us: u64) -> u64 {
         if self.mood == Mood::Unsteady && self.chance(0.02) {
             // At least to another millisecond: the model knows of no shorter time.
             let back = [1_000, 2_000, 3_000_000, 40_000_000, 7_200_000_000];
             let back_us = back.choose(&mut self.rng).map_or(0, |most| self.rng.random_range(1_000..=*most));
             return at_us.saturating_sub(back_us).max(EARLIEST_US);
         }
-        at_us + self.pause_us(model, at_us).max(least_us)
+        at_us + self.pause_us(model, at_us)
     }
 
     /// Time until the next operation, µs.
@@ -236,7 +236,7 @@ impl Generator {
             let (name, _) = *TYPES.choose(&mut self.rng).expect("not empty");
             type_limits.insert(name.to_owned(), self.rng.random_range(0..=5));
         }
-        ClaimRequest { slots, lanes: self.lanes(), type_limits }
+        ClaimRequest { slots, lanes: self.lanes(), type_limits, ..ClaimRequest::default() }
     }
 
     pub fn work(&mut self, model: &Model) -> Op {

@@ -37,7 +37,11 @@ pub fn first(rng: &mut StdRng) -> QueuePolicy {
 }
 
 fn lane(name: &str) -> LanePolicy {
-    LanePolicy { name: name.into(), start_within_ms: if name == "fast" { 10_000 } else { 86_400_000 } }
+    LanePolicy {
+        name: name.into(),
+        start_within_ms: if name == "fast" { 10_000 } else { 86_400_000 },
+        critical: false,
+    }
 }
 
 fn job_type(name: &str, lane: &str) -> JobTypePolicy {

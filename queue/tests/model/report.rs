@@ -21,6 +21,7 @@ impl Tally {
         match reply {
             Reply::Enqueued(outcomes) => outcomes.iter().for_each(|outcome| match outcome {
                 Enqueued::Accepted { .. } => self.add("job accepted", 1),
+                Enqueued::Replaced { .. } => self.add("job replaced", 1),
                 Enqueued::Duplicate { .. } => self.add("job duplicate", 1),
                 Enqueued::Rejected { reason, .. } => self.add(&format!("job {reason}"), 1),
             }),

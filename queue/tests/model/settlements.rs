@@ -2,7 +2,7 @@
 
 use lanekeeper_queue::testing::model::Model;
 use lanekeeper_queue::types::{
-    AttemptError, DeadReason, ErrorClass, Held, Outcome, Settlement, Spends, WorkerIdentity,
+    AttemptError, DeadReason, ErrorClass, Held, Holds, Outcome, Settlement, Spends, WorkerIdentity,
 };
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -52,6 +52,7 @@ pub fn settlements(rng: &mut StdRng, held: Vec<Held>, again: bool) -> Vec<Settle
         .map(|lease| Settlement {
             id: lease.id,
             token: lease.token,
+            key: None,
             outcome: if again && rng.random_bool(0.985) { back(rng) } else { outcome(rng) },
             policy_version: *[0, 7, 1 << 53, u64::MAX].choose(rng).expect("not empty"),
         })
@@ -68,7 +69,7 @@ fn back(rng: &mut StdRng) -> Outcome {
 fn outcome(rng: &mut StdRng) -> Outcome {
     let delay_ms = delay(rng);
     match rng.random_range(0..100) {
-        0..42 => Outcome::Success { result: result(rng) },
+        0..42 => Outcome::Success { result: result(rng), follow_ups: vec![] },
         42..62 => Outcome::Retry { delay_ms, spends: spends(rng), error: error(rng) },
         62..76 => {
             let reasons = [
@@ -81,7 +82,7 @@ fn outcome(rng: &mut StdRng) -> Outcome {
             Outcome::Dead { reason, error: error(rng), spends: spends(rng) }
         }
         76..88 => Outcome::Release { why: text(rng) },
-        _ => Outcome::Snooze { delay_ms, why: text(rng) },
+        _ => Outcome::Snooze { delay_ms, why: text(rng), holds: Holds::Job },
     }
 }
 

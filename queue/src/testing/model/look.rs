@@ -19,18 +19,6 @@ impl Model {
         self.leases.iter().map(|(id, lease)| (id.as_str(), lease.token, &lease.holder))
     }
 
-    /// Whether the job runs and its cancellation was asked for, or a sweeper holds it.
-    #[must_use]
-    pub fn is_lease_marked(&self, id: &str) -> bool {
-        self.leases.get(id).is_some_and(|lease| lease.cancel || lease.lost.is_some())
-    }
-
-    /// Whether the job is in its line although it is not due: the clock went back behind its enqueue.
-    #[must_use]
-    pub fn is_ahead_of_clock(&self, id: &str, now_ms: u64) -> bool {
-        self.jobs.get(id).is_some_and(|job| job.place == Place::Line && job.due_ms > now_ms)
-    }
-
     /// The idempotency keys that stand, and those of the jobs whose records stand.
     #[must_use]
     pub fn keys(&self) -> BTreeSet<&String> {

@@ -55,7 +55,7 @@ mod tests {
             closed: None,
             max_payload: 10,
             lease_ms: 1_000,
-            lanes: vec![LanePolicy { name: "l".into(), start_within_ms: 90_000 }],
+            lanes: vec![LanePolicy { name: "l".into(), start_within_ms: 90_000, critical: false }],
             job_types: [("t".to_owned(), job_type)].into(),
         }
     }
@@ -82,7 +82,7 @@ mod tests {
         }
         let worker =
             WorkerIdentity { name: "w".into(), boot: "b".into(), pool: String::new(), node: String::new() };
-        let want = ClaimRequest { slots: 9, lanes: vec!["l".into()], type_limits: [].into() };
+        let want = ClaimRequest { slots: 9, lanes: vec!["l".into()], ..ClaimRequest::default() };
         let work = Op::Work { worker, done: vec![], want };
         let Reply::Worked(_, claim) = model.apply(&work, 1_000 * 60_000, &Given::default()) else { panic!() };
         claim.jobs.into_iter().map(|job| job.id).collect()

@@ -46,7 +46,7 @@ impl Model {
             counters.failed += 1;
         }
         match &word.outcome {
-            Outcome::Success { result } => {
+            Outcome::Success { result, .. } => {
                 job.result = result[..result.len().min(RESULT_MOST)].to_vec();
                 self.finish(id, job, Place::Succeeded, now_ms, kept);
                 return Settled::Done;

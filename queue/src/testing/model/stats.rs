@@ -32,6 +32,7 @@ impl Model {
             lanes,
             damaged: 0,
             workers,
+            gates: Vec::new(),
         }
     }
 

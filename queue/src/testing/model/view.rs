@@ -12,7 +12,7 @@ impl Model {
             Place::Dead => JobState::Dead,
             Place::Cancelled => JobState::Cancelled,
             _ if self.leases.contains_key(id) => JobState::Running,
-            _ if job.due_ms > now_ms => JobState::Scheduled,
+            Place::Schedule if job.due_ms > now_ms => JobState::Scheduled,
             _ => JobState::Ready,
         }
     }

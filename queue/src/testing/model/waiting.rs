@@ -22,7 +22,7 @@ impl Job {
     /// Puts the job where it waits until `due_ms`.
     pub(super) fn wait(&mut self, due_ms: u64, now_ms: u64) {
         self.line_ms = due_ms;
-        self.due_ms = due_ms.max(self.enqueued_ms);
+        self.due_ms = due_ms;
         self.place = if due_ms > now_ms { Place::Schedule } else { Place::Line };
     }
 
@@ -55,9 +55,12 @@ impl Model {
         job.finished_ms = Some(now_ms);
         match &job.key {
             Some(key) if place == Place::Succeeded && key_for_ms > 0 => {
-                let until_ms = now_ms + key_for_ms;
-                self.keys.insert(key.clone(), Owner { id: id.to_owned(), until_ms: Some(until_ms) });
-                self.key_checks.insert(key.clone(), until_ms);
+                // Only the key's owner has a say in how long it stays taken.
+                if self.keys.get(key).is_none_or(|owner| owner.id == id && owner.until_ms.is_none()) {
+                    let until_ms = now_ms + key_for_ms;
+                    self.keys.insert(key.clone(), Owner { id: id.to_owned(), until_ms: Some(until_ms) });
+                    self.key_checks.insert(key.clone(), until_ms);
+                }
             }
             key => self.free_key(id, key.as_deref()),
         }
