@@ -225,6 +225,7 @@ fn policy() -> QueuePolicy {
         priority: 5,
         key: None,
         key_for_ms: 60_000,
+        concurrency_key: None,
         per_worker: None,
         timeout_ms: 60_000,
         retry: RetryPolicy { limit: 3, backoff: Backoff::Schedule(vec![1000]), jitter: Jitter::None },
@@ -244,7 +245,7 @@ fn policy() -> QueuePolicy {
         closed: None,
         max_payload: 262_144,
         lease_ms: 15_000,
-        lanes: vec![LanePolicy { name: "main".into(), start_within_ms: 60_000, critical: false }],
+        lanes: vec![LanePolicy::new("main", 60_000)],
         job_types: BTreeMap::from([("noop".into(), noop)]),
     }
 }

@@ -26,7 +26,7 @@ impl World {
             closed: None,
             max_payload: 1,
             lease_ms: 15_000,
-            lanes: vec![LanePolicy { name: "fast".into(), start_within_ms: 10_000, critical: false }],
+            lanes: vec![LanePolicy::new("fast", 10_000)],
             job_types: BTreeMap::new(),
         };
         let mail = TypeStats {

@@ -86,6 +86,7 @@ mod tests {
             priority: 5,
             key: None,
             key_for_ms: 0,
+            concurrency_key: None,
             per_worker: None,
             timeout_ms: 1000,
             retry: RetryPolicy { limit: 3, backoff: Backoff::Schedule(vec![1000]), jitter: Jitter::None },

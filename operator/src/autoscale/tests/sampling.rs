@@ -10,8 +10,6 @@ use crate::platform::{Observed, PoolRef};
 const NOW: u64 = 50_000;
 
 fn policy() -> QueuePolicy {
-    let lane =
-        |name: &str, start_within_ms| LanePolicy { name: name.into(), start_within_ms, critical: false };
     QueuePolicy {
         queue: "apps/test".into(),
         source: Source { owner: String::new(), uid: String::new(), created_ms: 0, generation: 0 },
@@ -19,7 +17,7 @@ fn policy() -> QueuePolicy {
         closed: None,
         max_payload: 1,
         lease_ms: 15_000,
-        lanes: vec![lane("fast", 10_000), lane("slow", 60_000)],
+        lanes: vec![LanePolicy::new("fast", 10_000), LanePolicy::new("slow", 60_000)],
         job_types: BTreeMap::new(),
     }
 }

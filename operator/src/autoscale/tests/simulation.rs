@@ -38,7 +38,6 @@ impl World {
             now: 86_400_000,
             queue: VecDeque::new(),
             workers: Vec::new(),
-            gates: Vec::new(),
             arrived: 0,
             ended: 0,
             busy_ms: 0,
