@@ -13,6 +13,7 @@ pub mod explain;
 mod library;
 pub mod name;
 mod pack;
+mod pause;
 mod policy;
 mod record;
 pub mod retry;
