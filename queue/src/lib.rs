@@ -10,6 +10,7 @@ mod connection;
 mod enqueue;
 mod error;
 pub mod explain;
+mod group;
 mod library;
 pub mod name;
 mod pack;

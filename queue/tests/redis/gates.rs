@@ -282,3 +282,56 @@ async fn jobs_from_before_their_type_had_a_key_are_served_and_the_queue_leaves_n
     let left: Vec<String> = bed.raw(&["KEYS", "lk:*"]).await.unwrap();
     assert!(left.is_empty(), "{left:?}");
 }
+
+#[tokio::test]
+async fn a_waiting_job_is_told_what_bounds_its_key() {
+    let bed = Bed::with(|policy| key_of_mail(policy, Some(2), Some(rate(3, 60_000)))).await;
+    let w = worker("w");
+    let mut ids = Vec::new();
+    for n in 0..5 {
+        ids.push(bed.accept(job("mail", of("a", n))).await);
+    }
+    let other = bed.accept(job("report", "{}")).await;
+    let standing = |id: &str| {
+        let (queue, id) = (bed.queue.clone(), id.to_owned());
+        async move { queue.key_standing(&id).await.unwrap() }
+    };
+    let fresh = KeyStanding {
+        key: "a".into(),
+        running: 0,
+        limit: Some(2),
+        held_until_ms: None,
+        rate_opens_ms: None,
+        ahead: 4,
+    };
+    assert_eq!(standing(&ids[4]).await, Some(fresh.clone()));
+    let running = bed.claim(&w, &["fast"], 9).await;
+    assert_eq!(standing(&ids[4]).await, Some(KeyStanding { running: 2, ahead: 2, ..fresh.clone() }));
+    assert_eq!(standing(&running[0].id).await, None, "it is not in line");
+    assert_eq!(standing(&other).await, None, "its type has no key");
+    // The third of the rate's three goes; then the rate is spent until the first has drained away.
+    bed.settle(&w, &running[0], success()).await;
+    bed.claim(&w, &["fast"], 9).await;
+    let now = bed.queue.stats().await.unwrap().now_ms;
+    let spent = standing(&ids[4]).await.unwrap();
+    let opens = spent.rate_opens_ms.expect("the rate is spent") - now;
+    assert!((1..=20_000).contains(&opens), "{opens}");
+    assert_eq!((spent.running, spent.ahead, spent.held_until_ms), (2, 1, None));
+    bed.settle(&w, &running[1], hold(30_000, Holds::Key)).await;
+    let held = standing(&ids[4]).await.unwrap().held_until_ms.expect("the key is held") - now;
+    assert!((29_000..=40_000).contains(&held), "{held}");
+}
+
+#[tokio::test]
+async fn the_class_of_a_key_bounds_its_rate_as_it_is_told() {
+    let bed = Bed::with(|policy| {
+        let by = LimitBy { path: vec!["tier".into()], limits: [("premium".into(), 4)].into() };
+        key_of_mail(policy, None, Some(RateLimit { by: Some(by), ..rate(2, 60_000) }));
+    })
+    .await;
+    accept_all(&bed, "mail", (0..3).map(|_| r#"{"v":"rich","tier":"premium"}"#.to_owned())).await;
+    let last = bed.accept(job("mail", r#"{"v":"rich","tier":"premium"}"#)).await;
+    assert_eq!(bed.claim(&worker("w"), &["fast"], 3).await.len(), 3);
+    let standing = bed.queue.key_standing(&last).await.unwrap().unwrap();
+    assert_eq!((standing.limit, standing.rate_opens_ms), (None, None), "premium has one more of its four");
+}
