@@ -193,6 +193,10 @@ function lk.closed_gates(ctx)
     local name = lane.name
     paused(name, gates['p:' .. name])
     local room, gate, till = lk.lane_room(ctx, lane, 1)
+    if room == 1 and lane.circuit and gates['o:' .. name] then
+      -- Half open: the next job is a probe, and nothing follows before it has ended.
+      room, gate, till = 0, 'circuit', nil
+    end
     if room == 0 and gate ~= 'paused' then
       local _, since = numbers(gates['h:' .. name])
       if gate == 'circuit' then

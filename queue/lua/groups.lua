@@ -24,7 +24,8 @@ local function groups_of(ctx, ids)
 end
 lk.groups_of = groups_of
 
-local function rate_of(ctx, ty, group)
+-- The rate of a group: its class may have one of its own.
+local function rate_of(ty, group)
   local spec = ty.groups.rate
   if spec and spec.by then
     local class = call('HGET', ty.groups.classes, group)
@@ -35,6 +36,8 @@ local function rate_of(ctx, ty, group)
   end
   return spec
 end
+
+lk.group_rate = rate_of
 
 -- How many jobs of the group may go now, at most `most`; where that is none, until when it may not. Jobs that were enqueued
 -- before their type had a key are in the group '', which knows no bounds.
@@ -52,7 +55,7 @@ local function room_of(ctx, ty, group, most)
       return 0, FOREVER
     end
   end
-  local rate = rate_of(ctx, ty, group)
+  local rate = rate_of(ty, group)
   if rate then
     local room, opens = lk.rate_room(ctx, rate, tonumber(call('HGET', ty.groups.arrivals, group)) or 0, most)
     if room == 0 then
@@ -200,7 +203,7 @@ function lk.groups_served(ctx, ty, ids, bad)
   end
   for i, group in ipairs(order) do
     call('HINCRBY', ty.groups.running, group, served[group])
-    local rate = rate_of(ctx, ty, group)
+    local rate = rate_of(ty, group)
     if rate then
       local arrival = tonumber(call('HGET', ty.groups.arrivals, group)) or 0
       call('HSET', ty.groups.arrivals, group, lk.digits(lk.rate_spend(ctx, rate, arrival, served[group])))

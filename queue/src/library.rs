@@ -16,7 +16,7 @@ const SHARED: [&str; 3] =
     [include_str!("../lua/base.lua"), include_str!("../lua/record.lua"), include_str!("../lua/lease.lua")];
 
 /// One transition or helper per file, each in a scope of its own.
-const SCOPED: [&str; 31] = [
+const SCOPED: [&str; 32] = [
     include_str!("../lua/context.lua"),
     include_str!("../lua/gates.lua"),
     include_str!("../lua/groups.lua"),
@@ -40,6 +40,7 @@ const SCOPED: [&str; 31] = [
     include_str!("../lua/get.lua"),
     include_str!("../lua/find.lua"),
     include_str!("../lua/position.lua"),
+    include_str!("../lua/group.lua"),
     include_str!("../lua/by_id.lua"),
     include_str!("../lua/cancel.lua"),
     include_str!("../lua/dead_list.lua"),

@@ -92,6 +92,7 @@ pub(crate) mod tests {
             priority: 5,
             key: None,
             key_for_ms: 0,
+            concurrency_key: None,
             per_worker: None,
             timeout_ms: 1,
             retry,

@@ -1,5 +1,6 @@
 //! `JobQueue`: one isolated job space in one Redis, with its lanes, job types and policies.
 
+mod gates;
 mod handler;
 mod policy;
 mod status;
@@ -9,6 +10,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use gates::{
+    CircuitSpec, ConcurrencyKeySpec, KeyRateLimitSpec, LimitBySpec, OnThrottleSpec, RateLimitSpec,
+};
 pub use handler::{ExecHandlerSpec, HandlerSpec, HttpHandlerSpec, SecretKeyRef, Signing};
 pub use policy::{
     BackoffSpec, Completed, DEFAULT_RETRY_LIMIT, Exponential, JITTER_PATTERN, JitterError, JitterSpec,
@@ -132,6 +136,16 @@ pub struct LaneSpec {
     /// worker that serves the lane keeps one slot free of other work.
     #[serde(default)]
     pub critical: bool,
+    /// Most jobs of the lane running at once, over all workers. Absent: no bound but the pools'.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub concurrency: Option<u32>,
+    /// How fast jobs of the lane may start, over all workers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimitSpec>,
+    /// Stops the lane by itself while what its jobs depend on fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub circuit: Option<CircuitSpec>,
     /// Replaces defaults.timeout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "duration::positive")]
@@ -183,6 +197,9 @@ pub struct JobTypeSpec {
     #[serde(default = "default_key_for")]
     #[schemars(schema_with = "duration::positive")]
     pub key_for: Duration,
+    /// Bounds for all jobs of this type that share a key. Keys take turns, however many jobs each has waiting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency_key: Option<ConcurrencyKeySpec>,
     /// Most jobs of this type running at once in one worker, for work bound to CPU or memory. Absent: no bound but
     /// the pool's concurrency.
     #[serde(default, skip_serializing_if = "Option::is_none")]

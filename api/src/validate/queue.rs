@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::policy::{Layer, resolve_completed, resolve_retry};
 use super::problem::{Problem, Problems};
-use super::{handler, key, name, reason, similar};
+use super::{gates, handler, key, name, reason, similar};
 use crate::job_queue::{JobQueue, JobTypeSpec, LaneSpec, MAX_JOB_TYPES, MAX_LANES, RedisSpec};
 use crate::policy::{JobTypePolicy, LanePolicy, QueuePolicy, Source};
 
@@ -49,6 +49,9 @@ pub fn job_queue(queue: &JobQueue, source: Source) -> Result<QueuePolicy, Vec<Pr
                 name: lane.name.clone(),
                 start_within_ms: lane.start_within.as_millis(),
                 critical: lane.critical,
+                concurrency: lane.concurrency,
+                rate_limit: lane.rate_limit.as_ref().map(gates::resolve_rate),
+                circuit: lane.circuit.as_ref().map(gates::resolve_circuit),
             })
             .collect(),
         job_types,
@@ -71,6 +74,10 @@ fn resolve(queue: &JobQueue, job_type: &JobTypeSpec) -> Option<(String, JobTypeP
         priority: job_type.priority,
         key: job_type.key.as_deref().map(key::parse_key).transpose().ok()?,
         key_for_ms: job_type.key_for.as_millis(),
+        concurrency_key: match &job_type.concurrency_key {
+            Some(spec) => Some(gates::resolve_key(spec)?),
+            None => None,
+        },
         per_worker: job_type.per_worker,
         timeout_ms: layer.timeout?.as_millis(),
         retry: resolve_retry(layer.retry?),
@@ -119,6 +126,7 @@ fn check_lanes(problems: &mut Problems, lanes: &[LaneSpec]) {
         let field = format!("spec.lanes[{index}]");
         name::label(problems, &format!("{field}.name"), &lane.name);
         problems.positive(&format!("{field}.startWithin"), lane.start_within);
+        gates::check_lane(problems, &field, lane);
         Layer::from(lane).check(problems, &field);
     }
     let names = lanes.iter().map(|lane| lane.name.as_str());
@@ -156,9 +164,19 @@ fn check_job_type(problems: &mut Problems, field: &str, queue: &JobQueue, job_ty
     if let Some(most) = job_type.per_worker {
         problems.range(&format!("{field}.perWorker"), i64::from(most), 1, 1000);
     }
+    let concurrency_key = format!("{field}.concurrencyKey");
+    if let Some(spec) = &job_type.concurrency_key {
+        gates::check_key(problems, &concurrency_key, spec);
+    }
     Layer::from(job_type).check(problems, field);
     // With an unknown lane nobody can say: the lane may be the one with the handler.
-    if known && layers(queue, job_type).handler.is_none() {
+    let handler = layers(queue, job_type).handler;
+    if known && job_type.concurrency_key.is_none() && handler.is_some_and(gates::holds_keys) {
+        let message = "the handler of this job type has onThrottle: Key, and there is no key to hold: set concurrencyKey \
+                       here, or onThrottle to Job or Lane";
+        problems.add(reason::MISSING_CONCURRENCY_KEY, concurrency_key, "", message);
+    }
+    if known && handler.is_none() {
         let message = format!(
             "nothing runs this job type: set handler here, on the lane {:?} or in spec.defaults",
             job_type.lane

@@ -18,7 +18,11 @@ pub const UNKNOWN_QUEUE: &str = "UnknownQueue";
 pub const MISSING_HANDLER: &str = "MissingHandler";
 /// Of alternatives that exclude each other none or several are set.
 pub const NOT_EXACTLY_ONE: &str = "NotExactlyOne";
-/// An idempotency key template cannot be read.
+/// A concurrency key without any bound, which would hold nothing back.
+pub const NO_BOUND: &str = "NoBound";
+/// A handler holds concurrency keys back, and a job type that uses it has none.
+pub const MISSING_CONCURRENCY_KEY: &str = "MissingConcurrencyKey";
+/// A key template, of idempotency or concurrency, cannot be read.
 pub const KEY_TEMPLATE: &str = "KeyTemplate";
 /// A lower bound is above its upper bound.
 pub const MIN_ABOVE_MAX: &str = "MinAboveMax";

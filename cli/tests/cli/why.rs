@@ -143,3 +143,22 @@ async fn a_quiet_lane() {
     world.because("slow", "Idle");
     assert_eq!(world.because("report", "Idle")["subject"], "slow", "a type means its lane");
 }
+
+#[tokio::test]
+async fn gates_of_lanes_and_keys_are_named() {
+    let keyed = "- name: report\n    lane: slow\n    concurrencyKey: {key: 'customer:{c}', limit: 1}";
+    let world = World::with(&QUEUE.replace("- name: report\n    lane: slow", keyed)).await;
+    let ids: Vec<String> = (0..2).map(|_| world.enqueue(&["report", r#"{"c":7}"#])).collect();
+    world.claim("slow").await;
+    world.heartbeat(&["slow"], 4, 1).await;
+    let answer = world.because(&ids[1], "KeyAtLimit");
+    let sentence = answer["sentence"].as_str().unwrap();
+    assert!(sentence.contains("Its key customer:7 is at its limit of 1"), "{sentence}");
+    world.run(&["pause", "apps/saas", "--lane", "slow", "--why", "vendor is down"]).exits(0);
+    let answer = world.because(&ids[1], "Paused");
+    let sentence = answer["sentence"].as_str().unwrap();
+    assert!(
+        sentence.contains("Lane slow was paused by tester") && sentence.contains("vendor is down"),
+        "{sentence}"
+    );
+}

@@ -248,8 +248,6 @@ mod tests {
     }
 
     fn policy() -> QueuePolicy {
-        let lane =
-            |name: &str, ms| LanePolicy { name: name.to_owned(), start_within_ms: ms, critical: false };
         QueuePolicy {
             queue: "apps/saas".to_owned(),
             source: Source { owner: "o".to_owned(), uid: "u".to_owned(), created_ms: 0, generation: 1 },
@@ -257,7 +255,7 @@ mod tests {
             closed: None,
             max_payload: 1,
             lease_ms: 1,
-            lanes: vec![lane("fast", 5_000), lane("slow", 60_000)],
+            lanes: vec![LanePolicy::new("fast", 5_000), LanePolicy::new("slow", 60_000)],
             job_types: BTreeMap::new(),
         }
     }

@@ -37,11 +37,7 @@ pub fn first(rng: &mut StdRng) -> QueuePolicy {
 }
 
 fn lane(name: &str) -> LanePolicy {
-    LanePolicy {
-        name: name.into(),
-        start_within_ms: if name == "fast" { 10_000 } else { 86_400_000 },
-        critical: false,
-    }
+    LanePolicy::new(name, if name == "fast" { 10_000 } else { 86_400_000 })
 }
 
 fn job_type(name: &str, lane: &str) -> JobTypePolicy {
@@ -62,6 +58,7 @@ fn job_type(name: &str, lane: &str) -> JobTypePolicy {
             _ => 120_000,
         },
         per_worker: (name == "limited").then_some(2),
+        concurrency_key: None,
         timeout_ms: 10_000,
         retry: RetryPolicy { limit: 3, backoff: Backoff::Schedule(vec![1_000]), jitter: Jitter::None },
         give_up_after_ms: 604_800_000,

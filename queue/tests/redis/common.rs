@@ -134,7 +134,6 @@ impl Bed {
 }
 
 pub fn policy() -> QueuePolicy {
-    let lane = |name: &str| LanePolicy { name: name.into(), start_within_ms: 10_000, critical: false };
     let types = [("mail", "fast"), ("reset", "fast"), ("limited", "fast"), ("report", "slow")];
     let mut job_types: BTreeMap<String, JobTypePolicy> =
         types.iter().map(|(name, lane)| ((*name).to_owned(), job_type(lane))).collect();
@@ -147,7 +146,7 @@ pub fn policy() -> QueuePolicy {
         closed: None,
         max_payload: 256 * 1024,
         lease_ms: LEASE_MS,
-        lanes: vec![lane("fast"), lane("slow")],
+        lanes: vec![LanePolicy::new("fast", 10_000), LanePolicy::new("slow", 10_000)],
         job_types,
     }
 }
@@ -159,6 +158,7 @@ pub fn job_type(lane: &str) -> JobTypePolicy {
         priority: 5,
         key: None,
         key_for_ms: 86_400_000,
+        concurrency_key: None,
         per_worker: None,
         timeout_ms: 10_000,
         retry: RetryPolicy { limit: 3, backoff: Backoff::Schedule(vec![1_000]), jitter: Jitter::None },

@@ -3,39 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::common::*;
+use lanekeeper_api::policy::{Circuit, ConcurrencyKey, KeyPart, LimitBy, QueuePolicy, RateLimit};
 use lanekeeper_queue::types::*;
-
-/// A bed whose stored policy was changed as JSON.
-async fn gated(change: impl FnOnce(&mut Value)) -> Bed {
-    let bed = Bed::new().await;
-    reconfigure(&bed, 2, change).await;
-    bed
-}
-
-async fn reconfigure(bed: &Bed, generation: u64, change: impl FnOnce(&mut Value)) {
-    let mut policy = serde_json::to_value(&bed.policy).unwrap();
-    change(&mut policy);
-    let root = bed.queue.name().root();
-    let reply: Vec<redis::Value> = bed
-        .raw(&[
-            "FCALL",
-            "lk_configure",
-            "1",
-            &root,
-            &policy.to_string(),
-            "kubernetes:a",
-            "u1",
-            "1000",
-            &generation.to_string(),
-            "0",
-        ])
-        .await
-        .unwrap();
-    assert_eq!(reply[0], redis::Value::BulkString(b"applied".to_vec()));
-}
 
 fn sent(jobs: &[Claimed]) -> Vec<String> {
     jobs.iter().map(|job| String::from_utf8_lossy(&job.payload).into_owned()).collect()
@@ -47,44 +19,49 @@ async fn accept_all(bed: &Bed, kind: &str, payloads: impl IntoIterator<Item = St
     }
 }
 
-async fn call(bed: &Bed, function: &str, args: &[&str]) -> Vec<(String, u32)> {
-    let root = bed.queue.name().root();
-    let mut all = vec!["FCALL", function, "1", &root];
-    all.extend(args);
-    bed.raw(&all).await.unwrap()
+/// That `lane` (none: the queue) was paused or resumed, or was so already.
+fn toggled(lane: Option<&str>, changed: bool) -> [Toggled; 1] {
+    [Toggled { lane: lane.map(str::to_owned), changed }]
+}
+
+fn rate(limit: u32, per_ms: u64) -> RateLimit {
+    RateLimit { limit, per_ms, burst: None, by: None }
 }
 
 #[tokio::test]
 async fn a_paused_queue_accepts_and_starts_nothing_and_a_paused_lane_only_itself() {
     let bed = Bed::new().await;
-    let w = worker("w");
-    assert_eq!(call(&bed, "lk_pause", &["ada", "vendor is down"]).await, [(String::new(), 1)]);
+    let (w, fast) = (worker("w"), ["fast".to_owned()]);
+    assert_eq!(bed.queue.pause("ada", "vendor is down", &[]).await.unwrap(), toggled(None, true));
     assert_eq!(
-        call(&bed, "lk_pause", &["bob", "again"]).await,
-        [(String::new(), 0)],
+        bed.queue.pause("bob", "again", &[]).await.unwrap(),
+        toggled(None, false),
         "the first word stands"
     );
     accept_all(&bed, "mail", ["1".into()]).await;
     accept_all(&bed, "report", ["2".into()]).await;
     let reply = bed.claim_reply(&w, &want(&["fast", "slow"], 5)).await;
     assert_eq!((reply.jobs.len(), reply.held.as_deref()), (0, Some("paused")));
-    assert!(bed.queue.stats().await.unwrap().paused);
-    assert_eq!(call(&bed, "lk_resume", &["ada"]).await, [(String::new(), 1)]);
-    assert_eq!(call(&bed, "lk_pause", &["ada", "", "fast"]).await, [("fast".into(), 1)]);
+    let stats = bed.queue.stats().await.unwrap();
+    assert!(stats.paused);
+    let gate = &stats.gates[0];
+    assert_eq!((gate.lane.as_deref(), gate.gate, gate.until_ms), (None, Gate::Paused, None));
+    assert_eq!((gate.by.as_deref(), gate.why.as_deref()), (Some("ada"), Some("vendor is down")));
+    assert!(gate.since_ms.is_some_and(|since| stats.now_ms - since < 60_000), "{gate:?}");
+    assert_eq!(bed.queue.resume("ada", &[]).await.unwrap(), toggled(None, true));
+    assert_eq!(bed.queue.pause("ada", "", &fast).await.unwrap(), toggled(Some("fast"), true));
     assert_eq!(sent(&bed.claim(&w, &["fast", "slow"], 5).await), ["2"]);
-    assert_eq!(call(&bed, "lk_resume", &["ada", "fast"]).await, [("fast".into(), 1)]);
+    assert_eq!(bed.queue.resume("ada", &fast).await.unwrap(), toggled(Some("fast"), true));
     let tokens: u64 = bed.raw(&["LLEN", &bed.key("w:fast")]).await.unwrap();
     assert!(tokens >= 1, "someone is woken for what waited");
     assert_eq!(sent(&bed.claim(&w, &["fast", "slow"], 5).await), ["1"]);
-    let root = bed.queue.name().root();
-    let wrong: redis::RedisResult<redis::Value> =
-        bed.raw(&["FCALL", "lk_pause", "1", &root, "ada", "", "nope"]).await;
-    assert!(wrong.unwrap_err().to_string().contains("no lane nope"));
+    assert_eq!(bed.queue.resume("ada", &fast).await.unwrap(), toggled(Some("fast"), false));
+    assert!(refusal(bed.queue.pause("ada", "", &["nope".into()]).await).contains("no lane nope"));
 }
 
 #[tokio::test]
 async fn a_lane_runs_no_more_than_its_concurrency() {
-    let bed = gated(|policy| policy["lanes"][0]["concurrency"] = json!(3)).await;
+    let bed = Bed::with(|policy| policy.lanes[0].concurrency = Some(3)).await;
     let (w, v) = (worker("w"), worker("v"));
     accept_all(&bed, "mail", (0..4).map(|n| n.to_string())).await;
     accept_all(&bed, "reset", (4..6).map(|n| n.to_string())).await;
@@ -105,7 +82,7 @@ async fn a_lane_runs_no_more_than_its_concurrency() {
 #[tokio::test]
 async fn a_rate_lets_a_burst_through_and_then_one_by_one() {
     let bed =
-        gated(|policy| policy["lanes"][0]["rateLimit"] = json!({"limit": 10, "perMs": 1000, "burst": 4}))
+        Bed::with(|policy| policy.lanes[0].rate_limit = Some(RateLimit { burst: Some(4), ..rate(10, 1000) }))
             .await;
     let w = worker("w");
     accept_all(&bed, "mail", (0..9).map(|n| n.to_string())).await;
@@ -154,7 +131,8 @@ async fn a_lane_is_held_as_long_as_its_dependency_asked() {
 #[tokio::test]
 async fn a_circuit_opens_on_failures_in_a_row_and_one_probe_closes_it() {
     let bed =
-        gated(|policy| policy["lanes"][0]["circuit"] = json!({"failures": 3, "probeAfterMs": 200})).await;
+        Bed::with(|policy| policy.lanes[0].circuit = Some(Circuit { failures: 3, probe_after_ms: 200 }))
+            .await;
     let w = worker("w");
     accept_all(&bed, "mail", (0..12).map(|n| n.to_string())).await;
     let running = bed.claim(&w, &["fast"], 5).await;
@@ -188,8 +166,14 @@ async fn a_circuit_opens_on_failures_in_a_row_and_one_probe_closes_it() {
 }
 
 /// `mail` by vendor: at most two at once of each.
-fn by_vendor(policy: &mut Value) {
-    policy["jobTypes"]["mail"]["concurrencyKey"] = json!({"key": [{"path": ["v"]}], "limit": 2});
+fn by_vendor(policy: &mut QueuePolicy) {
+    key_of_mail(policy, Some(2), None);
+}
+
+fn key_of_mail(policy: &mut QueuePolicy, limit: Option<u32>, rate_limit: Option<RateLimit>) {
+    let key = vec![KeyPart::Path(vec!["v".into()])];
+    policy.job_types.get_mut("mail").unwrap().concurrency_key =
+        Some(ConcurrencyKey { key, limit, rate_limit });
 }
 
 fn of(vendor: &str, n: usize) -> String {
@@ -207,7 +191,7 @@ fn vendors(jobs: &[Claimed]) -> BTreeMap<String, usize> {
 
 #[tokio::test]
 async fn keys_take_turns_and_none_runs_more_than_its_limit() {
-    let bed = gated(by_vendor).await;
+    let bed = Bed::with(by_vendor).await;
     let w = worker("w");
     accept_all(&bed, "mail", (0..50).map(|n| of("big", n))).await;
     accept_all(&bed, "mail", (0..3).map(|n| of("small", n))).await;
@@ -254,11 +238,9 @@ async fn keys_take_turns_and_none_runs_more_than_its_limit() {
 
 #[tokio::test]
 async fn a_key_has_a_rate_that_may_differ_by_class_and_may_be_held_alone() {
-    let bed = gated(|policy| {
-        policy["jobTypes"]["mail"]["concurrencyKey"] = json!({
-            "key": [{"path": ["v"]}],
-            "rateLimit": {"limit": 2, "perMs": 60_000, "by": {"path": ["tier"], "limits": {"premium": 4}}},
-        });
+    let bed = Bed::with(|policy| {
+        let by = LimitBy { path: vec!["tier".into()], limits: [("premium".into(), 4)].into() };
+        key_of_mail(policy, None, Some(RateLimit { by: Some(by), ..rate(2, 60_000) }));
     })
     .await;
     let w = worker("w");
@@ -271,7 +253,7 @@ async fn a_key_has_a_rate_that_may_differ_by_class_and_may_be_held_alone() {
     let opens = first.next_due_ms.unwrap() - first.now_ms;
     assert!((14_900..=15_001).contains(&opens), "premium gets one every 15 s: {opens}");
     // Held alone: the others are not touched.
-    let bed = gated(by_vendor).await;
+    let bed = Bed::with(by_vendor).await;
     accept_all(&bed, "mail", (0..2).flat_map(|n| [of("a", n), of("b", n)])).await;
     let running = bed.claim(&w, &["fast"], 2).await;
     let a = running.iter().find(|job| job.payload.starts_with(b"{\"v\":\"a\"")).unwrap();
@@ -285,11 +267,11 @@ async fn a_key_has_a_rate_that_may_differ_by_class_and_may_be_held_alone() {
 
 #[tokio::test]
 async fn jobs_from_before_their_type_had_a_key_are_served_and_the_queue_leaves_nothing_behind() {
-    let bed = Bed::new().await;
+    let mut bed = Bed::new().await;
     let w = worker("w");
     accept_all(&bed, "mail", (0..5).map(|n| of("a", n))).await;
     bed.accept(with(job("mail", of("a", 9)), |o| o.delay = Some(1))).await;
-    reconfigure(&bed, 2, by_vendor).await;
+    bed.change(by_vendor).await;
     accept_all(&bed, "mail", (10..13).map(|n| of("a", n))).await;
     let mut got = bed.claim(&w, &["fast"], 99).await;
     got.extend(bed.claim(&w, &["fast"], 99).await);
@@ -299,4 +281,58 @@ async fn jobs_from_before_their_type_had_a_key_are_served_and_the_queue_leaves_n
     bed.queue.destroy().await.unwrap();
     let left: Vec<String> = bed.raw(&["KEYS", "lk:*"]).await.unwrap();
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test]
+async fn a_waiting_job_is_told_what_bounds_its_key() {
+    let bed = Bed::with(|policy| key_of_mail(policy, Some(2), Some(rate(3, 60_000)))).await;
+    let w = worker("w");
+    let mut ids = Vec::new();
+    for n in 0..5 {
+        ids.push(bed.accept(job("mail", of("a", n))).await);
+    }
+    let other = bed.accept(job("report", "{}")).await;
+    let standing = |id: &str| {
+        let (queue, id) = (bed.queue.clone(), id.to_owned());
+        async move { queue.key_standing(&id).await.unwrap() }
+    };
+    let fresh = KeyStanding {
+        key: "a".into(),
+        running: 0,
+        limit: Some(2),
+        held_until_ms: None,
+        rate_opens_ms: None,
+        ahead: 4,
+    };
+    assert_eq!(standing(&ids[4]).await, Some(fresh.clone()));
+    let running = bed.claim(&w, &["fast"], 9).await;
+    assert_eq!(standing(&ids[4]).await, Some(KeyStanding { running: 2, ahead: 2, ..fresh.clone() }));
+    assert_eq!(standing(&running[0].id).await, None, "it is not in line");
+    assert_eq!(standing(&other).await, None, "its type has no key");
+    // The third of the rate's three goes; then the rate is spent until the first has drained away.
+    bed.settle(&w, &running[0], success()).await;
+    bed.claim(&w, &["fast"], 9).await;
+    let now = bed.queue.stats().await.unwrap().now_ms;
+    let spent = standing(&ids[4]).await.unwrap();
+    let opens = spent.rate_opens_ms.expect("the rate is spent") - now;
+    assert!((1..=20_000).contains(&opens), "{opens}");
+    assert_eq!((spent.running, spent.ahead, spent.held_until_ms), (2, 1, None));
+    bed.settle(&w, &running[1], hold(30_000, Holds::Key)).await;
+    let held = standing(&ids[4]).await.unwrap().held_until_ms.expect("the key is held") - now;
+    assert!((29_000..=40_000).contains(&held), "{held}");
+}
+
+#[tokio::test]
+async fn the_class_of_a_key_bounds_its_rate_as_it_is_told() {
+    // As validation escapes the values of limits, so Redis renders them.
+    let bed = Bed::with(|policy| {
+        let by = LimitBy { path: vec!["tier".into()], limits: [("eu%3Apremium".into(), 4)].into() };
+        key_of_mail(policy, None, Some(RateLimit { by: Some(by), ..rate(2, 60_000) }));
+    })
+    .await;
+    accept_all(&bed, "mail", (0..3).map(|_| r#"{"v":"rich","tier":"eu:premium"}"#.to_owned())).await;
+    let last = bed.accept(job("mail", r#"{"v":"rich","tier":"eu:premium"}"#)).await;
+    assert_eq!(bed.claim(&worker("w"), &["fast"], 3).await.len(), 3);
+    let standing = bed.queue.key_standing(&last).await.unwrap().unwrap();
+    assert_eq!((standing.limit, standing.rate_opens_ms), (None, None), "premium has one more of its four");
 }

@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     fn lanes(served: &[&str], order: &Order) -> Lanes {
-        let lane = |name: &str, critical| LanePolicy { name: name.into(), start_within_ms: 1, critical };
+        let lane = |name: &str, critical| LanePolicy { critical, ..LanePolicy::new(name, 1) };
         let policy = [lane("a", false), lane("urgent", true), lane("b", false)];
         Lanes::new(&served.iter().map(|&name| name.to_owned()).collect::<Vec<_>>(), order, &policy)
     }

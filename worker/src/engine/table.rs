@@ -276,6 +276,7 @@ mod tests {
             priority: 5,
             key: None,
             key_for_ms: 0,
+            concurrency_key: None,
             per_worker,
             timeout_ms: 1000,
             retry: RetryPolicy { limit: 3, backoff: Backoff::Schedule(vec![1000]), jitter: Jitter::None },
@@ -312,7 +313,7 @@ mod tests {
 
     #[test]
     fn other_jobs_leave_a_slot_to_critical_lanes() {
-        let lane = LanePolicy { name: "urgent".into(), start_within_ms: 1, critical: true };
+        let lane = LanePolicy { critical: true, ..LanePolicy::new("urgent", 1) };
         let lanes = Lanes::new(&["urgent".to_owned(), "rest".to_owned()], &Order::Strict, &[lane]);
         let mut table = Table::new(2);
         let begin = |table: &mut Table, lane: &str| {

@@ -11,3 +11,4 @@ mod lanes;
 mod lost_replies;
 mod outage;
 mod process;
+mod throttle;

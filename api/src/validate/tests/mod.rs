@@ -1,5 +1,6 @@
 //! The whole of validation on real manifests.
 
+mod gates;
 mod refusals;
 
 use super::{reason, *};

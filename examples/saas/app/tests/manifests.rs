@@ -5,7 +5,9 @@
 use std::path::{Path, PathBuf};
 
 use lanekeeper_api::manifest::{self, Manifests};
-use lanekeeper_api::policy::{Backoff, Handler, Jitter, QueuePolicy, Source};
+use lanekeeper_api::policy::{
+    Backoff, ConcurrencyKey, Handler, Jitter, KeyPart, OnThrottle, QueuePolicy, Source,
+};
 use lanekeeper_api::validate;
 use saas_app::demo::overlay;
 
@@ -74,6 +76,14 @@ fn the_saas_example_says_what_the_workload_table_says() {
     assert!(!matches!(policy.job_types["stripe-event"].retry.jitter, Jitter::None));
     let Handler::Http(webhook) = &policy.job_types["webhook-delivery"].handler else { panic!("HTTP") };
     assert!(webhook.signing.is_some());
+    assert_eq!(webhook.on_throttle, OnThrottle::Key);
+    let keyed =
+        policy.job_types.iter().filter_map(|(name, t)| Some((name.as_str(), t.concurrency_key.as_ref()?)));
+    let customer = vec![KeyPart::Text("customer:".to_owned()), KeyPart::Path(vec!["customerId".to_owned()])];
+    let expected = ConcurrencyKey { key: customer, limit: Some(10), rate_limit: None };
+    assert_eq!(keyed.collect::<Vec<_>>(), [("webhook-delivery", &expected)]);
+    let bounded = policy.lanes.iter().filter_map(|lane| Some((lane.name.as_str(), lane.concurrency?)));
+    assert_eq!(bounded.collect::<Vec<_>>(), [("batch-slow", 2)]);
     assert!(policy.job_types.values().all(|job_type| job_type.key.is_some() && job_type.owner.is_some()));
 
     let slots: Vec<_> = manifests.pools.iter().map(|pool| validate::worker_pool(pool).unwrap()).collect();
@@ -101,8 +111,8 @@ fn the_overlay_fits_and_changes_only_where_and_how_fast() {
     for (name, job_type) in &demo.job_types {
         let there = &plain.job_types[name];
         assert_eq!(
-            (&job_type.key, &job_type.lane, job_type.priority),
-            (&there.key, &there.lane, there.priority),
+            (&job_type.key, &job_type.concurrency_key, &job_type.lane, job_type.priority),
+            (&there.key, &there.concurrency_key, &there.lane, there.priority),
             "{name}"
         );
         assert_eq!(job_type.retry.limit, there.retry.limit, "{name}: as many tries, only sooner");
@@ -111,7 +121,7 @@ fn the_overlay_fits_and_changes_only_where_and_how_fast() {
                 assert!(http.url.starts_with("http://127.0.0.1:4711/"), "{name}: {}", http.url);
                 let Handler::Http(other) = &there.handler else { panic!("{name}") };
                 assert_eq!(http.url.rsplit('/').next(), other.url.rsplit('/').next(), "{name}");
-                assert_eq!(http.signing, other.signing, "{name}");
+                assert_eq!((&http.signing, http.on_throttle), (&other.signing, other.on_throttle), "{name}");
             }
             Handler::Exec(exec) => assert_eq!(exec.command, ["/bin/saas-app", "report"]),
         }

@@ -55,7 +55,7 @@ mod tests {
             closed: None,
             max_payload: 10,
             lease_ms: 1_000,
-            lanes: vec![LanePolicy { name: "l".into(), start_within_ms: 90_000, critical: false }],
+            lanes: vec![LanePolicy::new("l", 90_000)],
             job_types: [("t".to_owned(), job_type)].into(),
         }
     }

@@ -122,7 +122,7 @@ mod tests {
     use lanekeeper_api::policy::LanePolicy;
 
     fn lanes(order: &Order) -> Arc<Lanes> {
-        let lane = |name: &str, critical| LanePolicy { name: name.into(), start_within_ms: 1, critical };
+        let lane = |name: &str, critical| LanePolicy { critical, ..LanePolicy::new(name, 1) };
         let served = ["a".to_owned(), "urgent".to_owned(), "b".to_owned()];
         Arc::new(Lanes::new(&served, order, &[lane("a", false), lane("urgent", true), lane("b", false)]))
     }

@@ -215,10 +215,7 @@ pub(crate) fn policy() -> QueuePolicy {
         closed: None,
         max_payload: 256 * 1024,
         lease_ms: u64::try_from(LEASE.as_millis()).unwrap(),
-        lanes: vec![
-            LanePolicy { name: "fast".into(), start_within_ms: 1000, critical: false },
-            LanePolicy { name: "slow".into(), start_within_ms: 60_000, critical: false },
-        ],
+        lanes: vec![LanePolicy::new("fast", 1000), LanePolicy::new("slow", 60_000)],
         job_types: BTreeMap::from([("mail".into(), job_type("fast")), ("report".into(), job_type("slow"))]),
     }
 }
@@ -231,6 +228,7 @@ pub(crate) fn job_type(lane: &str) -> JobTypePolicy {
         priority: 5,
         key: None,
         key_for_ms: 60_000,
+        concurrency_key: None,
         per_worker: None,
         timeout_ms: 60_000,
         retry: RetryPolicy { limit: 2, backoff: Backoff::Schedule(vec![50]), jitter: Jitter::None },
