@@ -4,12 +4,14 @@
 //! Every duration is in milliseconds, every size in bytes. Readers ignore fields they do not know, so a
 //! newer operator may add some.
 
+mod endings;
 mod gates;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use endings::{Debounce, OnConflict, OnDead};
 pub use gates::{Circuit, ConcurrencyKey, LimitBy, OnThrottle, RateLimit};
 
 /// Longest hold where the handler names none, ms.
@@ -90,6 +92,15 @@ pub struct JobTypePolicy {
     pub key: Option<Vec<KeyPart>>,
     /// How long after success the key still answers `duplicate`.
     pub key_for_ms: u64,
+    /// What becomes of a job whose idempotency key has an owner already.
+    #[serde(default, skip_serializing_if = "OnConflict::is_existing")]
+    pub on_conflict: OnConflict,
+    /// Jobs of one key that come close together become one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub debounce: Option<Debounce>,
+    /// The job that a death brings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_dead: Option<OnDead>,
     /// Bounds for all jobs that share a key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency_key: Option<ConcurrencyKey>,

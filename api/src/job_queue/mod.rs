@@ -1,5 +1,6 @@
 //! `JobQueue`: one isolated job space in one Redis, with its lanes, job types and policies.
 
+mod endings;
 mod gates;
 mod handler;
 mod policy;
@@ -10,6 +11,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use endings::{DebounceSpec, EnqueueSpec, OnConflictSpec, OnDeadSpec};
 pub use gates::{
     CircuitSpec, ConcurrencyKeySpec, KeyRateLimitSpec, LimitBySpec, OnThrottleSpec, RateLimitSpec,
 };
@@ -172,6 +174,8 @@ pub struct LaneSpec {
 /// What a job is.
 #[derive(Serialize, Deserialize, KubeSchema, Debug, Clone, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.debounce) || self.onConflict == 'Replace'")
+    .message("debounce needs onConflict: Replace, for each job takes the place of the one before").field_path(".debounce"))]
 pub struct JobTypeSpec {
     /// Name, unique in the queue; jobs are enqueued under it.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-zA-Z0-9]([-._a-zA-Z0-9]*[a-zA-Z0-9])?$"))]
@@ -183,7 +187,8 @@ pub struct JobTypeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-zA-Z0-9]([-._a-zA-Z0-9]*[a-zA-Z0-9])?$"))]
     pub owner: Option<String>,
-    /// 0 to 9, lower first; within one priority first come, first served.
+    /// 0 to 9, lower first. A level is worth ten times the lane's startWithin of waiting, at least 10m and at most 1h: so a
+    /// job of low priority is passed only for so long. First come, first served within one.
     #[serde(default = "default_priority")]
     #[schemars(range(min = 0, max = 9))]
     pub priority: u8,
@@ -197,6 +202,15 @@ pub struct JobTypeSpec {
     #[serde(default = "default_key_for")]
     #[schemars(schema_with = "duration::positive")]
     pub key_for: Duration,
+    /// What becomes of a job whose key has an owner already.
+    #[serde(default)]
+    pub on_conflict: OnConflictSpec,
+    /// Jobs of one key that come close together become one, due once none has come for a while. Needs onConflict: Replace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub debounce: Option<DebounceSpec>,
+    /// What is enqueued when a job of this type dies, together with its death.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_dead: Option<OnDeadSpec>,
     /// Bounds for all jobs of this type that share a key. Keys take turns, however many jobs each has waiting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub concurrency_key: Option<ConcurrencyKeySpec>,

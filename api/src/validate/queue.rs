@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::policy::{Layer, resolve_completed, resolve_retry};
 use super::problem::{Problem, Problems};
-use super::{gates, handler, key, name, reason, similar};
+use super::{endings, gates, handler, key, name, reason, similar};
 use crate::job_queue::{JobQueue, JobTypeSpec, LaneSpec, MAX_JOB_TYPES, MAX_LANES, RedisSpec};
-use crate::policy::{JobTypePolicy, LanePolicy, QueuePolicy, Source};
+use crate::policy::{JobTypePolicy, LanePolicy, OnConflict, QueuePolicy, Source};
 
 /// Largest payload, in bytes: one enqueue call carries at most that much.
 pub const MAX_PAYLOAD: u64 = 1 << 20;
@@ -68,12 +68,15 @@ pub(crate) fn layers<'a>(queue: &'a JobQueue, job_type: &'a JobTypeSpec) -> Laye
 /// `None` only where a check has complained.
 fn resolve(queue: &JobQueue, job_type: &JobTypeSpec) -> Option<(String, JobTypePolicy)> {
     let layer = layers(queue, job_type);
-    let policy = JobTypePolicy {
+    let mut policy = JobTypePolicy {
         lane: job_type.lane.clone(),
         owner: job_type.owner.clone(),
         priority: job_type.priority,
         key: job_type.key.as_deref().map(key::parse_key).transpose().ok()?,
         key_for_ms: job_type.key_for.as_millis(),
+        on_conflict: OnConflict::default(),
+        debounce: None,
+        on_dead: None,
         concurrency_key: match &job_type.concurrency_key {
             Some(spec) => Some(gates::resolve_key(spec)?),
             None => None,
@@ -86,6 +89,7 @@ fn resolve(queue: &JobQueue, job_type: &JobTypeSpec) -> Option<(String, JobTypeP
         completed: resolve_completed(layer.completed?),
         handler: handler::resolve(layer.handler?)?,
     };
+    endings::resolve(&mut policy, job_type);
     Some((job_type.name.clone(), policy))
 }
 
@@ -164,6 +168,7 @@ fn check_job_type(problems: &mut Problems, field: &str, queue: &JobQueue, job_ty
     if let Some(most) = job_type.per_worker {
         problems.range(&format!("{field}.perWorker"), i64::from(most), 1, 1000);
     }
+    endings::check(problems, field, job_type, &queue.spec.job_types);
     let concurrency_key = format!("{field}.concurrencyKey");
     if let Some(spec) = &job_type.concurrency_key {
         gates::check_key(problems, &concurrency_key, spec);

@@ -22,6 +22,10 @@ pub const NOT_EXACTLY_ONE: &str = "NotExactlyOne";
 pub const NO_BOUND: &str = "NoBound";
 /// A handler holds concurrency keys back, and a job type that uses it has none.
 pub const MISSING_CONCURRENCY_KEY: &str = "MissingConcurrencyKey";
+/// A job type is named that the queue does not have.
+pub const UNKNOWN_JOB_TYPE: &str = "UnknownJobType";
+/// A job type that tells of deaths tells of its own.
+pub const ON_DEAD_CHAIN: &str = "OnDeadChain";
 /// A key template, of idempotency or concurrency, cannot be read.
 pub const KEY_TEMPLATE: &str = "KeyTemplate";
 /// A lower bound is above its upper bound.

@@ -21,6 +21,9 @@ pub fn policy(effects: SocketAddr) -> QueuePolicy {
         key: None,
         key_for_ms: 60_000,
         concurrency_key: None,
+        on_conflict: Default::default(),
+        debounce: None,
+        on_dead: None,
         per_worker: None,
         timeout_ms: 30_000,
         retry: RetryPolicy {

@@ -1,5 +1,6 @@
 //! The whole of validation on real manifests.
 
+mod endings;
 mod gates;
 mod refusals;
 
