@@ -64,7 +64,9 @@ fn the_saas_example_says_what_the_workload_table_says() {
         assert_eq!(job_type.retry.backoff, Backoff::Schedule(backoff.to_vec()), "{name}");
         assert_eq!(job_type.retry.limit as usize, backoff.len(), "{name}");
     }
-    assert_eq!(policy.job_types.len(), 7);
+    assert_eq!(policy.job_types.len(), 8);
+    let on_dead = policy.job_types["webhook-delivery"].on_dead.as_ref();
+    assert_eq!(on_dead.map(|on_dead| on_dead.r#type.as_str()), Some("customer-notice"));
     assert_eq!(policy.job_types["analytics-sync"].retry.limit, 3);
     assert_eq!(
         (policy.job_types["password-reset"].priority, policy.job_types["receipt-email"].priority),
@@ -84,7 +86,11 @@ fn the_saas_example_says_what_the_workload_table_says() {
     assert_eq!(keyed.collect::<Vec<_>>(), [("webhook-delivery", &expected)]);
     let bounded = policy.lanes.iter().filter_map(|lane| Some((lane.name.as_str(), lane.concurrency?)));
     assert_eq!(bounded.collect::<Vec<_>>(), [("batch-slow", 2)]);
-    assert!(policy.job_types.values().all(|job_type| job_type.key.is_some() && job_type.owner.is_some()));
+    assert!(policy.job_types.values().all(|job_type| job_type.owner.is_some()));
+    // A death brings its job under an id of its own: one per death without a key.
+    let keyless: Vec<_> =
+        policy.job_types.iter().filter(|(_, t)| t.key.is_none()).map(|(name, _)| name).collect();
+    assert_eq!(keyless, ["customer-notice"]);
 
     let slots: Vec<_> = manifests.pools.iter().map(|pool| validate::worker_pool(pool).unwrap()).collect();
     let slots: Vec<_> = slots.iter().map(|plan| (plan.name.as_str(), plan.concurrency)).collect();
