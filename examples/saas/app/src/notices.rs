@@ -52,7 +52,7 @@ fn compose(death: &Death) -> Mail {
         to: format!("webhooks@{}.example.test", hook.customer_id),
         subject: format!("We could not deliver event {}", hook.event_id),
         body: format!(
-            "Hello,\n\nyour endpoint did not take event {} in {tries} attempts (last: {}).\nIt is kept; tell us when to send it again.\n",
+            "Hello,\n\nyour endpoint did not take event {} (attempts: {tries}, the last: {}).\nIt is kept; tell us when to send it again.\n",
             hook.event_id, death.error.code
         ),
     }
@@ -71,7 +71,7 @@ mod tests {
         assert_eq!(mail.to, "webhooks@c9.example.test");
         assert!(
             mail.subject.contains("e1")
-                && mail.body.contains("7 attempts")
+                && mail.body.contains("attempts: 7")
                 && mail.body.contains("HttpStatus")
         );
     }
