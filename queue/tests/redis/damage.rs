@@ -135,3 +135,75 @@ async fn an_entry_left_over_from_a_lost_record_deletes_no_live_job() {
     bed.queue.sweep(&w, 10).await.unwrap();
     assert_eq!(bed.state("mine").await, JobState::Ready, "by number");
 }
+
+#[tokio::test]
+async fn a_damaged_past_is_a_damaged_job() {
+    let bed = Bed::new().await;
+    let w = worker("w");
+    let past = bed.key("a");
+    for junk in ["", "junk", "\u{1}\u{1}\u{0}", "\u{10}\u{1}\u{0}\u{0}"] {
+        let waiting = bed.accept(job("mail", "w")).await;
+        bed.poke(&["HSET", &past, &waiting, junk]).await;
+        assert!(bed.maybe_job(&waiting).await.is_none(), "{junk:?}");
+        let before = bed.queue.stats().await.unwrap().damaged;
+        let claimed = bed.claim(&w, &["fast"], 5).await;
+        assert!(claimed.is_empty(), "{junk:?}");
+        let acted = bed.queue.cancel(&[waiting.clone()]).await.unwrap();
+        assert_eq!(acted[0].outcome, "not-found");
+        assert!(bed.queue.stats().await.unwrap().damaged > before || junk.len() > 3, "{junk:?}");
+        for outcome in [success(), retry(0), dead("x")] {
+            bed.poke(&["DEL", &bed.key("q:mail")]).await;
+            let running = bed.running(&w, job("mail", "r")).await;
+            bed.poke(&["HSET", &past, &running.id, junk]).await;
+            assert_eq!(bed.settle(&w, &running, outcome).await, Settled::Stale, "{junk:?}");
+            assert_eq!(bed.raw::<u64>(&["HLEN", &bed.key("l")]).await.unwrap(), 0, "its lease is gone");
+        }
+    }
+}
+
+#[tokio::test]
+async fn texts_are_utf8_to_the_letter_of_the_standard() {
+    let bed = Bed::new().await;
+    let root = bed.queue.name().root();
+    // Overlong forms, surrogates, beyond U+10FFFF, cut short, lone continuations; and the borders that are right.
+    let wrong: [&[u8]; 13] = [
+        b"\xc0\x80",
+        b"\xc1\xbf",
+        b"\xe0\x80\x80",
+        b"\xe0\x9f\xbf",
+        b"\xed\xa0\x80",
+        b"\xed\xbf\xbf",
+        b"\xf0\x80\x80\x80",
+        b"\xf0\x8f\xbf\xbf",
+        b"\xf4\x90\x80\x80",
+        b"\xf5\x80\x80\x80",
+        b"\xe2\x82",
+        b"\xf0\x9f\x98",
+        b"\x80",
+    ];
+    let right: [&[u8]; 9] = [
+        b"\xc2\x80",
+        b"\xdf\xbf",
+        b"\xe0\xa0\x80",
+        b"\xed\x9f\xbf",
+        b"\xee\x80\x80",
+        b"\xef\xbf\xbf",
+        b"\xf0\x90\x80\x80",
+        b"\xf3\xbf\xbf\xbf",
+        b"\xf4\x8f\xbf\xbf",
+    ];
+    for (texts, outcome) in [(&wrong[..], "rejected:invalid-options"), (&right[..], "queued")] {
+        for text in texts {
+            // Alone, and with letters around it.
+            for (before, after) in [("", ""), ("a", ""), ("", "a"), ("ä", "b")] {
+                let key = [before.as_bytes(), text, after.as_bytes()].concat();
+                let options = [br#"{"type":"mail","key":""#.as_slice(), &key, br#""}"#].concat();
+                let mut call = redis::cmd("FCALL");
+                call.arg("lk_enqueue").arg(1).arg(&root).arg(options).arg("x");
+                let reply: Vec<(redis::Value, String, redis::Value)> =
+                    call.query_async(&mut bed.queue.connection()).await.unwrap();
+                assert_eq!(reply[0].1, outcome, "{key:x?}");
+            }
+        }
+    }
+}
