@@ -98,15 +98,43 @@ async fn a_death_brings_its_job_once_and_each_time() {
     let third = bed.claim(&w, &["fast"], 5).await.remove(0);
     bed.settle(&w, &third, dead("Broken")).await;
     assert_eq!(bed.claim(&w, &["slow"], 5).await.len(), 1);
-    // No JSON, and one too large to be carried along: the news comes without it.
-    for payload in ["plain".to_owned(), format!("{{\"x\":\"{}\"}}", "x".repeat(250 * 1024))] {
+    // No JSON object, and one too large to be carried along: the news comes without it.
+    for payload in
+        ["plain".to_owned(), "[1]".to_owned(), format!("{{\"x\":\"{}\"}}", "x".repeat(256 * 1024 - 8))]
+    {
         let claimed = bed.running(&w, job("mail", &payload)).await;
         bed.settle(&w, &claimed, dead("Broken")).await;
         let told = bed.claim(&w, &["slow"], 5).await;
         let news: Value = serde_json::from_slice(&told[0].payload).unwrap();
-        assert_eq!(news["job"], json!(claimed.id));
-        let carried = news.get("payload").is_some();
-        assert_eq!(carried, payload.len() > 1000 && told[0].payload.len() > 200 * 1024, "{}", payload.len());
+        assert_eq!((&news["job"], news.get("payload")), (&json!(claimed.id), None));
+    }
+}
+
+/// What a foreign client might send for follow-up jobs.
+#[tokio::test]
+async fn follow_ups_that_are_none_are_refused_in_words() {
+    let bed = Bed::new().await;
+    let w = worker("w");
+    for (blob, why) in
+        [(&b"\xc1"[..], "not msgpack"), (b"\x91\x01", "no pair"), (b"\x91\x91\xa2{}", "no pair")]
+    {
+        let claimed = bed.running(&w, job("mail", "x")).await;
+        let mut word = vec![0x91, 0x97, 0xa0 + u8::try_from(claimed.id.len()).unwrap()];
+        word.extend(claimed.id.as_bytes());
+        word.push(0xcf);
+        word.extend(claimed.token.to_be_bytes());
+        word.extend(b"\x07\xa1s\xa0\xa0\xa0");
+        *word.last_mut().unwrap() = 0xa0 + u8::try_from(blob.len()).unwrap();
+        word.extend(blob);
+        let mut identity = vec![0x94, 0xa6];
+        identity.extend(b"boot-w\xa1w\xa4pool\xa4node");
+        let mut call = redis::cmd("FCALL");
+        call.arg("lk_settle").arg(1).arg(bed.queue.name().root()).arg(identity).arg(word);
+        let (_, _, letters, refusals): (u64, u64, String, Vec<String>) =
+            call.query_async(&mut bed.queue.connection()).await.unwrap();
+        assert_eq!((letters.as_str(), refusals.len()), ("f", 1));
+        assert!(refusals[0].contains(why), "{refusals:?}");
+        assert_eq!(bed.state(&claimed.id).await, JobState::Running);
     }
 }
 
