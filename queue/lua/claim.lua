@@ -176,22 +176,33 @@ local function claim_urgent(ctx, stage, want, out)
   end
 end
 
+-- A whole number of jobs from what a client sent; nil when it is none.
+local function count_of(value)
+  -- NaN is equal to nothing.
+  return type(value) == 'number' and value == value and max(0, min(floor(value), lk.MAX_BATCH)) or nil
+end
+
 local function read_want(ctx, blob)
   local want = lk.decode(blob or '')
   if not want or type(want[1]) ~= 'number' or type(want[2]) ~= 'table' or type(want[3]) ~= 'table' then
     return nil
   end
-  local lanes, shares, asked = {}, {}, type(want[5]) == 'table' and want[5] or {}
-  for i, name in ipairs(want[2]) do
-    local lane = ctx.policy.lane[name]
+  local lanes, shares, limits, asked = {}, {}, {}, type(want[5]) == 'table' and want[5] or {}
+  for i = 1, min(#want[2], 64) do
+    local lane = ctx.policy.lane[want[2][i]]
     if lane then
       lanes[#lanes + 1] = lane
-      shares[#lanes] = asked[1] and (tonumber(asked[i]) or 0) or nil
+      shares[#lanes] = asked[1] and (count_of(asked[i]) or 0) or nil
     end
   end
-  return {
-    slots = max(0, min(floor(want[1]), lk.MAX_BATCH)), lanes = lanes, limits = want[3], urgent = want[4] == 1, shares = shares,
-  }
+  for name, most in pairs(want[3]) do
+    limits[name] = count_of(most)
+    if not limits[name] then
+      return nil
+    end
+  end
+  local slots = count_of(want[1])
+  return slots and {slots = slots, lanes = lanes, limits = limits, urgent = want[4] == 1, shares = shares}
 end
 
 -- When there is a reason to look again: a scheduled job falls due, or a gate opens.
@@ -231,6 +242,7 @@ local function claim(keys, args)
   end
   local who, list, wrong = lk.read_worker_call(args[1], args[2], lk.MAX_BATCH)
   local want = read_want(ctx, args[3])
+  wrong = wrong or lk.too_many_follow_ups(list)
   if wrong or not want then
     return wrong or lk.error('LKARGS', 'the wish must be msgpack {slots, lanes, {type: most}, order, shares}')
   end

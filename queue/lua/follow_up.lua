@@ -3,12 +3,17 @@
 
 -- Most follow-up jobs of one answer.
 local FOLLOW_UPS = 100
+-- Bytes of payloads that one call carries into the news of deaths.
+local OBITUARY_BYTES = 524288
 
 -- The follow-ups of a success, msgpack {{options as JSON, payload}, ...}, as specs for lk.admit; or nil and why not.
 function lk.read_follow_ups(ctx, blob)
   local list = lk.decode(blob)
   if not list then
     return nil, 'they are not msgpack'
+  end
+  if #list == 0 and next(list) ~= nil then
+    return nil, 'they are no list'
   end
   if #list > FOLLOW_UPS then
     return nil, fmt('an answer may enqueue %d jobs, this one has %d', FOLLOW_UPS, #list)
@@ -25,6 +30,21 @@ function lk.read_follow_ups(ctx, blob)
     specs[i] = spec
   end
   return specs
+end
+
+-- What one call may bring is what one enqueue may: an error reply where the settlements of a call ask for more.
+function lk.too_many_follow_ups(list)
+  local jobs, bytes = 0, 0
+  for i = 1, #list do
+    local blob = type(list[i]) == 'table' and list[i][7]
+    if type(blob) == 'string' and blob ~= '' then
+      local asked = lk.decode(blob)
+      jobs, bytes = jobs + (asked and #asked or 0), bytes + #blob
+    end
+  end
+  if jobs > lk.MAX_PAIRS or bytes > 2 * lk.MAX_BYTES then
+    return lk.error('LKLIMIT', fmt('the answers of one call may enqueue %d jobs, these ask for %d', lk.MAX_PAIRS, jobs))
+  end
 end
 
 -- JSON text of a string that may have any bytes.
@@ -49,10 +69,15 @@ function lk.on_dead(ctx, id, job, payload, ty, word)
   if not ty.on_dead then
     return nil
   end
-  -- Its id keeps it to one per death: attempts only rise.
-  local options = json.encode({type = ty.on_dead, id = fmt('%s.dead.%d', sub(id, 1, 100), job[ATTEMPTS])})
-  local text = obituary(id, job, payload, ty, word)
-  local spec = lk.read_pair(ctx, options, text)
+  -- Its id keeps it to one per death: a job never ends twice under one token.
+  local short = #id <= 100 and id or redis.sha1hex(id)
+  local options = json.encode({type = ty.on_dead, id = fmt('%s.dead.%.0f', short, word.token)})
+  -- Reading payloads takes time: a call that brings many deaths tells of the later ones without them.
+  ctx.obituaries = (ctx.obituaries or 0) + #payload
+  local spec
+  if ctx.obituaries <= OBITUARY_BYTES then
+    spec = lk.read_pair(ctx, options, obituary(id, job, payload, ty, word))
+  end
   if not spec then
     -- Too large with the payload, as a rule: the news matters more.
     spec = lk.read_pair(ctx, options, obituary(id, job, '', ty, word))

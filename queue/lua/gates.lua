@@ -49,9 +49,16 @@ local function numbers(text)
   return tonumber(a), tonumber(b), tonumber(c)
 end
 
+-- An arrival time that this rate cannot have produced, for it was slower before or the clock went back, says nothing.
+local function sound_arrival(ctx, rate, arrival)
+  local farthest = ctx.us + rate.burst * rate.per * 1000 / rate.limit + 1000
+  return arrival <= farthest and arrival or ctx.us
+end
+
 -- How many jobs a rate lets through now, at most `most`; and when the next one may go, ms.
 function lk.rate_room(ctx, rate, arrival, most)
   local each = rate.per * 1000 / rate.limit
+  arrival = sound_arrival(ctx, rate, arrival)
   local behind = max(0, arrival - ctx.us)
   local tolerance = (rate.burst - 1) * each
   local room = floor((tolerance - behind) / each + 1 + 1e-9)
@@ -63,7 +70,7 @@ end
 
 -- The arrival time after `count` more jobs.
 function lk.rate_spend(ctx, rate, arrival, count)
-  return floor(max(arrival, ctx.us) + count * rate.per * 1000 / rate.limit)
+  return floor(max(sound_arrival(ctx, rate, arrival), ctx.us) + count * rate.per * 1000 / rate.limit)
 end
 
 local function running_in(ctx, lane)
@@ -97,6 +104,8 @@ function lk.lane_room(ctx, lane, most)
     local probe = string.match(open, '^%d+ %d+ %d+ (.+)$')
     if till > ctx.now then
       return 0, 'circuit', till
+    elseif ctx.handed_out and (ctx.handed_out[lane] or 0) > 0 then
+      return 0, 'circuit'
     elseif probe and call('HEXISTS', ctx.keys.leases, probe) == 1 then
       return 0, 'circuit'
     end

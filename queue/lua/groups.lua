@@ -127,50 +127,110 @@ local function let_in(ctx, ty, most)
   end
 end
 
--- Jobs that stood in the type's line before it had a key: {id, score, ...}. They are the oldest, and know no bounds.
-local function ungrouped(ctx, ty, most)
+-- Jobs of a line that one call looks at.
+local REGROUP = 200
+
+-- A type came to have a key while jobs stood in its line: those are put into lines of groups, a bounded step at a time. The
+-- flag says from which rank on to look, and whether this round found any; a round that finds none is the last. Returns
+-- whether there is more to do.
+function lk.regroup(ctx, ty)
   local flag = 'ungrouped:' .. ty.name
-  if not lk.gates(ctx)[flag] then
-    return {}
+  local state = lk.gates(ctx)[flag]
+  if not state then
+    return false
   end
-  local window = most + 64
-  local head, ids, list = call('ZRANGE', ty.ready, 0, window - 1, 'WITHSCORES'), {}, {}
+  local from, found = string.match(state, '^(%d+) (%d)$')
+  from = tonumber(from) or 0
+  local head, ids, lost = call('ZRANGE', ty.ready, from, from + REGROUP - 1, 'WITHSCORES'), {}, {}
   for i = 1, #head, 2 do
     ids[#ids + 1] = head[i]
   end
-  local groups = ids[1] and call('HMGET', ctx.keys.group_of, unpack_list(ids)) or {}
-  for i, id in ipairs(ids) do
-    if not groups[i] and #list < 2 * most then
-      list[#list + 1], list[#list + 2] = id, head[2 * i]
+  for i, group in ipairs(ids[1] and groups_of(ctx, ids) or {}) do
+    if call('ZSCORE', line_of(ty, group), ids[i]) == false then
+      lk.push2(lost, head[2 * i], ids[i])
     end
   end
-  if not list[1] and #ids < window then
-    ctx.gates[flag] = nil
+  if lost[1] then
+    lk.line_up(ctx, ty, lost)
+    found = '1'
+  end
+  if #ids == REGROUP then
+    state = fmt('%d %s', from + REGROUP, found or '0')
+  else
+    state = found == '1' and '0 0' or nil
+  end
+  ctx.gates[flag] = state
+  if state then
+    call('HSET', ctx.keys.gates, flag, state)
+  else
     call('HDEL', ctx.keys.gates, flag)
   end
-  return list
+  return state ~= nil
 end
 
--- The types that have a key now and had none before, and in whose lines jobs stand.
-function lk.note_ungrouped(ctx, old)
+-- How many jobs of each group run, counted anew from the leases.
+function lk.recount_groups(ctx, ty)
+  local ids = {}
+  local all = call('HGETALL', ctx.keys.leases)
+  for i = 1, #all, 2 do
+    local lease = lk.read_lease(all[i + 1])
+    if lease and lease[L_TYPE] == ty.name then
+      ids[#ids + 1] = all[i]
+    end
+  end
+  call('DEL', ty.groups.running)
+  for from = 1, #ids, 200 do
+    local some = {unpack_list(ids, from, min(from + 199, #ids))}
+    for _, group in ipairs(groups_of(ctx, some)) do
+      call('HINCRBY', ty.groups.running, group, 1)
+    end
+  end
+end
+
+-- A new policy: types that lost their key forget their groups; those that have one now, and had none, are regrouped; and all
+-- groups are judged by the new bounds.
+function lk.note_groups(ctx, old)
+  for name, before in pairs(old and old.types or {}) do
+    local ty = ctx.policy.types[name]
+    if before.groups and not (ty and ty.groups) then
+      lk.forget_all_groups(before)
+    end
+  end
   for name, ty in pairs(ctx.policy.types) do
     local before = old and old.types[name]
-    if ty.groups and before and not before.groups and call('EXISTS', ty.ready) == 1 then
-      call('HSET', ctx.keys.gates, 'ungrouped:' .. name, 1)
-    elseif before and before.groups and not ty.groups then
-      lk.forget_all_groups(before)
+    if ty.groups and not (before and before.groups) then
+      call('HSET', ctx.keys.gates, 'ungrouped:' .. name, '0 0')
+      if call('HLEN', ctx.keys.leases) <= 5000 then
+        lk.recount_groups(ctx, ty)
+      end
+    elseif ty.groups then
+      -- Due now, all of them: the next claims place them anew.
+      call('ZUNIONSTORE', ty.groups.aside, 1, ty.groups.aside, 'WEIGHTS', 0)
     end
   end
 end
 
 -- The next jobs of a grouped type, at most `most`, in turns: {id, score, ...} as a line's head.
 function lk.peek_groups(ctx, ty, most)
+  lk.regroup(ctx, ty)
   let_in(ctx, ty, 64)
-  local names = call('ZRANGE', ty.groups.turns, 0, most - 1)
-  local lines, list = {}, ungrouped(ctx, ty, most)
-  for i, group in ipairs(names) do
-    lines[i] = {group = group, at = 0, room = room_of(ctx, ty, group, most)}
-    lines[i].heads = lines[i].room > 0 and call('ZRANGE', line_of(ty, group), 0, min(most, lines[i].room) - 1, 'WITHSCORES') or {}
+  local lines, list = {}, {}
+  for _ = 1, 4 do
+    local blocked = 0
+    lines = {}
+    for _, group in ipairs(call('ZRANGE', ty.groups.turns, 0, most - 1)) do
+      local room = room_of(ctx, ty, group, most)
+      if room > 0 then
+        lines[#lines + 1] = {group = group, at = 0, heads = lk.aged_head(ty.lane, line_of(ty, group), min(most, room))}
+      else
+        -- Its bounds were tightened since it got its turn: it makes way for those behind.
+        place(ctx, ty, group)
+        blocked = blocked + 1
+      end
+    end
+    if blocked == 0 or #lines >= most then
+      break
+    end
   end
   local progress = true
   while progress and #list < 2 * most do
@@ -244,17 +304,22 @@ end
 -- Whether any group may go now.
 function lk.groups_wait(ctx, ty)
   let_in(ctx, ty, 64)
-  return call('EXISTS', ty.groups.turns) == 1 or ungrouped(ctx, ty, 1)[1] ~= nil
+  return call('EXISTS', ty.groups.turns) == 1 or lk.gates(ctx)['ungrouped:' .. ty.name] ~= nil
 end
 
--- Forgets what groups remember once it says nothing any more; a bounded step from a cursor, which is returned.
-function lk.forget_groups(ctx, ty, cursor)
+-- Forgets what groups remember once it says nothing any more: of a few picked at random.
+function lk.forget_groups(ctx, ty)
   for _, part in ipairs({{ty.groups.arrivals, 1000}, {ty.groups.holds, 1}}) do
-    local step = call('HSCAN', part[1], cursor, 'COUNT', 100)
-    for i = 1, #step[2], 2 do
-      if (tonumber(step[2][i + 1]) or 0) <= ctx.now * part[2] then
-        call('HDEL', part[1], step[2][i])
+    for _, group in ipairs(call('HRANDFIELD', part[1], 20)) do
+      if (tonumber(call('HGET', part[1], group)) or 0) <= ctx.now * part[2] then
+        call('HDEL', part[1], group)
       end
+    end
+  end
+  for _, group in ipairs(call('HRANDFIELD', ty.groups.classes, 20)) do
+    if call('EXISTS', line_of(ty, group)) == 0 and call('HEXISTS', ty.groups.running, group) == 0
+      and call('HEXISTS', ty.groups.arrivals, group) == 0 then
+      call('HDEL', ty.groups.classes, group)
     end
   end
 end

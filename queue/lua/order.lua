@@ -5,27 +5,27 @@
 -- Jobs of the same moment go by id. Between lanes, the order is the one the caller lists, or by deadline: the lane
 -- whose next job has the least time left of what the lane promises, critical lanes before all others.
 
--- The line of a type as {ids, scores}, split where the priority changes; a line of one priority is one segment. Reads at
+-- A line as {ids, scores}, split where the priority changes; a line of one priority is one segment. Reads at
 -- most `room` of each.
-local function segments(ty, room)
-  local head = call('ZRANGE', ty.ready, 0, room - 1, 'WITHSCORES')
+local function segments(key, room)
+  local head = call('ZRANGE', key, 0, room - 1, 'WITHSCORES')
   local count = #head
   if count == 0 then
     return {}
   end
-  local last = call('ZRANGE', ty.ready, -1, -1, 'WITHSCORES')
+  local last = call('ZRANGE', key, -1, -1, 'WITHSCORES')
   local low, high = floor(head[2] / lk.PRIORITY_STEP), floor(last[2] / lk.PRIORITY_STEP)
   if low == high then
     return {head}
   end
   local found = {}
   while low and low <= high do
-    local part = call('ZRANGEBYSCORE', ty.ready, lk.digits(low * lk.PRIORITY_STEP),
+    local part = call('ZRANGEBYSCORE', key, lk.digits(low * lk.PRIORITY_STEP),
       '(' .. lk.digits((low + 1) * lk.PRIORITY_STEP), 'WITHSCORES', 'LIMIT', 0, room)
     if part[1] then
       found[#found + 1] = part
     end
-    local beyond = call('ZRANGEBYSCORE', ty.ready, lk.digits((low + 1) * lk.PRIORITY_STEP), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+    local beyond = call('ZRANGEBYSCORE', key, lk.digits((low + 1) * lk.PRIORITY_STEP), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
     low = beyond[2] and floor(beyond[2] / lk.PRIORITY_STEP)
   end
   return found
@@ -69,6 +69,23 @@ local function merge(lane, parts, most, limits)
   return ids, types, scores
 end
 
+-- The head of one line by age, {id, score, ...}, at most `most` jobs.
+function lk.aged_head(lane, key, most)
+  local parts = segments(key, most)
+  if not parts[2] then
+    return parts[1] or {}
+  end
+  for i, list in ipairs(parts) do
+    parts[i] = {list = list, at = 1, age = aged(tonumber(list[2]), lane.step), ty = {name = ''}}
+  end
+  local ids, _, scores = merge(lane, parts, most, {})
+  local head = {}
+  for i, id in ipairs(ids) do
+    lk.push2(head, id, scores[i])
+  end
+  return head
+end
+
 -- The next jobs of a lane, in order: ids, types, whether they are the head of one type's line, and scores; at most `most`,
 -- and of a type at most what `limits` leaves.
 function lk.peek(ctx, lane, most, limits)
@@ -77,7 +94,7 @@ function lk.peek(ctx, lane, most, limits)
     local limit = limits[ty.name]
     local room = type(limit) == 'number' and min(limit, most) or most
     if room > 0 then
-      for _, list in ipairs(ty.groups and {lk.peek_groups(ctx, ty, room)} or segments(ty, room)) do
+      for _, list in ipairs(ty.groups and {lk.peek_groups(ctx, ty, room)} or segments(ty.ready, room)) do
         if list[1] then
           parts[#parts + 1] = {list = list, ty = ty, at = 1}
         end
@@ -150,7 +167,10 @@ end
 function lk.most_urgent(ctx, lanes, most, limits)
   local lines, turns = {}, {}
   for i, lane in ipairs(lanes) do
-    local _, _, _, scores = lk.peek(ctx, lane, most, limits)
+    local room, scores = lk.lane_room(ctx, lane, most), {}
+    if room > 0 then
+      scores = select(4, lk.peek(ctx, lane, room, limits))
+    end
     if scores[1] then
       -- Critical lanes go before all others, as they are listed.
       local base = lane.critical and -1e15 * (#lanes + 1 - i) or lane.promise

@@ -138,7 +138,23 @@ local function mend_gauges(ctx, names)
     sum = sum + (tonumber(count) or 0)
   end
   local leases = call('HLEN', ctx.keys.leases)
-  if sum == leases or leases > COUNT_LEASES then
+  if leases > COUNT_LEASES then
+    return
+  end
+  for i, name in ipairs(names) do
+    local ty = lk.type_of(ctx.policy, name)
+    if ty.groups then
+      local of_groups = 0
+      for _, count in ipairs(call('HVALS', ty.groups.running)) do
+        of_groups = of_groups + (tonumber(count) or 0)
+      end
+      if of_groups ~= (tonumber(call('HGET', ctx.keys.counters, fields[i])) or 0) then
+        lk.recount_groups(ctx, ty)
+        call('ZUNIONSTORE', ty.groups.aside, 1, ty.groups.aside, 'WEIGHTS', 0)
+      end
+    end
+  end
+  if sum == leases then
     return
   end
   local counts = {}

@@ -166,7 +166,7 @@ end
 -- What the end of an attempt means for the gates of its lane.
 local function tell_gates(ctx, ty, id, word)
   local lane = ty.lane
-  if lane.concurrency then
+  if lane.concurrency or lane.circuit or ty.groups then
     ctx.freed = ctx.freed or {}
     ctx.freed[lane] = true
   end
@@ -280,6 +280,7 @@ local function settle(keys, args)
     return failure
   end
   local who, list, wrong = lk.read_worker_call(args[1], args[2], lk.MAX_BATCH)
+  wrong = wrong or lk.too_many_follow_ups(list)
   if wrong then
     return wrong
   end

@@ -126,8 +126,8 @@ lk.announce = announce
 
 -- Calls `command key values...` unless there are none.
 local function write(command, key, values)
-  if values[1] then
-    call(command, key, unpack_list(values))
+  for from = 1, #values, 4000 do
+    call(command, key, unpack_list(values, from, min(from + 3999, #values)))
   end
 end
 
@@ -219,14 +219,15 @@ function lk.commit_jobs(ctx, stage)
   write('ZREM', keys.keys_by_expiry, stage.key_del)
   write('ZADD', keys.dead, stage.dead_add)
   write('ZREM', keys.dead, stage.dead_del)
-  for _, ty in ipairs(stage.touched) do
-    commit_type(ctx, stage, ty)
-  end
+  -- Before anything is trimmed: a job that goes at once takes the name of its group with it.
   for _, ty in ipairs(stage.touched) do
     local freed = stage.types[ty].freed
     if ty.groups and freed[1] then
       lk.groups_freed(ctx, ty, freed)
     end
+  end
+  for _, ty in ipairs(stage.touched) do
+    commit_type(ctx, stage, ty)
   end
   write('HDEL', keys.jobs, stage.record_del)
   write('HDEL', keys.pasts, stage.record_del)

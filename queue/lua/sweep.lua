@@ -31,8 +31,8 @@ end
 -- An entry without a lease: the job goes back to its line when it lives, the entry goes.
 local function repair(ctx, stage, id, job)
   stage.running_del[#stage.running_del + 1] = id
-  if job and job[STATE] == LIVE then
-    local ty = lk.type_of(ctx.policy, job[TYPE])
+  local ty = job and lk.type_of(ctx.policy, job[TYPE])
+  if job and job[STATE] == LIVE and not call('ZSCORE', ty.scheduled, id) then
     lk.push2(lk.of_type(stage, ty).ready, lk.digits(lk.ready_score(job, lk.due_of(job))), id)
   end
 end
@@ -148,7 +148,7 @@ local function sweep(keys, args)
   end
   local _, _, wrong = lk.read_worker_call(args[1], nil, 0)
   local limit = tonumber(args[2])
-  if wrong or not limit or limit < 1 then
+  if wrong or not limit or not (limit >= 1) then
     return wrong or lk.error('LKARGS', 'lk_sweep takes an identity and a limit of 1 to 200')
   end
   limit = floor(min(limit, lk.MAX_BATCH))
@@ -166,6 +166,12 @@ local function sweep(keys, args)
   local more_keys = forget_keys(ctx, limit)
   forget_workers(ctx)
   local more_repairs = lk.repair(ctx)
+  for _, ty in pairs(ctx.policy.types) do
+    if ty.groups then
+      lk.forget_groups(ctx, ty)
+      more_repairs = lk.regroup(ctx, ty) or more_repairs
+    end
+  end
   call('HSET', ctx.keys.meta, 't', ctx.token)
   reply[4], reply[5] = promoted, trimmed
   reply[6] = (more_leases or more_due or trimmed >= limit or more_keys or more_repairs) and 1 or 0

@@ -205,3 +205,38 @@ async fn debounced_jobs_wait_for_quiet_but_not_for_ever() {
     let at_once = bed.accept(with(keyed("3", "now"), |o| o.delay = Some(0))).await;
     assert_eq!(bed.state(&at_once).await, JobState::Ready, "a delay that is given stands");
 }
+
+#[tokio::test]
+async fn a_call_that_would_bring_too_many_jobs_is_refused_as_a_whole() {
+    let bed = Bed::new().await;
+    let w = worker("w");
+    bed.queue.enqueue_all(&vec![job("mail", "x"); 5]).await.unwrap();
+    let claimed = bed.claim(&w, &["fast"], 5).await;
+    let many = || success_with((0..90).map(|n| follow("report", &n.to_string())).collect());
+    let words: Vec<Settlement> = claimed.iter().map(|job| settlement(job, many())).collect();
+    let refused = bed.queue.settle(&w, &words).await.unwrap_err();
+    assert!(refused.to_string().contains("may enqueue 200 jobs"), "{refused}");
+    assert_eq!(bed.state(&claimed[0].id).await, JobState::Running, "nothing changed");
+    for pair in words.chunks(2) {
+        assert!(bed.queue.settle(&w, pair).await.unwrap().iter().all(|settled| *settled == Settled::Done));
+    }
+    let reports: u64 = bed.raw(&["ZCARD", &bed.key("q:report")]).await.unwrap();
+    assert_eq!(reports, 450);
+}
+
+#[tokio::test]
+async fn every_death_is_told_also_of_long_ids_and_of_ids_used_again() {
+    let bed = with_policy(|policy| policy["jobTypes"]["mail"]["onDead"] = json!({"type": "report"})).await;
+    let w = worker("w");
+    let mut told = 0;
+    for id in ["x".repeat(101) + "1", "x".repeat(101) + "2", "again".into(), "again".into()] {
+        let claimed = bed.running(&w, with(job("mail", "{}"), |o| o.id = Some(id.clone()))).await;
+        bed.settle(&w, &claimed, dead("no")).await;
+        for news in bed.claim(&w, &["slow"], 5).await {
+            told += 1;
+            bed.settle(&w, &news, success()).await;
+        }
+        bed.queue.dead_delete(&[id], "me").await.unwrap();
+    }
+    assert_eq!(told, 4);
+}

@@ -8,6 +8,7 @@ mod endings;
 mod enqueue;
 mod fairness;
 mod gates;
+mod gates_change;
 mod keys;
 mod lease;
 mod lifecycle;

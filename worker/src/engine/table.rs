@@ -235,11 +235,16 @@ fn count(counts: &mut HashMap<String, u32>, name: &str) {
     }
 }
 
+/// What a follow-up job weighs beside its payload: so a batch of 1 MiB, and the one settlement that may exceed it, has at
+/// most 200.
+const FOLLOW_UP_WEIGHT: usize = 1024 * 1024 / 100;
+
 fn weight(settlement: &Settlement) -> usize {
     use lanekeeper_queue::types::Outcome;
     128 + match &settlement.outcome {
         Outcome::Success { result, follow_ups } => {
-            result.len() + follow_ups.iter().map(|job| job.payload.len()).sum::<usize>()
+            // One call may bring 200 of them, as one enqueue may.
+            result.len() + follow_ups.iter().map(|job| job.payload.len() + FOLLOW_UP_WEIGHT).sum::<usize>()
         }
         Outcome::Retry { error, .. } | Outcome::Dead { error, .. } => error.message.len(),
         Outcome::Release { .. } | Outcome::Snooze { .. } => 0,
