@@ -19,6 +19,7 @@ mod policy;
 mod record;
 pub mod retry;
 mod safety;
+mod settlements;
 mod stats;
 pub mod takeover;
 #[cfg(any(test, feature = "testing"))]
