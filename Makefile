@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 DEMO_SECONDS ?= 60
 
-.PHONY: help setup check test demo bench faults cluster-up cluster-down images crds fmt clean-figures
+.PHONY: help setup check test demo bench faults mutants soak cluster-up cluster-down images crds fmt clean-figures
 
 help: ## list the commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,12 @@ bench: ## benchmarks, each beside the raw Redis limit of the same run
 
 faults: ## 50 kill -9 of workers and 10 of Redis under load, checked by the ledger
 	@scripts/faults.sh full
+
+soak: ## a million random operations on the queue library and its reference model, side by side; SOAK_SEED repeats a run
+	@$(if $(SOAK_SEED),LANEKEEPER_MODEL_SEED=$(SOAK_SEED)) LANEKEEPER_MODEL_OPS=1000000 $(CARGO) test --locked -p lanekeeper-queue --test model -- --nocapture
+
+mutants: ## faults made in the Lua one by one, each of which must be caught; SAMPLE=100 takes a part of them
+	@scripts/lua-mutants.py $(if $(SAMPLE),--sample $(SAMPLE)) --out target/figures/mutants.json
 
 images: ## container images without a Docker engine, as OCI tars in target/images
 	@docker/build-images.sh

@@ -5,5 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/setup.sh
 mkdir -p target/figures
-cargo build --locked --release -p lanekeeper-bench -p lanekeeper-worker
+# Apart, so that the worker is built as it is shipped: together it would get the features of the benchmarks' crates.
+cargo build --locked --release -p lanekeeper-worker
+cargo build --locked --release -p lanekeeper-bench
 exec target/release/lanekeeper-bench --worker target/release/lanekeeper-worker --json target/figures/bench.json "$@"

@@ -4,9 +4,18 @@
 //! Every duration is in milliseconds, every size in bytes. Readers ignore fields they do not know, so a
 //! newer operator may add some.
 
+mod endings;
+mod gates;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+pub use endings::{Debounce, OnConflict, OnDead};
+pub use gates::{Circuit, ConcurrencyKey, LimitBy, OnThrottle, RateLimit};
+
+/// Longest hold where the handler names none, ms.
+pub const DEFAULT_MAX_HOLD_MS: u64 = 900_000;
 
 /// The policy of one queue, complete and free of defaults.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,13 +55,25 @@ pub struct Source {
 }
 
 /// One lane: a class of jobs with one latency promise.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LanePolicy {
     /// Name, unique in the queue.
     pub name: String,
     /// The promise: the oldest due job starts within this.
     pub start_within_ms: u64,
+    /// Its jobs go before those of other lanes, and every worker that serves it keeps a slot free of other work.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub critical: bool,
+    /// Most jobs of the lane running at once, over all workers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
+    /// How fast its jobs may start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimit>,
+    /// When it stops by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub circuit: Option<Circuit>,
 }
 
 /// One job type with every policy field resolved (job type over lane over defaults).
@@ -71,6 +92,18 @@ pub struct JobTypePolicy {
     pub key: Option<Vec<KeyPart>>,
     /// How long after success the key still answers `duplicate`.
     pub key_for_ms: u64,
+    /// What becomes of a job whose idempotency key has an owner already.
+    #[serde(default, skip_serializing_if = "OnConflict::is_existing")]
+    pub on_conflict: OnConflict,
+    /// Jobs of one key that come close together become one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub debounce: Option<Debounce>,
+    /// The job that a death brings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_dead: Option<OnDead>,
+    /// Bounds for all jobs that share a key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency_key: Option<ConcurrencyKey>,
     /// Most running at once in one worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_worker: Option<u32>,
@@ -172,6 +205,20 @@ pub struct HttpHandler {
     /// Secret for Standard Webhooks signatures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signing: Option<SecretKey>,
+    /// What a `Retry-After` holds back.
+    #[serde(default, skip_serializing_if = "OnThrottle::is_job")]
+    pub on_throttle: OnThrottle,
+    /// Longest a `Retry-After` may hold anything.
+    #[serde(default = "default_max_hold", skip_serializing_if = "is_default_max_hold")]
+    pub max_hold_ms: u64,
+}
+
+fn default_max_hold() -> u64 {
+    DEFAULT_MAX_HOLD_MS
+}
+
+fn is_default_max_hold(ms: &u64) -> bool {
+    *ms == DEFAULT_MAX_HOLD_MS
 }
 
 /// A key of a Secret in the queue's namespace; workers read it from `<secrets dir>/<name>/<key>`.
@@ -196,6 +243,28 @@ pub struct ExecHandler {
     /// Exit codes that mean a permanent failure, besides 65.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub permanent_exit_codes: Vec<i32>,
+}
+
+impl LanePolicy {
+    /// A lane without gates.
+    #[must_use]
+    pub fn new(name: impl Into<String>, start_within_ms: u64) -> Self {
+        Self { name: name.into(), start_within_ms, ..Self::default() }
+    }
+}
+
+impl HttpHandler {
+    /// A handler of a URL with nothing else set.
+    #[must_use]
+    pub fn to(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            headers: BTreeMap::new(),
+            signing: None,
+            on_throttle: OnThrottle::Job,
+            max_hold_ms: DEFAULT_MAX_HOLD_MS,
+        }
+    }
 }
 
 impl QueuePolicy {

@@ -1,15 +1,15 @@
 //! The raw limits: the least Lua that stores, leases and acknowledges a job, driven by a client that does nothing
 //! else. Same shapes as the peer benchmarks': one call per job on 50 connections (`raw-lua`), 50 jobs per call on 4
-//! connections (`raw-batch`), acknowledge and take in one call (`raw-fused`), blocking list pops (`raw-list`).
+//! connections (`raw-batch`), acknowledge and take in one call (`raw-fused`), blocking list pops (`raw-list`). And requests
+//! to an HTTP server without any queue.
 
-use std::io::{BufReader, Write};
-use std::net::TcpStream;
+use std::io::{BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use lanekeeper_bench::jobs::{PAD, payload, sent_at};
 use redis::{Parser, Value};
-
-use crate::payload;
 
 const ENQUEUE: &str = "local w=KEYS[1] for i=1,#ARGV,2 do redis.call('HSET','job:'..ARGV[i],'t','noop','d',ARGV[i+1]) redis.call('LPUSH',w,ARGV[i]) end return #ARGV/2";
 const FUSED: &str = "for i=3,#ARGV do redis.call('ZREM',KEYS[2],ARGV[i]) redis.call('DEL','job:'..ARGV[i]) end local ids=redis.call('RPOP',KEYS[1],ARGV[1]) local out={} if not ids then return out end for i,id in ipairs(ids) do redis.call('ZADD',KEYS[2],ARGV[2],id) out[2*i-1]=id out[2*i]=redis.call('HGET','job:'..id,'d') end return out";
@@ -73,7 +73,7 @@ pub(crate) fn enqueue(port: u16, n: usize, connections: usize, batch: usize) -> 
             let mut call = redis::cmd("EVALSHA");
             call.arg(&sha).arg(1).arg("wait");
             for _ in 0..batch.min(n - next) {
-                call.arg(next).arg(payload(next, 0.0));
+                call.arg(next).arg(payload(next, 0.0, PAD));
                 next += 1;
             }
             line.send(&call)?;
@@ -125,10 +125,7 @@ pub(crate) fn pickup_list(port: u16, rate: usize, seconds: usize) -> Result<Vec<
         for _ in 0..n {
             let job = line.call(redis::cmd("BRPOPLPUSH").arg("l:wait").arg("l:busy").arg(0))?;
             let body = text(&job);
-            let sent: f64 = body
-                .split_once("\"ts\":")
-                .and_then(|(_, t)| t.split(',').next()?.parse().ok())
-                .context("raw list: payload")?;
+            let sent = sent_at(body.as_bytes()).context("raw list: payload")?;
             latencies.push((clock.elapsed().as_secs_f64() - sent) * 1e3);
             line.call(redis::cmd("LREM").arg("l:busy").arg(-1).arg(body))?;
         }
@@ -137,8 +134,51 @@ pub(crate) fn pickup_list(port: u16, rate: usize, seconds: usize) -> Result<Vec<
     });
     let mut line = Line::open(port)?;
     for i in 0..n {
-        crate::pace(clock, i, rate);
-        line.call(redis::cmd("LPUSH").arg("l:wait").arg(payload(i, clock.elapsed().as_secs_f64())))?;
+        pace(clock, i, rate);
+        line.call(redis::cmd("LPUSH").arg("l:wait").arg(payload(i, clock.elapsed().as_secs_f64(), PAD)))?;
     }
     consumer.join().map_err(|_| anyhow::anyhow!("raw list worker panicked"))?
+}
+
+/// Waits until job `i` of a steady `rate` is to be sent.
+fn pace(clock: Instant, i: usize, rate: usize) {
+    let due = Duration::from_secs_f64(i as f64 / rate as f64);
+    while let Some(left) = due.checked_sub(clock.elapsed()).filter(|left| !left.is_zero()) {
+        std::thread::park_timeout(left);
+    }
+}
+
+/// Posts `n` payloads over `connections` that are kept, one request in flight on each; returns the time taken.
+pub(crate) fn post(to: SocketAddr, n: usize, connections: usize) -> Result<Duration> {
+    let connect = |_| {
+        let stream = TcpStream::connect(to).context("raw HTTP: connect")?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    };
+    let mut streams = (0..connections).map(connect).collect::<Result<Vec<_>>>()?;
+    let started = Instant::now();
+    for from in (0..n).step_by(connections) {
+        let now = connections.min(n - from);
+        for (i, stream) in streams[..now].iter_mut().enumerate() {
+            let body = payload(from + i, 0.0, PAD);
+            let head = format!("POST /jobs HTTP/1.1\r\nhost: {to}\r\ncontent-length: {}\r\n\r\n", body.len());
+            stream.write_all(format!("{head}{body}").as_bytes())?;
+        }
+        for stream in &mut streams[..now] {
+            read_empty_response(stream)?;
+        }
+    }
+    Ok(started.elapsed())
+}
+
+/// Reads a response without a body; it may come in pieces.
+fn read_empty_response(stream: &mut TcpStream) -> Result<()> {
+    let (mut buffer, mut filled) = ([0u8; 1024], 0);
+    while !buffer[..filled].ends_with(b"\r\n\r\n") {
+        let read = stream.read(&mut buffer[filled..])?;
+        ensure!(read > 0, "raw HTTP: the response broke off or is too long");
+        filled += read;
+    }
+    ensure!(buffer.starts_with(b"HTTP/1.1 200"), "raw HTTP: not a success");
+    Ok(())
 }

@@ -82,5 +82,9 @@ fn median(values: &[f64]) -> f64 {
 }
 
 fn figure(value: f64) -> String {
-    if value >= 100.0 { format!("{value:.0}") } else { format!("{value:.2}") }
+    match value.abs() {
+        large if large >= 100.0 => format!("{value:.0}"),
+        small if small < 1.0 && small > 0.0 => format!("{value:.3}"),
+        _ => format!("{value:.2}"),
+    }
 }

@@ -25,6 +25,11 @@ pub(crate) async fn commands(conn: &mut ConnectionManager) -> Result<u64> {
         .sum())
 }
 
+/// Clients that wait in a blocking call.
+pub(crate) async fn blocked_clients(conn: &mut ConnectionManager) -> Result<u64> {
+    field(conn, "clients", "blocked_clients").await
+}
+
 /// CPU seconds, user and system, since start.
 pub(crate) async fn cpu_seconds(conn: &mut ConnectionManager) -> Result<f64> {
     let info: String = redis::cmd("INFO").arg("cpu").query_async(conn).await?;

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, builder::styling};
 
-use crate::commands::{adopt, apply, cancel, completion, crds, dead, enqueue, get, status, up, version, why};
+use crate::commands::{
+    adopt, apply, cancel, completion, crds, dead, enqueue, get, pause, resume, status, up, version, why,
+};
 use crate::out::Format;
 
 const STYLES: styling::Styles = styling::Styles::styled()
@@ -47,6 +49,10 @@ pub(crate) enum Command {
     Why(why::WhyArgs),
     /// Show one job with its history.
     Get(get::GetArgs),
+    /// Start nothing of a queue, or of some of its lanes, until someone resumes.
+    Pause(pause::PauseArgs),
+    /// Lift pauses by hand.
+    Resume(resume::ResumeArgs),
     /// Call jobs off: waiting ones at once, running ones by stopping their handlers.
     Cancel(cancel::CancelArgs),
     /// List, show, replay and remove dead letters.

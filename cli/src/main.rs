@@ -8,6 +8,7 @@
 //! | `manifests` | loading, overlays, and how their errors are told |
 //! | `bulk` | many jobs from NDJSON |
 //! | `present`, `out`, `live`, `human` | how things look |
+//! | `who` | who acts |
 //! | `failure` | what is said when something cannot be done, and the exit codes |
 
 mod args;
@@ -24,6 +25,7 @@ mod pools;
 mod present;
 mod redact;
 mod target;
+mod who;
 
 use std::process::ExitCode;
 
@@ -66,6 +68,8 @@ async fn run(command: &Command) -> Result<()> {
         Command::Status(args) => commands::status::run(args).await,
         Command::Why(args) => commands::why::run(args).await,
         Command::Get(args) => commands::get::run(args).await,
+        Command::Pause(args) => commands::pause::run(args).await,
+        Command::Resume(args) => commands::resume::run(args).await,
         Command::Cancel(args) => commands::cancel::run(args).await,
         Command::Dead(command) => commands::dead::run(command).await,
         Command::Crds(args) => commands::crds::run(args),

@@ -294,7 +294,8 @@ async fn jobs_of_lost_workers_come_back_although_no_worker_lives() {
     let late = Settlement {
         id: lost.id,
         token: lost.token,
-        outcome: Outcome::Success { result: Vec::new() },
+        key: None,
+        outcome: Outcome::Success { result: Vec::new(), follow_ups: vec![] },
         policy_version: 1,
     };
     let settled = world.queue.settle(&worker("one"), &[late]).await.expect("answered");

@@ -21,6 +21,8 @@ lk.PUT_BACK = 500
 lk.LEASE_GRACE = 2
 -- Orders jobs by priority first, then by due time: ms since the epoch stay below 1e13 until the year 2286.
 lk.PRIORITY_STEP = 1e13
+-- Bounds of what one level of priority is worth in waiting, ms.
+lk.STEP_LEAST, lk.STEP_MOST = 600000, 3600000
 -- Longest delay that is accepted: ten years.
 lk.MAX_DELAY = 315360000000
 
@@ -62,6 +64,7 @@ function lk.keys_of(root)
     -- time at which the clock went back, lp longer lease before this one and lu until when, b:<lane> last token put back
     policy = root .. ':p', -- string: the policy as JSON
     jobs = root .. ':j', -- hash: id -> record
+    pasts = root .. ':a', -- hash: id -> past, for jobs to which something has happened
     leases = root .. ':l', -- hash: id -> lease
     running = root .. ':r', -- zset: id by expiry of its lease
     next = root .. ':n', -- zset: type by the due time of its first scheduled job
@@ -69,9 +72,12 @@ function lk.keys_of(root)
     keys_by_expiry = root .. ':kx', -- zset: idempotency key by expiry
     dead = root .. ':d', -- zset: id by time of death
     counters = root .. ':c', -- hash: monotonic counters and gauges, `<letter>:<type>`
+    gates = root .. ':g', -- hash: what lanes' gates remember, see gates.lua
     types = root .. ':t', -- set: job types that may have keys
     workers = root .. ':h', -- hash: boot -> heartbeat
     wake = root .. ':wake', -- channel
+    group_of = root .. ':yg', -- hash: id -> group, for jobs of types with a concurrency key (see groups.lua)
+    groups = root .. ':y', -- what there is per type and group
     ready_of = root .. ':q:', -- zset per type: id by priority and due time
     scheduled_of = root .. ':s:', -- zset per type: id by due time and priority
     finished_of = root .. ':f:', -- zset per type: id by end (succeeded, cancelled)
@@ -153,6 +159,17 @@ function lk.clip(s, limit)
     limit = limit - 1
   end
   return sub(s, 1, limit)
+end
+
+-- Whether a text stands before another as Redis sorts members: by bytes. `<` would follow the server's locale.
+function lk.before(a, b)
+  for i = 1, min(#a, #b) do
+    local x, y = byte(a, i), byte(b, i)
+    if x ~= y then
+      return x < y
+    end
+  end
+  return #a < #b
 end
 
 -- `unpack` for msgpack that came from a client: nil when it is not a table.

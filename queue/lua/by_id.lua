@@ -14,7 +14,7 @@ local function read_ids(args, from)
   return ids
 end
 
--- Replies with what `act(ctx, stage, id, raw record)` answers for every id, once; then writes what they staged. The ids
+-- Replies with what `act(ctx, stage, id, job)` (nil: none that can be read) answers for every id, once; then writes what they staged. The ids
 -- begin at argument `from`; what stands before them is the name of who asks.
 function lk.by_id(keys, args, from, act)
   local ctx, failure = lk.open(keys)
@@ -28,10 +28,10 @@ function lk.by_id(keys, args, from, act)
   if wrong then
     return wrong
   end
-  local records = call('HMGET', ctx.keys.jobs, unpack_list(ids))
+  local records, pasts = lk.read_all(ctx, ids)
   local stage, replies = lk.stage(), {}
   for i, id in ipairs(ids) do
-    replies[i] = act(ctx, stage, id, records[i])
+    replies[i] = act(ctx, stage, id, (lk.read_job(records[i], pasts[i])))
   end
   lk.commit(ctx, stage)
   return replies

@@ -1,103 +1,48 @@
 -- lk_claim root identity settlements want
---   ->  {now, policy version, next due or -1, held or '', letters, id, token, lane, record, id, token, lane, record, ...}
+--   ->  {now, policy version, next due or -1, held or '', letters, token, refusals, id, lane, record, past or '', id, ...}
 --
--- Settles what is done (see lk_settle) and leases new jobs in one call. want: msgpack {slots, lanes, {type: most}}.
--- Lanes are served strictly in the order given; within a lane by priority, then by due time, over all of its types.
+-- Settles what is done (see lk_settle) and leases new jobs in one call, all under one token. want: msgpack
+-- {slots, lanes, {type: most}, order (0 as listed | 1 by deadline), shares}. shares: most jobs of each lane in a first round;
+-- what is left over goes round again without them. For the order within a lane see order.lua.
 
--- How many jobs of the type may still be taken.
-local function room_of(ty, limits, slots)
-  local limit = limits[ty.name]
-  return type(limit) == 'number' and min(limit, slots) or slots
+-- The lease for jobs of the type under this claim; `keyed`: the record may have a key.
+local function lease_for(ctx, out, ty, keyed)
+  local leases = keyed and out.keyed or out.plain
+  local lease = leases[ty]
+  if not lease then
+    lease = pack({out.token, ctx.now, ty.name, out.identity, keyed and 1 or 0})
+    leases[ty] = lease
+  end
+  return lease
 end
 
--- Picks up to `slots` heads over several types in order: {type, count} and the merged order.
-local function merge_heads(lines, slots)
-  local picked = {}
-  for _ = 1, slots do
-    local best, best_score, best_id
-    for _, line in ipairs(lines) do
-      local id, score = line.heads[line.at], tonumber(line.heads[line.at + 1])
-      if id and (not best or score < best_score or (score == best_score and id < best_id)) then
-        best, best_score, best_id = line, score, id
-      end
-    end
-    if not best then
-      break
-    end
-    best.at = best.at + 2
-    best.taken = best.taken + 1
-    picked[#picked + 1] = {id = best_id, ty = best.ty, score = best_score}
-  end
-  return picked
-end
-
--- Takes up to `slots` jobs of a lane out of their lines, in order.
-local function pop_lane(lane, slots, limits)
-  local lines = {}
-  for _, ty in ipairs(lane.types) do
-    local room = room_of(ty, limits, slots)
-    if room > 0 then
-      lines[#lines + 1] = {ty = ty, room = room, at = 1, taken = 0}
-    end
-  end
-  if #lines > 1 then
-    local filled = {}
-    for _, line in ipairs(lines) do
-      line.heads = call('ZRANGE', line.ty.ready, 0, line.room - 1, 'WITHSCORES')
-      if line.heads[1] then
-        filled[#filled + 1] = line
-      end
-    end
-    lines = filled
-  end
-  if #lines == 1 then
-    local ty, picked = lines[1].ty, {}
-    local popped = call('ZPOPMIN', ty.ready, lines[1].room)
-    for i = 1, #popped, 2 do
-      picked[#picked + 1] = {id = popped[i], ty = ty, score = tonumber(popped[i + 1])}
-    end
-    return picked
-  end
-  local picked = merge_heads(lines, slots)
-  for _, line in ipairs(lines) do
-    if line.taken > 0 then
-      call('ZPOPMIN', line.ty.ready, line.taken)
-    end
-  end
-  return picked
-end
-
--- Leases the picked jobs whose records can be read; puts back what would make the reply too large.
-local function lease_picked(ctx, stage, identity, lane, picked, out)
-  local ids = {}
-  for i, pick in ipairs(picked) do
-    ids[i] = pick.id
-  end
-  local records = call('HMGET', ctx.keys.jobs, unpack_list(ids))
-  local taken, damage = 0, 0
-  local expiry = lk.digits(ctx.now + ctx.lease)
-  for i, pick in ipairs(picked) do
-    local raw = records[i]
-    if lk.live_type(raw) ~= pick.ty.name then
+-- Leases the jobs whose records can be read, until the reply is full; returns how many were looked at, how many of those
+-- were damaged, and which.
+local function lease_all(ctx, stage, lane, ids, types, out)
+  local records, pasts = lk.read_all(ctx, ids)
+  local reply, damage, bad, at = out.reply, 0, {}, #out.reply
+  for i = 1, #ids do
+    local ty, raw, past = types[i], records[i], pasts[i]
+    if not lk.is_live(ty, raw, past) then
       damage = damage + 1
-    elseif out.bytes + #raw > lk.CLAIM_BYTES and out.count > 0 then
-      lk.push2(lk.of_type(stage, pick.ty).ready, pick.score, pick.id)
-      out.full = true
+      bad[ids[i]] = true
     else
-      local token = lk.new_token(ctx)
-      lk.push2(stage.lease_set, pick.id, lk.write_lease({token, ctx.now, pick.ty.name}, identity))
-      lk.push2(stage.running_add, expiry, pick.id)
-      lk.count(stage, 'r', pick.ty, 1)
-      out.limits[pick.ty.name] = out.limits[pick.ty.name] and out.limits[pick.ty.name] - 1
-      local reply, n = out.reply, #out.reply
-      reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4] = pick.id, token, lane.name, raw
-      out.bytes = out.bytes + #raw
+      local size = #raw + (past and #past or 0)
+      if out.bytes + size > lk.CLAIM_BYTES and out.count > 0 then
+        out.full = true
+        return i - 1, damage, bad
+      end
+      lk.push2(stage.lease_set, ids[i], lease_for(ctx, out, ty, byte(raw, 1) > PLAIN))
+      lk.push2(stage.running_add, out.expiry, ids[i])
+      out.leased[ty] = (out.leased[ty] or 0) + 1
+      out.limits[ty.name] = out.limits[ty.name] and out.limits[ty.name] - 1
+      reply[at + 1], reply[at + 2], reply[at + 3], reply[at + 4] = ids[i], lane.name, raw, past or ''
+      at = at + 4
+      out.bytes = out.bytes + size
       out.count = out.count + 1
-      taken = taken + 1
     end
   end
-  lk.damaged(ctx, damage)
-  return taken, damage
+  return #ids, damage, bad
 end
 
 -- Whether any job stands in one of the lane's lines.
@@ -108,6 +53,24 @@ function lk.lane_waits(lane)
     end
   end
   return false
+end
+
+-- Whether any job of a lane whose own gates are open may go; where only time stands in the way, until when.
+local function lane_goes(ctx, lane)
+  local opens
+  for _, ty in ipairs(lane.types) do
+    if not ty.groups then
+      if call('EXISTS', ty.ready) == 1 then
+        return true
+      end
+    elseif lk.groups_wait(ctx, ty) then
+      return true
+    else
+      local till = lk.groups_open(ctx, ty)
+      opens = till and min(opens or till, till) or opens
+    end
+  end
+  return false, opens
 end
 
 -- Whether a claim that may take nothing of what waits (its types are at their limits) leaves a token for another worker.
@@ -122,42 +85,154 @@ local function may_put_back(ctx, lane)
   return true
 end
 
--- Serves one lane; keeps its wake list in step: empty when nothing waits, a token when more waits than was taken.
-local function claim_lane(ctx, stage, identity, lane, slots, out)
+-- Takes up to `most` jobs of a lane, as far as its gates let them through; returns how many it got.
+local function claim_lane(ctx, stage, lane, most, out)
   local before = out.count
+  most = lk.lane_room(ctx, lane, most)
   for _ = 1, 3 do
-    local room = slots - out.count
+    local room = most - (out.count - before)
     if room <= 0 or out.full then
       break
     end
-    local picked = pop_lane(lane, room, out.limits)
-    if not picked[1] then
+    local ids, types, alone = lk.peek(ctx, lane, room, out.limits)
+    if not ids[1] then
       break
     end
-    local _, damage = lease_picked(ctx, stage, identity, lane, picked, out)
+    local seen, damage, bad = lease_all(ctx, stage, lane, ids, types, out)
+    lk.take(ctx, ids, types, seen, alone, bad)
+    lk.damaged(ctx, damage)
     -- Only entries without a record are worth another look: otherwise this was all there is.
     if damage == 0 then
       break
     end
   end
+  local got = out.count - before
+  out.touched[lane] = (out.touched[lane] or 0) + got
+  if got > 0 and lane.gated then
+    ctx.handed_out[lane] = (ctx.handed_out[lane] or 0) + got
+    lk.lane_spent(ctx, lane, got, out.reply[#out.reply - 3])
+  end
+  return got
+end
+
+-- Keeps a lane's wake list in step: empty when nothing waits, a token when more waits than was taken and may go. Notes when
+-- a gate that time opens does so.
+local function tidy_wake(ctx, lane, taken, out)
   if not lk.lane_waits(lane) then
     call('DEL', lane.wake)
-  elseif call('EXISTS', lane.wake) == 0 and (out.count > before or may_put_back(ctx, lane)) then
+    return
+  end
+  local room, _, opens = lk.lane_room(ctx, lane, 1)
+  if room > 0 then
+    local goes, till = lane_goes(ctx, lane)
+    room, opens = goes and 1 or 0, till
+  end
+  if room == 0 then
+    -- Whoever followed a token now would come in vain.
+    call('DEL', lane.wake)
+    out.opens = opens and min(out.opens or opens, opens) or out.opens
+  elseif call('EXISTS', lane.wake) == 0 and (taken > 0 or may_put_back(ctx, lane)) then
     call('RPUSH', lane.wake, '1')
   end
 end
 
-local function read_want(blob)
+-- In the order listed: a round with shares, where there are any, and a round for what is left over.
+local function claim_listed(ctx, stage, want, out)
+  for round = want.shares[1] and 1 or 2, 2 do
+    for i, lane in ipairs(want.lanes) do
+      local most = want.slots - out.count
+      if round == 1 then
+        most = min(most, want.shares[i] or 0)
+      end
+      if out.full or want.slots <= out.count then
+        return
+      end
+      if most > 0 then
+        claim_lane(ctx, stage, lane, most, out)
+      end
+    end
+  end
+end
+
+-- By deadline: from every lane as many as have the least time left.
+local function claim_urgent(ctx, stage, want, out)
+  for _, lane in ipairs(want.lanes) do
+    out.touched[lane] = 0
+  end
+  for _ = 1, 3 do
+    local room = want.slots - out.count
+    if room <= 0 or out.full then
+      break
+    end
+    local before, asked = out.count, 0
+    for _, turn in ipairs(lk.most_urgent(ctx, want.lanes, room, out.limits)) do
+      asked = asked + turn.count
+      claim_lane(ctx, stage, turn.lane, turn.count, out)
+    end
+    -- Only damage leaves a claim short of what was seen to wait.
+    if out.count - before == asked then
+      break
+    end
+  end
+end
+
+-- A whole number of jobs from what a client sent; nil when it is none.
+local function count_of(value)
+  -- NaN is equal to nothing.
+  return type(value) == 'number' and value == value and max(0, min(floor(value), lk.MAX_BATCH)) or nil
+end
+
+local function read_want(ctx, blob)
   local want = lk.decode(blob or '')
   if not want or type(want[1]) ~= 'number' or type(want[2]) ~= 'table' or type(want[3]) ~= 'table' then
     return nil
   end
-  return {slots = max(0, min(floor(want[1]), lk.MAX_BATCH)), lanes = want[2], limits = want[3]}
+  local lanes, shares, limits, asked = {}, {}, {}, type(want[5]) == 'table' and want[5] or {}
+  for i = 1, min(#want[2], 64) do
+    local lane = ctx.policy.lane[want[2][i]]
+    if lane then
+      lanes[#lanes + 1] = lane
+      shares[#lanes] = asked[1] and (count_of(asked[i]) or 0) or nil
+    end
+  end
+  for name, most in pairs(want[3]) do
+    limits[name] = count_of(most)
+    if not limits[name] then
+      return nil
+    end
+  end
+  local slots = count_of(want[1])
+  return slots and {slots = slots, lanes = lanes, limits = limits, urgent = want[4] == 1, shares = shares}
 end
 
-local function next_due(ctx)
+-- When there is a reason to look again: a scheduled job falls due, or a gate opens.
+local function next_due(ctx, opens)
   local head = call('ZRANGE', ctx.keys.next, 0, 0, 'WITHSCORES')
-  return head[2] and tonumber(head[2]) or -1
+  local due = head[2] and tonumber(head[2])
+  return due and min(due, opens or due) or opens or -1
+end
+
+-- Hands out jobs under one token; returns what was staged.
+local function hand_out(ctx, want, out)
+  local stage = lk.stage()
+  lk.promote(ctx, lk.PROMOTE)
+  out.token, out.expiry = lk.new_token(ctx), lk.digits(ctx.now + ctx.lease)
+  out.reply[6] = out.token
+  if want.urgent then
+    claim_urgent(ctx, stage, want, out)
+  else
+    claim_listed(ctx, stage, want, out)
+  end
+  for ty, count in pairs(out.leased) do
+    lk.count(stage, 'r', ty, count)
+  end
+  for _, lane in ipairs(want.lanes) do
+    if out.touched[lane] then
+      tidy_wake(ctx, lane, out.touched[lane], out)
+    end
+  end
+  lk.commit_jobs(ctx, stage)
+  return stage
 end
 
 local function claim(keys, args)
@@ -166,30 +241,27 @@ local function claim(keys, args)
     return failure
   end
   local who, list, wrong = lk.read_worker_call(args[1], args[2], lk.MAX_BATCH)
-  local want = read_want(args[3])
+  local want = read_want(ctx, args[3])
+  wrong = wrong or lk.too_many_follow_ups(list)
   if wrong or not want then
-    return wrong or lk.error('LKARGS', 'the wish must be msgpack {slots, lanes, {type: most}}')
+    return wrong or lk.error('LKARGS', 'the wish must be msgpack {slots, lanes, {type: most}, order, shares}')
   end
   local stage = lk.stage()
-  local letters = lk.settle_all(ctx, stage, args[1], who, list)
-  lk.commit_jobs(ctx, stage)
-  local held = ctx.policy.held
-  local out = {reply = {ctx.now, ctx.policy.version, -1, held or '', letters}, count = 0, bytes = 0, limits = want.limits}
-  local leases = lk.stage()
+  local letters, refusals = lk.settle_all(ctx, stage, who, list)
+  -- Before lanes are asked how much runs in them.
+  lk.commit_settled(ctx, stage)
+  ctx.handed_out = {}
+  local held = lk.queue_held(ctx)
+  local out = {
+    reply = {ctx.now, ctx.policy.version, -1, held or '', letters, 0, refusals}, count = 0, bytes = 0, limits = want.limits,
+    identity = args[1], plain = {}, keyed = {}, leased = {}, touched = {},
+  }
   if want.slots > 0 and not held then
-    lk.promote(ctx, lk.PROMOTE)
-    for _, name in ipairs(want.lanes) do
-      local lane = ctx.policy.lane[name]
-      if lane and out.count < want.slots and not out.full then
-        claim_lane(ctx, leases, args[1], lane, want.slots, out)
-      end
-    end
-    lk.commit_jobs(ctx, leases)
+    lk.commit_counts(ctx, hand_out(ctx, want, out))
   end
-  lk.commit_counts(ctx, leases, stage)
-  lk.commit_counts(ctx, stage)
+  lk.wake_for_room(ctx)
   if out.count < want.slots then
-    out.reply[3] = next_due(ctx)
+    out.reply[3] = next_due(ctx, out.opens)
   end
   lk.touch(ctx)
   return out.reply

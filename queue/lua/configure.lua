@@ -5,6 +5,26 @@
 -- later) starts over; another owner is refused unless it adopts the queue. Versions rise with the clock, so that a
 -- restored older state cannot give two policies the same version.
 
+-- A number from 1 on; or nothing, where that is allowed.
+local function is_count(value, optional)
+  if value == nil or value == cjson.null then
+    return optional == true
+  end
+  return type(value) == 'number' and value >= 1
+end
+
+local function rate_is_sound(rate)
+  if type(rate) ~= 'table' then
+    return rate == nil or rate == cjson.null
+  end
+  for _, limit in pairs(type(rate.by) == 'table' and type(rate.by.limits) == 'table' and rate.by.limits or {}) do
+    if not is_count(limit) then
+      return false
+    end
+  end
+  return is_count(rate.limit) and is_count(rate.perMs) and is_count(rate.burst, true)
+end
+
 local function check_policy(text)
   local ok, doc = pcall(json.decode, text)
   if not ok or type(doc) ~= 'table' then
@@ -22,6 +42,27 @@ local function check_policy(text)
       or type(spec.completed.forMs) ~= 'number' or (spec.key ~= nil and type(spec.key) ~= 'table') then
       return 'job type ' .. tostring(name) .. ' is incomplete'
     end
+    local grouping = spec.concurrencyKey
+    local debounce = spec.debounce
+    if type(grouping) == 'table' and not (rate_is_sound(grouping.rateLimit) and is_count(grouping.limit, true)) then
+      return 'the concurrency key of job type ' .. name .. ' has a bound that is no number from 1 on'
+    elseif type(debounce) == 'table' and not (is_count(debounce.waitMs) and is_count(debounce.mostMs)) then
+      return 'the debounce of job type ' .. name .. ' is incomplete'
+    end
+  end
+  for _, lane in ipairs(doc.lanes) do
+    if type(lane) ~= 'table' or type(lane.name) ~= 'string' then
+      return 'a lane has no name'
+    end
+    local circuit = lane.circuit
+    if not (is_count(lane.concurrency, true) and rate_is_sound(lane.rateLimit))
+      or (type(circuit) == 'table' and not (is_count(circuit.failures) and is_count(circuit.probeAfterMs))) then
+      return 'a gate of lane ' .. lane.name .. ' has a figure that is no number from 1 on'
+    end
+  end
+  local ok_to_use, why = pcall(lk.compile, 'lk:{check/check}', 0, text)
+  if not ok_to_use then
+    return tostring(why)
   end
 end
 
@@ -72,10 +113,9 @@ local function forget_old(keys, old, new)
   end
 end
 
--- What waits may start under the new policy, also in a lane it did not stand in before.
-local function wake_all(ctx_keys, policy)
-  call('PUBLISH', ctx_keys.wake, 'policy')
-  if policy.held then
+-- Tokens for what waits and may start now: under a new policy, also in a lane it did not stand in before.
+function lk.wake_lanes(keys, policy, held)
+  if held then
     return
   end
   for _, lane in ipairs(policy.lanes) do
@@ -118,7 +158,11 @@ local function write_policy(keys, stored, text, new, us)
     keep_longer_lease(keys, floor(us / 1000), old.lease, policy.lease)
   end
   forget_old(keys, ok and old or nil, policy)
-  wake_all(keys, policy)
+  local ctx = {keys = keys, policy = policy}
+  lk.forget_gates(ctx, policy.lane)
+  lk.note_groups(ctx, ok and old or nil)
+  lk.wake_lanes(keys, policy, lk.queue_held(ctx))
+  call('PUBLISH', keys.wake, 'policy')
   return version
 end
 

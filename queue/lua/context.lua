@@ -4,9 +4,38 @@
 local policies, policy_count = {}, 0
 local ABSENT_RETENTION = {keep = 1000, forMs = 86400000}
 
+local function number_or_nil(value)
+  return type(value) == 'number' and value or nil
+end
+
+-- {limit, per in ms, burst}, or nil.
+local function compile_rate(spec)
+  if type(spec) ~= 'table' or type(spec.limit) ~= 'number' or type(spec.perMs) ~= 'number' then
+    return nil
+  end
+  return {
+    limit = max(1, spec.limit), per = max(1, spec.perMs), burst = max(1, number_or_nil(spec.burst) or spec.limit),
+    by = type(spec.by) == 'table' and type(spec.by.limits) == 'table' and spec.by or nil,
+  }
+end
+
+local function compile_groups(keys, name, spec)
+  if type(spec) ~= 'table' or type(spec.key) ~= 'table' then
+    return nil
+  end
+  local base = keys.groups
+  return {
+    key = spec.key, limit = number_or_nil(spec.limit), rate = compile_rate(spec.rateLimit), line_of = base .. ':' .. name .. ':',
+    turns = base .. 't:' .. name, aside = base .. 'p:' .. name, running = base .. 'r:' .. name, arrivals = base .. 'a:' .. name,
+    holds = base .. 'h:' .. name, classes = base .. 'c:' .. name,
+  }
+end
+
 -- A job type in use form. `spec` is nil for a type that the policy no longer has; its jobs still finish.
 local function compile_type(keys, name, lane, spec)
   local retention = spec and spec.completed or ABSENT_RETENTION
+  -- What stands in every record of the type behind its first byte: version and type.
+  local stamp = sub(pack({1, name}), 2)
   return {
     name = name,
     lane = lane,
@@ -18,8 +47,14 @@ local function compile_type(keys, name, lane, spec)
     priority = spec and spec.priority or 5,
     key = spec and spec.key,
     key_for = spec and spec.keyForMs or 86400000,
+    on_conflict = spec and spec.onConflict or 'Existing',
+    debounce = spec and type(spec.debounce) == 'table' and {wait = spec.debounce.waitMs, most = spec.debounce.mostMs} or nil,
+    on_dead = spec and type(spec.onDead) == 'table' and spec.onDead.type or nil,
     keep = retention.keep,
     keep_for = retention.forMs,
+    groups = spec and compile_groups(keys, name, spec.concurrencyKey) or nil,
+    stamp = stamp,
+    stamp_end = #stamp + 1,
   }
 end
 
@@ -33,7 +68,17 @@ local function compile(root, version, text)
   }
   policy.held = policy.paused and 'paused' or (closed and 'closed') or false
   for i, lane in ipairs(doc.lanes) do
-    local compiled = {name = lane.name, index = i, wake = keys.wake_of .. lane.name, types = {}}
+    local promise = lane.startWithinMs or 60000
+    local compiled = {
+      name = lane.name, index = i, wake = keys.wake_of .. lane.name, types = {}, promise = promise,
+      -- What one level of priority is worth in waiting, ms (see order.lua).
+      step = max(lk.STEP_LEAST, min(10 * promise, lk.STEP_MOST)),
+      critical = lane.critical == true,
+      concurrency = number_or_nil(lane.concurrency),
+      rate = compile_rate(lane.rateLimit),
+      circuit = type(lane.circuit) == 'table' and {failures = lane.circuit.failures, probe = lane.circuit.probeAfterMs} or nil,
+    }
+    compiled.gated = (compiled.concurrency or compiled.rate or compiled.circuit) and true or false
     policy.lanes[i] = compiled
     policy.lane[lane.name] = compiled
   end
@@ -90,6 +135,11 @@ local function cached_policy(root, version)
   end
   policies[root] = compiled
   return compiled
+end
+
+-- For a queue that is deleted: the next one of its name may have the same version within the same millisecond.
+function lk.forget_policy(root)
+  policies[root] = nil
 end
 
 -- The lease in force. For a while after it was shortened the longer one stays: workers that have not heard of it yet renew

@@ -3,20 +3,19 @@
 -- deleted: the dead letter and its record are gone and its key is free. An entry whose record is missing or damaged is
 -- removed as well and answers not-found.
 
-local function delete_one(ctx, stage, id, raw)
-  local rec = lk.read_record(raw)
-  if not rec then
+local function delete_one(ctx, stage, id, job)
+  if not job then
     call('ZREM', ctx.keys.dead, id)
     for _, name in ipairs(call('SMEMBERS', ctx.keys.types)) do
       call('ZREM', lk.type_of(ctx.policy, name).dead, id)
     end
     return {id, 'not-found', ''}
   end
-  if rec[STATE] ~= DEAD then
-    return {id, 'wrong-state', lk.state_of(ctx, id, rec)}
+  if job[STATE] ~= DEAD then
+    return {id, 'wrong-state', lk.state_of(ctx, id, job)}
   end
-  lk.stage_undead(stage, lk.type_of(ctx.policy, rec[TYPE]), id)
-  lk.stage_free_key(ctx, stage, id, rec[KEY])
+  lk.stage_undead(stage, lk.type_of(ctx.policy, job[TYPE]), id)
+  lk.stage_free_key(ctx, stage, id, job[KEY])
   stage.record_del[#stage.record_del + 1] = id
   return {id, 'deleted', ''}
 end

@@ -12,7 +12,7 @@ local function dead_list(keys, args)
   local index = args[1] == '' and ctx.keys.dead or lk.type_of(ctx.policy, args[1]).dead
   local ids, cursor = lk.page(index, floor(min(limit, lk.MAX_BATCH)), args[3], true)
   local views = {}
-  for _, view in ipairs(lk.views(ctx, ids, false)) do
+  for _, view in ipairs((lk.views(ctx, ids, false))) do
     if view then
       views[#views + 1] = view
     end

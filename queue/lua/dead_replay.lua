@@ -16,8 +16,8 @@ local function key_taken(ctx, id, key)
   if expiry and expiry ~= '' then
     return tonumber(expiry) > ctx.now
   end
-  local rec = lk.read_record(call('HGET', ctx.keys.jobs, owner or ''))
-  return rec ~= nil and rec[STATE] ~= CANCELLED
+  local job = lk.read_job(call('HGET', ctx.keys.jobs, owner or ''), call('HGET', ctx.keys.pasts, owner or ''))
+  return job ~= nil and job[STATE] ~= CANCELLED
 end
 
 -- Staged as leaving the dead letters.
@@ -27,25 +27,24 @@ function lk.stage_undead(stage, ty, id)
   own.dead_del[#own.dead_del + 1] = id
 end
 
-local function replay_one(ctx, stage, by, id, raw, claimed)
-  local rec, payload = lk.read_record(raw)
-  if not rec then
+local function replay_one(ctx, stage, by, id, job, claimed)
+  if not job then
     return {id, 'not-found', ''}
   end
-  if rec[STATE] ~= DEAD then
-    return {id, 'wrong-state', lk.state_of(ctx, id, rec)}
+  if job[STATE] ~= DEAD then
+    return {id, 'wrong-state', lk.state_of(ctx, id, job)}
   end
-  local key = rec[KEY]
+  local key = job[KEY]
   if (key ~= '' and claimed[key]) or key_taken(ctx, id, key) then
     return {id, 'key-conflict', 'dead'}
   end
-  local ty = lk.type_of(ctx.policy, rec[TYPE])
+  local ty = lk.type_of(ctx.policy, job[TYPE])
   lk.stage_undead(stage, ty, id)
-  lk.remember(rec, {rec[ATTEMPTS], ctx.now, ctx.now, by, '', 0, ctx.policy.version, 'replay'})
-  rec[TRIES], rec[CRASHES], rec[STATE], rec[FINISHED], rec[REASON] = 0, 0, LIVE, 0, ''
-  rec[COUNTS_FROM] = ctx.now
-  lk.stage_waiting(ctx, stage, ty, id, rec, ctx.now)
-  lk.push2(stage.record_set, id, lk.write_record(rec, payload))
+  lk.remember(job, {job[ATTEMPTS], ctx.now, ctx.now, by, '', 0, ctx.policy.version, 'replay'})
+  job[TRIES], job[CRASHES], job[STATE], job[FINISHED], job[REASON] = 0, 0, LIVE, 0, ''
+  job[COUNTS_FROM], job[DUE] = ctx.now, ctx.now
+  lk.stage_waiting(ctx, stage, ty, id, job, ctx.now)
+  lk.push2(stage.past_set, id, lk.write_past(job))
   if key ~= '' then
     claimed[key] = true
     lk.push2(stage.key_set, key, id)
@@ -55,8 +54,8 @@ end
 
 local function replay(keys, args)
   local claimed = {}
-  return lk.by_id(keys, args, 2, function(ctx, stage, id, raw)
-    return replay_one(ctx, stage, lk.clip(args[1], 128), id, raw, claimed)
+  return lk.by_id(keys, args, 2, function(ctx, stage, id, job)
+    return replay_one(ctx, stage, lk.clip(args[1], 128), id, job, claimed)
   end)
 end
 

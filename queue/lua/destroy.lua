@@ -19,10 +19,15 @@ local function destroy(keys)
     call('UNLINK', lane.wake)
   end
   for _, name in ipairs(call('SMEMBERS', own.types)) do
+    local ty = ok and policy.types[name]
+    if ty and ty.groups then
+      lk.forget_all_groups(ty)
+    end
     call('UNLINK', own.ready_of .. name, own.scheduled_of .. name, own.finished_of .. name, own.dead_of .. name)
   end
-  call('UNLINK', own.meta, own.policy, own.jobs, own.leases, own.running, own.next, own.keys, own.keys_by_expiry,
-    own.dead, own.counters, own.types, own.workers)
+  call('UNLINK', own.meta, own.policy, own.jobs, own.pasts, own.group_of, own.leases, own.running, own.next, own.keys, own.keys_by_expiry,
+    own.dead, own.counters, own.gates, own.types, own.workers)
+  lk.forget_policy(root)
   call('PUBLISH', own.wake, 'policy')
   return jobs
 end

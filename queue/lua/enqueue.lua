@@ -1,153 +1,8 @@
 -- lk_enqueue root (options payload)+  ->  one {id, outcome, state} per pair, in order.
 --
--- outcome: queued, scheduled, duplicate (id and state are the owner's), or rejected:<reason> with a nil id and a sentence
--- in place of the state. Not allowed at OOM: it is what fills Redis.
-
-local function rejected(reason, sentence)
-  return {false, 'rejected:' .. reason, sentence}
-end
-
--- What the pair asks for, as far as it can be told without reading: a spec, or nil and the reply.
-local function read_pair(ctx, text, payload)
-  local options, why = lk.parse_options(text)
-  if not options then
-    return nil, rejected('invalid-options', why)
-  end
-  local ty = ctx.policy.types[options.type]
-  if not ty then
-    return nil, rejected('unknown-type', 'the queue has no job type ' .. lk.clip(options.type, 100))
-  end
-  if #payload > ctx.policy.max_payload then
-    return nil, rejected('payload-too-large', fmt('the payload has %d bytes, the queue takes at most %d', #payload,
-      ctx.policy.max_payload))
-  end
-  local due = options.delay and ctx.now + options.delay or (options.run_at and max(options.run_at, ctx.now)) or ctx.now
-  if due - ctx.now > lk.MAX_DELAY then
-    return nil, rejected('invalid-options', 'option runAt is more than ten years away')
-  end
-  local key = options.key
-  if not key and ty.key then
-    key, why = lk.render_key(ty.key, payload)
-    if not key then
-      return nil, rejected('key-field', why)
-    end
-    if key == '' then
-      return nil, rejected('key-field', 'the idempotency key made from the payload is empty')
-    end
-    -- As long as a caller's own key may be: handlers get it as a header, and receivers bound those.
-    if #key > 512 then
-      return nil, rejected('key-field', 'the idempotency key made from the payload is longer than 512 bytes')
-    end
-  end
-  return {ty = ty, options = options, payload = payload, due = due, key = key}
-end
-
--- The values of `fields` of a hash, by field.
-local function lookup(key, fields)
-  local found = {}
-  if fields[1] then
-    local values = call('HMGET', key, unpack_list(fields))
-    for i, field in ipairs(fields) do
-      found[field] = values[i]
-    end
-  end
-  return found
-end
-
--- Who owns which key: {id, state} by key, reading entries and the records of owners that have not succeeded.
-local function owners_of(ctx, keys)
-  local entries = lookup(ctx.keys.keys, keys)
-  local ids, waiting, owners = {}, {}, {}
-  for key, entry in pairs(entries) do
-    if entry then
-      local space = find(entry, ' ', 1, true)
-      if not space then
-        ids[#ids + 1] = entry
-        waiting[key] = entry
-      elseif tonumber(sub(entry, space + 1)) > ctx.now then
-        owners[key] = {id = sub(entry, 1, space - 1), state = 'succeeded'}
-      end
-    end
-  end
-  local records = lookup(ctx.keys.jobs, ids)
-  for key, id in pairs(waiting) do
-    local rec = lk.read_record(records[id])
-    -- An entry whose record is gone, or was called off, keeps nobody out.
-    if rec and rec[STATE] ~= CANCELLED then
-      owners[key] = {id = id, state = lk.state_of(ctx, id, rec)}
-    end
-  end
-  return owners
-end
-
--- Ids that no record has, for the specs that brought none.
-local function give_ids(ctx, specs)
-  local fresh, ids = {}, {}
-  for _, spec in ipairs(specs) do
-    if not spec.id then
-      spec.id = lk.new_id(ctx)
-      fresh[#fresh + 1] = spec
-      ids[#ids + 1] = spec.id
-    end
-  end
-  if not ids[1] then
-    return
-  end
-  local taken = call('HMGET', ctx.keys.jobs, unpack_list(ids))
-  for i, spec in ipairs(fresh) do
-    while taken[i] do
-      spec.id = lk.new_id(ctx)
-      taken[i] = call('HEXISTS', ctx.keys.jobs, spec.id) == 1
-    end
-  end
-end
-
-local function store(ctx, stage, spec)
-  local ty, options = spec.ty, spec.options
-  local rec = {1, ty.name, ctx.now, options.priority or ty.priority, 0}
-  if spec.key or options.meta then
-    rec[KEY], rec[META] = spec.key or '', options.meta or NONE
-  end
-  lk.stage_waiting(ctx, stage, ty, spec.id, rec, spec.due)
-  lk.push2(stage.record_set, spec.id, lk.write_record(rec, spec.payload))
-  if spec.key then
-    lk.push2(stage.key_set, spec.key, spec.id)
-  end
-  lk.count(stage, 'e', ty, 1)
-end
-
--- Sorts the specs into new ones and duplicates, earlier pairs of the call included.
-local function find_duplicates(ctx, specs, replies)
-  local ids, keys = {}, {}
-  for _, spec in ipairs(specs) do
-    ids[#ids + 1] = spec.options.id
-    keys[#keys + 1] = spec.key
-  end
-  local records = lookup(ctx.keys.jobs, ids)
-  local owners = owners_of(ctx, keys)
-  local accepted, by_id, by_key = {}, {}, {}
-  for _, spec in ipairs(specs) do
-    local id, key = spec.options.id, spec.key
-    local twin = (id and by_id[id]) or (key and by_key[key])
-    -- A damaged record stands for no job: the new one takes its place.
-    local rec = id and lk.read_record(records[id])
-    if twin then
-      spec.twin = twin
-    elseif rec then
-      replies[spec.at] = {id, 'duplicate', lk.state_of(ctx, id, rec)}
-    elseif key and owners[key] then
-      replies[spec.at] = {owners[key].id, 'duplicate', owners[key].state}
-    else
-      spec.id = id
-      accepted[#accepted + 1] = spec
-    end
-    if not replies[spec.at] and not twin then
-      if id then by_id[id] = spec end
-      if key then by_key[key] = spec end
-    end
-  end
-  return accepted
-end
+-- outcome: queued, scheduled, duplicate (id and state are the owner's), replaced (the job of that id, which had not been
+-- started, is this one now), or rejected:<reason> with a nil id and a sentence in place of the state. Not allowed at OOM: it
+-- is what fills Redis.
 
 local function too_much(args)
   local count = #args
@@ -175,7 +30,7 @@ local function enqueue(keys, args)
   local replies, specs = {}, {}
   for i = 1, #args, 2 do
     local at = (i + 1) / 2
-    local spec, reply = read_pair(ctx, args[i], args[i + 1])
+    local spec, reply = lk.read_pair(ctx, args[i], args[i + 1])
     if spec then
       spec.at = at
       specs[#specs + 1] = spec
@@ -183,20 +38,8 @@ local function enqueue(keys, args)
       replies[at] = reply
     end
   end
-  local accepted = find_duplicates(ctx, specs, replies)
-  give_ids(ctx, accepted)
   local stage = lk.stage()
-  for _, spec in ipairs(accepted) do
-    store(ctx, stage, spec)
-    local later = spec.due > ctx.now
-    replies[spec.at] = {spec.id, later and 'scheduled' or 'queued', later and 'scheduled' or 'ready'}
-  end
-  for _, spec in ipairs(specs) do
-    if spec.twin then
-      local reply = replies[spec.twin.at]
-      replies[spec.at] = {reply[1], 'duplicate', reply[3]}
-    end
-  end
+  lk.admit(ctx, stage, specs, replies)
   lk.commit(ctx, stage)
   return replies
 end

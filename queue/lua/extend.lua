@@ -20,8 +20,8 @@ local function extend(keys, args)
     local leases = call('HMGET', ctx.keys.leases, unpack_list(ids))
     local expiry = lk.digits(ctx.now + ctx.lease)
     for i, id in ipairs(ids) do
-      local lease, holder = lk.read_lease(leases[i])
-      if lease and lk.holds(lease, holder, held[i][2], args[1], who) then
+      local lease = lk.read_lease(leases[i])
+      if lease and lk.holds(lease, held[i][2], who) then
         lk.push2(renewed, expiry, id)
         if lease[L_CANCEL] == 1 then
           cancelled[#cancelled + 1] = id

@@ -11,7 +11,7 @@ local function rank_among_twins(key, from, to, id, newest_first)
   while from < to do
     local middle = floor((from + to) / 2)
     local member = call(command, key, middle, middle)[1]
-    local after = member == nil or (newest_first and member < id) or (not newest_first and member > id)
+    local after = member == nil or (newest_first and lk.before(member, id)) or (not newest_first and lk.before(id, member))
     if after then
       to = middle
     else
@@ -79,8 +79,9 @@ local function find_by_key(ctx, key, state, type_name)
     return {}
   end
   local id = string.match(entry, '^[^ ]+')
-  local view = lk.views(ctx, {id}, false)[1]
-  if not view or (state ~= '' and view[2] ~= state) or (type_name ~= '' and lk.read_record(view[5])[TYPE] ~= type_name) then
+  local views, types = lk.views(ctx, {id}, false)
+  local view = views[1]
+  if not view or (state ~= '' and view[2] ~= state) or (type_name ~= '' and types[1] ~= type_name) then
     return {}
   end
   return {view}
@@ -95,8 +96,9 @@ local function find_by_index(ctx, state, type_name, limit, cursor)
     local index = list[at]
     local ids, rest = lk.page(index[2], limit - #views, place, index[3])
     budget = budget - #ids - 1
-    for _, view in ipairs(lk.views(ctx, ids, false)) do
-      if view and view[2] == index[1] and (type_name == '' or lk.read_record(view[5])[TYPE] == type_name) then
+    local found, types = lk.views(ctx, ids, false)
+    for i, view in ipairs(found) do
+      if view and view[2] == index[1] and (type_name == '' or types[i] == type_name) then
         views[#views + 1] = view
       end
     end

@@ -1,32 +1,34 @@
 -- lk_get root with_payload(0|1) id...  ->  {now, one entry per id}; an entry is false or what lk.view gives.
 
--- {id, state, lane or '', payload bytes, record without or with payload, lease or '', its expiry or -1}
-function lk.view(ctx, id, raw, with_payload)
-  local rec, payload = lk.read_record(raw)
-  if not rec then
+-- {id, state, lane or '', payload bytes, record without or with payload, past or '', lease or '', its expiry or -1}, and the
+-- job's type
+function lk.view(ctx, id, raw, past, with_payload)
+  local job, payload = lk.read_job(raw, past)
+  if not job then
     return false
   end
-  local ty = lk.type_of(ctx.policy, rec[TYPE])
-  local lease = rec[STATE] == LIVE and call('HGET', ctx.keys.leases, id)
+  local ty = lk.type_of(ctx.policy, job[TYPE])
+  local lease_raw = job[STATE] == LIVE and call('HGET', ctx.keys.leases, id)
+  local lease = lk.read_lease(lease_raw)
   local expiry = lease and call('ZSCORE', ctx.keys.running, id)
-  local state = lease and 'running' or (rec[STATE] ~= LIVE and STATE_NAMES[rec[STATE]])
-    or (lk.due_of(rec) > ctx.now and 'scheduled' or 'ready')
+  local state = lease_raw and 'running' or (job[STATE] ~= LIVE and STATE_NAMES[job[STATE]])
+    or (lk.waits_for_time(ctx, id, job) and 'scheduled' or 'ready')
   return {
-    id, state, ty.lane and ty.lane.name or '', #payload, with_payload and raw or sub(raw, 1, #raw - #payload),
-    lk.read_lease(lease) and lease or '', expiry and tonumber(expiry) or -1,
-  }
+    id, state, ty.lane and ty.lane.name or '', #raw - payload + 1, with_payload and raw or sub(raw, 1, payload - 1), past or '',
+    lease and lease_raw or '', expiry and tonumber(expiry) or -1,
+  }, job[TYPE]
 end
 
--- Views of many ids; a missing or damaged record gives false.
+-- Views of many ids and the types of their jobs; a missing or damaged record gives false.
 function lk.views(ctx, ids, with_payload)
-  local out = {}
+  local out, types = {}, {}
   if ids[1] then
-    local records = call('HMGET', ctx.keys.jobs, unpack_list(ids))
+    local records, pasts = lk.read_all(ctx, ids)
     for i, id in ipairs(ids) do
-      out[i] = lk.view(ctx, id, records[i], with_payload)
+      out[i], types[i] = lk.view(ctx, id, records[i], pasts[i], with_payload)
     end
   end
-  return out
+  return out, types
 end
 
 local function get(keys, args)
@@ -37,7 +39,7 @@ local function get(keys, args)
   if #args < 2 or #args > lk.MAX_BATCH + 1 then
     return lk.error('LKARGS', fmt('lk_get takes a flag and 1 to %d ids', lk.MAX_BATCH))
   end
-  return {ctx.now, lk.views(ctx, {unpack_list(args, 2)}, args[1] == '1')}
+  return {ctx.now, (lk.views(ctx, {unpack_list(args, 2)}, args[1] == '1'))}
 end
 
 redis.register_function{function_name = 'lk_get', callback = get, flags = {'no-writes'}}

@@ -14,9 +14,8 @@ local function leases(keys, args)
   local step = call('HSCAN', ctx.keys.leases, args[2], 'COUNT', 500)
   local reply, found = {step[1]}, step[2]
   for i = 1, #found, 2 do
-    local lease, holder = lk.read_lease(found[i + 1])
-    local who = lease and lk.read_identity(holder)
-    if who and who[1] == args[1] then
+    local lease = lk.read_lease(found[i + 1])
+    if lease and lease.who[1] == args[1] then
       local n = #reply
       reply[n + 1], reply[n + 2], reply[n + 3] = found[i], lease[L_TOKEN], lease[L_SINCE]
     end

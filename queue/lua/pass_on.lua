@@ -14,7 +14,7 @@ local function pass_on(keys, args)
   local passed = 0
   for _, name in ipairs(args) do
     local lane = ctx.policy.lane[name]
-    if lane and not ctx.policy.held and lk.lane_waits(lane) and call('EXISTS', lane.wake) == 0 then
+    if lane and not lk.queue_held(ctx) and lk.lane_waits(lane) and call('EXISTS', lane.wake) == 0 then
       call('RPUSH', lane.wake, '1')
       passed = passed + 1
     end

@@ -9,24 +9,20 @@ local function position(keys, args)
     return failure
   end
   local id = args[1] or ''
-  local rec = lk.read_record(call('HGET', ctx.keys.jobs, id))
-  local ty = rec and lk.type_of(ctx.policy, rec[TYPE])
+  local job = lk.read_job(call('HGET', ctx.keys.jobs, id), call('HGET', ctx.keys.pasts, id))
+  local ty = job and lk.type_of(ctx.policy, job[TYPE])
   local score = ty and call('ZSCORE', ty.ready, id)
   if not score then
     return {}
   end
-  local ahead, waiting = call('ZRANK', ty.ready, id), call('ZCARD', ty.ready)
-  for _, other in ipairs(ty.lane and ty.lane.types or {}) do
-    if other ~= ty then
-      ahead = ahead + call('ZCOUNT', other.ready, '-inf', '(' .. score)
-      -- Jobs of the same millisecond go by id, as in claims.
-      for _, twin in ipairs(call('ZRANGEBYSCORE', other.ready, score, score, 'LIMIT', 0, 200)) do
-        ahead = ahead + (twin < id and 1 or 0)
-      end
-      waiting = waiting + call('ZCARD', other.ready)
-    end
+  if not ty.lane then
+    return {call('ZRANK', ty.ready, id), call('ZCARD', ty.ready)}
   end
-  return {ahead, waiting}
+  local waiting = 0
+  for _, other in ipairs(ty.lane.types) do
+    waiting = waiting + call('ZCARD', other.ready)
+  end
+  return {lk.ahead_of(ty.lane, tonumber(score), id), waiting}
 end
 
 redis.register_function{function_name = 'lk_position', callback = position, flags = {'no-writes'}}

@@ -1,16 +1,20 @@
--- Records and leases as bytes.
+-- Jobs and leases as bytes.
 --
--- A record is a msgpack array followed by the payload as it came. Fields that still have their default are left out
--- from the end, so a waiting job costs about twenty bytes beside its payload. Rust's record.rs reads the same layout.
+-- A job is two values. Its record says what was enqueued and never changes: a msgpack array followed by the payload as it
+-- came. Its past says what became of it since, and is absent for a job that only waits: so neither a claim nor a
+-- settlement writes or even reads a payload. Fields that still have their default are left out from the end. Rust's
+-- record.rs reads the same layouts.
 
-local VERSION, TYPE, ENQUEUED, PRIORITY, DUE, KEY, META, TRIES, CRASHES, ATTEMPTS, COUNTS_FROM, HISTORY, DROPPED, STATE,
-  FINISHED, REASON, RESULT = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17
+-- Fields of a job in memory; the first seven are those of its record.
+local VERSION, TYPE, ENQUEUED, PRIORITY, ASKED, KEY, META, STATE, DUE, TRIES, CRASHES, ATTEMPTS, COUNTS_FROM, HISTORY,
+  DROPPED, FINISHED, REASON, RESULT = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18
+local FIELDS = 18
 
--- COUNTS_FROM: from when age counts, where not from the enqueue: the last replay, or the due time a delayed job was asked
--- for, once that is no longer in DUE.
+-- ASKED: due time asked for at the enqueue, in ms after it. DUE: the present due time, ms; 0 where it is still the one
+-- asked for. COUNTS_FROM: time of the last replay, from which age counts anew.
 
 -- Values of STATE. A live job is running when it has a lease, else scheduled until it is due, else ready: so claims
--- and promotions need not rewrite records.
+-- and promotions need not write it.
 local LIVE, SUCCEEDED, DEAD, CANCELLED = 0, 3, 4, 5
 local STATE_NAMES = {[3] = 'succeeded', [4] = 'dead', [5] = 'cancelled'}
 
@@ -21,93 +25,117 @@ local MESSAGE_OLD, MESSAGE_LAST, RESULT_MOST = 1024, 65536, 65536
 
 -- The empty list that stands for fields which are not there; never changed.
 local NONE = {}
+local NO_PAST = {1, LIVE, 0, 0, 0, 0, 0, NONE, 0, 0, '', ''}
 
--- Fields of a lease; the identity blob of its holder follows the array.
-local L_TOKEN, L_SINCE, L_TYPE, L_CANCEL, L_LOST_TOKEN, L_LOST_BY = 1, 2, 3, 4, 5, 6
+-- First byte of a record that has neither a due time of its own, nor a key, nor meta: a msgpack array of four.
+local PLAIN = 148
 
--- The record's header with every field and its payload; nil when the bytes are no record.
-function lk.read_record(raw)
+-- The fields of a past; nil when the bytes are none.
+local function read_past(raw)
+  local ok, past = pcall(unpack_blob, raw)
+  if not ok or type(past) ~= 'table' or past[1] ~= 1 or type(past[2]) ~= 'number' then
+    return nil
+  end
+  past[3], past[4], past[5], past[6] = past[3] or 0, past[4] or 0, past[5] or 0, past[6] or 0
+  past[7], past[8], past[9], past[10] = past[7] or 0, past[8] or NONE, past[9] or 0, past[10] or 0
+  past[11], past[12] = past[11] or '', past[12] or ''
+  if type(past[3]) ~= 'number' or type(past[6]) ~= 'number' or type(past[8]) ~= 'table' then
+    return nil
+  end
+  return past
+end
+
+-- The job of a record and a past (false: none yet), and where its payload begins; nil when either is damaged.
+function lk.read_job(raw, past_raw)
   if not raw then
     return nil
   end
   local ok, at, rec = pcall(unpack_one, raw)
   if not ok or type(rec) ~= 'table' or rec[VERSION] ~= 1 or type(rec[TYPE]) ~= 'string'
-    or type(rec[ENQUEUED]) ~= 'number' or type(rec[PRIORITY]) ~= 'number' then
+    or type(rec[ENQUEUED]) ~= 'number' or type(rec[PRIORITY]) ~= 'number' or type(rec[ASKED] or 0) ~= 'number'
+    or type(rec[KEY] or '') ~= 'string' then
     return nil
   end
-  -- Made anew rather than filled up: growing a table field by field costs several times as much.
-  local full = {
-    1, rec[TYPE], rec[ENQUEUED], rec[PRIORITY], rec[DUE] or 0, rec[KEY] or '', rec[META] or NONE, rec[TRIES] or 0,
-    rec[CRASHES] or 0, rec[ATTEMPTS] or 0, rec[COUNTS_FROM] or 0, rec[HISTORY] or NONE, rec[DROPPED] or 0,
-    rec[STATE] or LIVE, rec[FINISHED] or 0, rec[REASON] or '', rec[RESULT] or '',
-  }
-  if type(full[HISTORY]) ~= 'table' or type(full[KEY]) ~= 'string' or type(full[STATE]) ~= 'number'
-    or type(full[DUE]) ~= 'number' or type(full[ATTEMPTS]) ~= 'number' then
+  local past = past_raw and read_past(past_raw) or (not past_raw and NO_PAST)
+  if not past then
     return nil
   end
-  return full, at == -1 and '' or sub(raw, at + 1)
+  return {
+    1, rec[TYPE], rec[ENQUEUED], rec[PRIORITY], rec[ASKED] or 0, rec[KEY] or '', rec[META] or NONE,
+    past[2], past[3], past[4], past[5], past[6], past[7], past[8], past[9], past[10], past[11], past[12],
+  }, at == -1 and #raw + 1 or at + 1
 end
 
--- The state in a record; nil when the bytes are none.
-function lk.state_in(raw)
-  local ok, _, rec = pcall(unpack_one, raw or '')
-  if ok and type(rec) == 'table' and rec[VERSION] == 1 then
-    return rec[STATE] or LIVE
-  end
-end
-
--- The type of a live job's record; nil when the bytes are no record or it has ended. Costs less than reading it all.
-function lk.live_type(raw)
-  if not raw then
-    return nil
-  end
-  local ok, _, rec = pcall(unpack_one, raw)
-  if not ok or type(rec) ~= 'table' or rec[VERSION] ~= 1 or (rec[STATE] or LIVE) ~= LIVE
-    or type(rec[ENQUEUED]) ~= 'number' or type(rec[PRIORITY]) ~= 'number' then
-    return nil
-  end
-  return rec[TYPE]
-end
-
--- The bytes of a record.
-function lk.write_record(rec, payload)
-  local last = #rec
-  while last > PRIORITY do
-    local value = rec[last]
+-- A list without its defaults at the end, which are dropped beyond the first `least` fields.
+local function trimmed(list, least)
+  local last = #list
+  while last > least do
+    local value = list[last]
     if value ~= 0 and value ~= '' and not (type(value) == 'table' and next(value) == nil) then
       break
     end
-    rec[last] = nil
+    list[last] = nil
     last = last - 1
   end
-  return pack(rec) .. payload
+  return list
 end
 
-function lk.due_of(rec)
-  return rec[ENQUEUED] + rec[DUE]
+-- The bytes of a new job's record, of which `job` holds the seven fields; it is used up by this.
+function lk.write_record(job, payload)
+  return pack(trimmed(job, PRIORITY)) .. payload
 end
 
--- Where a ready job stands: by priority, then by due time.
-function lk.ready_score(rec, due)
-  return rec[PRIORITY] * lk.PRIORITY_STEP + due
+-- The bytes of a past by its fields: {1, state, due, tries, crashes, attempts, counts from, history, dropped, finished,
+-- reason, result}; they are used up by this.
+function lk.write_past_fields(past)
+  return pack(trimmed(past, 2))
 end
 
-function lk.state_of(ctx, id, rec)
-  if rec[STATE] ~= LIVE then
-    return STATE_NAMES[rec[STATE]] or 'dead'
+-- The bytes of a job's past.
+function lk.write_past(job)
+  return lk.write_past_fields({1, unpack_list(job, STATE, FIELDS)})
+end
+
+-- The state in a past: its third byte, behind the head of a short array and the version.
+function lk.state_in(past)
+  return past and byte(past, 3) or LIVE
+end
+
+-- Whether the bytes are the record of a live job of the type. Costs less than reading it all.
+function lk.is_live(ty, raw, past)
+  return raw and sub(raw, 2, ty.stamp_end) == ty.stamp and (not past or byte(past, 3) == LIVE)
+end
+
+function lk.due_of(job)
+  return job[DUE] > 0 and job[DUE] or job[ENQUEUED] + job[ASKED]
+end
+
+-- Where a ready job stands: by priority, then by due time. Claims let age outweigh priority, see order.lua.
+function lk.ready_score(job, due)
+  return job[PRIORITY] * lk.PRIORITY_STEP + due
+end
+
+function lk.state_of(ctx, id, job)
+  if job[STATE] ~= LIVE then
+    return STATE_NAMES[job[STATE]] or 'dead'
   end
   if call('HEXISTS', ctx.keys.leases, id) == 1 then
     return 'running'
   end
-  return lk.due_of(rec) > ctx.now and 'scheduled' or 'ready'
+  return lk.waits_for_time(ctx, id, job) and 'scheduled' or 'ready'
+end
+
+-- Whether a live job without a lease is not due yet. After the clock went back a job may be in line before its time.
+function lk.waits_for_time(ctx, id, job)
+  return lk.due_of(job) > ctx.now and call('ZSCORE', lk.type_of(ctx.policy, job[TYPE]).ready, id) == false
 end
 
 -- Adds a finished attempt: {number, started, ended, worker, node, token, policy version, outcome[, class, code, message]}.
-function lk.remember(rec, entry)
-  local history = rec[HISTORY]
+function lk.remember(job, entry)
+  local history = job[HISTORY]
   local count = #history
   if count == 0 then
-    rec[HISTORY] = {entry}
+    job[HISTORY] = {entry}
     return
   end
   local last = history[count]
@@ -116,47 +144,8 @@ function lk.remember(rec, entry)
   end
   if count >= HISTORY_MOST then
     table.remove(history, HISTORY_FIRST + 1)
-    rec[DROPPED] = rec[DROPPED] + 1
+    job[DROPPED] = job[DROPPED] + 1
     count = count - 1
   end
   history[count + 1] = entry
-end
-
--- A lease and the identity of its holder; nil when the bytes are none.
-function lk.read_lease(raw)
-  if not raw then
-    return nil
-  end
-  local ok, at, lease = pcall(unpack_one, raw)
-  if not ok or at == -1 or type(lease) ~= 'table' or type(lease[L_TOKEN]) ~= 'number'
-    or type(lease[L_TYPE]) ~= 'string' or type(lease[L_SINCE]) ~= 'number' then
-    return nil
-  end
-  return lease, sub(raw, at + 1)
-end
-
-function lk.write_lease(lease, identity)
-  return pack(lease) .. identity
-end
-
--- The parts of an identity blob {boot, name, pool, node}; nil when it is none.
-function lk.read_identity(blob)
-  local who = lk.decode(blob)
-  if who and type(who[1]) == 'string' and #who[1] > 0 and type(who[2]) == 'string' and type(who[3]) == 'string'
-    and type(who[4]) == 'string' and lk.is_utf8(concat(who, ' ', 1, 4)) then
-    return who
-  end
-  return nil
-end
-
--- Whether the lease belongs to the caller: same token, same boot of the same worker.
-function lk.holds(lease, holder, token, identity, who)
-  if lease[L_TOKEN] ~= token then
-    return false
-  end
-  if holder == identity then
-    return true
-  end
-  local other = lk.read_identity(holder)
-  return other ~= nil and other[1] == who[1]
 end

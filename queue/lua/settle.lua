@@ -1,9 +1,13 @@
--- lk_settle root identity settlements  ->  {now, policy version, one letter per settlement}
+-- lk_settle root identity settlements  ->  {now, policy version, one letter per job, refusals}
 --
--- identity: msgpack {boot, name, pool, node}. settlements: msgpack list of {id, token, policy version, kind, ...}:
---   's' success {result} · 'r' retry {delay ms, spends, class, code, message} · 'x' dead {reason, spends, class, code, message}
---   'l' release {why} · 'z' snooze {delay ms, why};  spends: 't' try, 'c' crash, 'n' nothing.
--- Letters: 'd' recorded; 's' stale: the lease is another's or gone, nothing changed.
+-- identity: msgpack {boot, name, pool, node}. settlements: msgpack list of {id or list of ids, token, policy version, kind, ...}:
+--   's' success {result, key or list of keys, follow-ups: see follow_up.lua} · 'r' retry {delay ms, spends, class, code, message} · 'x' dead {reason, spends, class, code, message}
+--   'l' release {why} · 'z' snooze {delay ms, why, holds: 'j' this job, 'k' its concurrency key, 'l' its lane};
+--   spends: 't' try, 'c' crash, 'n' nothing.
+-- A list of ids is for successes without a result, the common case: one word for all of them. key: the job's idempotency
+-- key, where the caller knows it; the library looks it up otherwise.
+-- Letters: 'd' recorded; 's' stale: the lease is another's or gone, nothing changed; 'f' a follow-up cannot be stored, nothing
+-- changed: what is wrong with it stands in the list after the letters, one sentence per 'f'.
 -- A lease that has expired but was not swept is still its holder's. Where a cancellation was asked for, everything but
 -- a success ends the job as cancelled.
 
@@ -16,13 +20,15 @@ end
 
 -- A settlement with its fields named and bounded; nil when it makes no sense.
 local function read_settlement(item)
-  if type(item) ~= 'table' or type(item[1]) ~= 'string' or type(item[2]) ~= 'number' or not OUTCOMES[item[4]] then
+  if type(item) ~= 'table' or type(item[2]) ~= 'number' or not OUTCOMES[item[4]] then
     return nil
   end
   local kind = item[4]
-  local word = {id = item[1], token = item[2], version = max(0, min(floor(tonumber(item[3]) or 0), 2 ^ 53)), kind = kind, spends = 'n'}
+  local word = {token = item[2], version = max(0, min(floor(tonumber(item[3]) or 0), 2 ^ 53)), kind = kind, spends = 'n'}
   if kind == 's' then
     word.result = type(item[5]) == 'string' and sub(item[5], 1, RESULT_MOST) or ''
+    word.keys = type(item[6]) == 'table' and item[6] or {item[6]}
+    word.follow_ups = type(item[7]) == 'string' and item[7] ~= '' and item[7] or nil
   elseif kind == 'r' or kind == 'x' then
     word.spends, word.class, word.code, word.message = item[6], text(item[7], 16), text(item[8], 64),
       text(item[9], MESSAGE_LAST)
@@ -35,93 +41,216 @@ local function read_settlement(item)
     word.delay = kind == 'z' and tonumber(item[5]) or 0
     word.class, word.code = 'transient', kind == 'z' and 'Snoozed' or 'Released'
     word.message = text(item[kind == 'z' and 6 or 5], MESSAGE_OLD)
+    word.holds = kind == 'z' and item[7] or 'j'
   end
   word.delay = max(0, min(floor(word.delay or 0), lk.MAX_DELAY))
   return word
 end
 
+-- The words of a call, one per job that is named in one that makes sense: ids, words, place in the reply, place within the
+-- word's list; and how many jobs were named in all.
+local function read_words(list)
+  local ids, words, at, nths, count = {}, {}, {}, {}, 0
+  for i = 1, #list do
+    local item = list[i]
+    local word = read_settlement(item)
+    local named = type(item) == 'table' and item[1]
+    if type(named) ~= 'table' then
+      named = {named}
+    end
+    for k = 1, max(1, #named) do
+      count = count + 1
+      if word and type(named[k]) == 'string' and (k == 1 or (word.kind == 's' and word.result == '')) then
+        local n = #ids + 1
+        ids[n], words[n], at[n], nths[n] = named[k], word, count, k
+      end
+    end
+  end
+  return ids, words, at, nths, count
+end
+
 -- The history entry of the attempt that ends with this word.
-local function attempt_of(ctx, rec, lease, who, word, outcome)
+local function attempt_of(ctx, number, lease, who, word, outcome)
   local token, by = lease[L_TOKEN], who
   if lease[L_LOST_BY] then
     -- The sweeper speaks for the worker that lost the lease.
     token, by = lease[L_LOST_TOKEN], lk.read_identity(lease[L_LOST_BY]) or who
   end
-  local entry = {rec[ATTEMPTS], lease[L_SINCE], ctx.now, by[2], by[4], token, word.version, outcome}
+  local entry = {number, lease[L_SINCE], ctx.now, by[2], by[4], token, word.version, outcome}
   if word.class then
     entry[9], entry[10], entry[11] = word.class, word.code, word.message
   end
   return entry
 end
 
-local function settle_one(ctx, stage, who, word, lease, rec, payload)
-  local ty, kind = lk.type_of(ctx.policy, rec[TYPE]), word.kind
-  local cancelled = lease[L_CANCEL] == 1 and kind ~= 's'
-  local asked = rec[ATTEMPTS] == 0 and rec[DUE] > 0 and lk.due_of(rec)
-  rec[ATTEMPTS] = rec[ATTEMPTS] + 1
-  if word.spends == 't' then
-    rec[TRIES] = rec[TRIES] + 1
-  elseif word.spends == 'c' then
-    rec[CRASHES] = rec[CRASHES] + 1
+-- The first attempt succeeded: nothing of the job needs to be read, and all that share lease and word share the bytes.
+local function succeed_first(ctx, who, word, lease)
+  if word.past and word.past_lease == lease then
+    return word.past
   end
-  lk.remember(rec, attempt_of(ctx, rec, lease, who, word, cancelled and 'cancel' or OUTCOMES[kind]))
-  lk.count(stage, 'a', ty, 1)
-  lk.count(stage, 'b', ty, max(0, ctx.now - lease[L_SINCE]))
-  if kind == 'r' or kind == 'x' then
-    lk.count(stage, 'f', ty, 1)
+  local entry = attempt_of(ctx, 1, lease, who, word, 'success')
+  local past = {1, SUCCEEDED, 0, 0, 0, 1, 0, {entry}, 0, ctx.now, '', word.result}
+  word.past, word.past_lease = lk.write_past_fields(past), lease
+  return word.past
+end
+
+-- The key of the job goes on being taken, or is free, after a success. `key` is what the caller takes for it.
+local function keep_key(ctx, stage, ty, id, lease, key)
+  if lease[L_KEYED] ~= 1 then
+    return
   end
-  if kind == 's' then
-    rec[RESULT] = word.result
-    lk.stage_finished(ctx, stage, ty, word.id, rec, payload, SUCCEEDED)
-  elseif cancelled then
-    lk.stage_finished(ctx, stage, ty, word.id, rec, payload, CANCELLED)
-  elseif kind == 'x' then
-    lk.stage_dead(ctx, stage, ty, word.id, rec, payload, word.reason)
-  else
-    -- A job that is handed back keeps its place; one that is held or retried stands by its new due time.
-    local due = kind == 'l' and min(lk.due_of(rec), ctx.now) or ctx.now + word.delay
-    -- The time a job was asked for goes with its first new due time, and age counts from there.
-    rec[COUNTS_FROM] = asked or rec[COUNTS_FROM]
-    lk.stage_waiting(ctx, stage, ty, word.id, rec, due)
-    lk.push2(stage.record_set, word.id, lk.write_record(rec, payload))
+  if type(key) ~= 'string' or key == '' then
+    local job = lk.read_job(call('HGET', ctx.keys.jobs, id), false)
+    key = job and job[KEY] or ''
+  end
+  if key ~= '' then
+    lk.stage_keep_key(ctx, stage, ty, id, key)
   end
 end
 
--- Stages all settlements; returns the letters. Reads leases and records in two commands.
-function lk.settle_all(ctx, stage, identity, who, list)
-  local letters, words, ids, seen = {}, {}, {}, {}
-  for i = 1, #list do
-    letters[i] = 's'
-    local word = read_settlement(list[i])
-    if word then
-      word.at = i
-      words[#words + 1] = word
-      ids[#ids + 1] = word.id
+local function succeed(ctx, stage, ty, who, id, word, lease, past_raw, nth)
+  local past
+  if past_raw then
+    local job = lk.read_job(call('HGET', ctx.keys.jobs, id), past_raw)
+    if not job or job[STATE] ~= LIVE then
+      return false
     end
+    job[ATTEMPTS] = job[ATTEMPTS] + 1
+    lk.remember(job, attempt_of(ctx, job[ATTEMPTS], lease, who, word, 'success'))
+    job[RESULT], job[STATE], job[FINISHED] = word.result, SUCCEEDED, ctx.now
+    past = lk.write_past(job)
+  else
+    past = succeed_first(ctx, who, word, lease)
+  end
+  keep_key(ctx, stage, ty, id, lease, word.keys[nth])
+  lk.count(stage, 's', ty, 1)
+  lk.stage_finished(ctx, stage, ty, id, past)
+  return true
+end
+
+-- Anything but a success; false when the job cannot be read.
+local function not_succeed(ctx, stage, ty, who, id, word, lease, past_raw)
+  local raw, kind = call('HGET', ctx.keys.jobs, id), word.kind
+  local job, payload = lk.read_job(raw, past_raw)
+  if not job or job[STATE] ~= LIVE then
+    return false
+  end
+  local cancelled = lease[L_CANCEL] == 1
+  job[ATTEMPTS] = job[ATTEMPTS] + 1
+  if word.spends == 't' then
+    job[TRIES] = job[TRIES] + 1
+  elseif word.spends == 'c' then
+    job[CRASHES] = job[CRASHES] + 1
+  end
+  lk.remember(job, attempt_of(ctx, job[ATTEMPTS], lease, who, word, cancelled and 'cancel' or OUTCOMES[kind]))
+  if kind == 'r' or kind == 'x' then
+    lk.count(stage, 'f', ty, 1)
+  end
+  if cancelled then
+    lk.stage_cancelled(ctx, stage, ty, id, job)
+  elseif kind == 'x' then
+    lk.stage_dead(ctx, stage, ty, id, job, word.reason)
+    if ty.on_dead then
+      ctx.deaths = ctx.deaths or {}
+      ctx.deaths[#ctx.deaths + 1] = lk.on_dead(ctx, id, job, sub(raw, payload), ty, word)
+    end
+  else
+    -- A job that is handed back keeps its place; one that is held or retried stands by its new due time.
+    job[DUE] = kind == 'l' and min(lk.due_of(job), ctx.now) or ctx.now + word.delay
+    lk.stage_waiting(ctx, stage, ty, id, job, job[DUE])
+    lk.push2(stage.past_set, id, lk.write_past(job))
+  end
+  return true
+end
+
+-- What the end of an attempt means for the gates of its lane.
+local function tell_gates(ctx, ty, id, word)
+  local lane = ty.lane
+  if lane.concurrency or lane.circuit or ty.groups then
+    ctx.freed = ctx.freed or {}
+    ctx.freed[lane] = true
+  end
+  if word.holds == 'k' and ty.groups then
+    ctx.group_holds = ctx.group_holds or {}
+    table.insert(ctx.group_holds, {ty, id, word.delay})
+  elseif word.holds == 'l' then
+    lk.hold_lane(ctx, lane, word.delay)
+  elseif word.kind == 's' or word.class == 'permanent' then
+    lk.circuit_success(ctx, lane)
+  elseif word.spends == 't' then
+    lk.circuit_failure(ctx, lane, id)
+  end
+end
+
+-- Stages all settlements; returns the letters. Reads leases and pasts in two commands.
+function lk.settle_all(ctx, stage, who, list)
+  local ids, words, at, nths, count = read_words(list)
+  local letters, seen, damage, brought, refusals = {}, {}, 0, {}, {}
+  for i = 1, count do
+    letters[i] = 's'
   end
   if not ids[1] then
-    return concat(letters)
+    return concat(letters), refusals
   end
   local leases = call('HMGET', ctx.keys.leases, unpack_list(ids))
-  local records = call('HMGET', ctx.keys.jobs, unpack_list(ids))
-  local damage = 0
-  for i, word in ipairs(words) do
-    local lease, holder = lk.read_lease(leases[i])
-    if lease and not seen[word.id] and lk.holds(lease, holder, word.token, identity, who) then
+  local pasts = call('HMGET', ctx.keys.pasts, unpack_list(ids))
+  for i = 1, #ids do
+    local id, word = ids[i], words[i]
+    local lease = lk.read_lease(leases[i])
+    if lease and not seen[id] and lk.holds(lease, word.token, who) then
       -- Only now: a stale word for the job says nothing about the ones after it.
-      seen[word.id] = true
-      local rec, payload = lk.read_record(records[i])
-      lk.stage_unlease(stage, word.id, lk.type_of(ctx.policy, lease[L_TYPE]))
-      if rec and rec[STATE] == LIVE then
-        settle_one(ctx, stage, who, word, lease, rec, payload)
-        letters[word.at] = 'd'
+      seen[id] = true
+      local ty = lk.type_of(ctx.policy, lease[L_TYPE])
+      local settle = word.kind == 's' and succeed or not_succeed
+      local specs, wrong
+      if word.follow_ups then
+        specs, wrong = lk.read_follow_ups(ctx, word.follow_ups)
+      end
+      if wrong then
+        letters[at[i]] = 'f'
+        refusals[#refusals + 1] = wrong
+      elseif settle(ctx, stage, ty, who, id, word, lease, pasts[i], nths[i]) then
+        lk.count(stage, 'a', ty, 1)
+        lk.count(stage, 'b', ty, max(0, ctx.now - lease[L_SINCE]))
+        letters[at[i]] = 'd'
+        if ty.lane then
+          tell_gates(ctx, ty, id, word)
+        end
+        for _, spec in ipairs(specs or NONE) do
+          brought[#brought + 1] = spec
+        end
       else
         damage = damage + 1
+      end
+      if not wrong then
+        lk.stage_unlease(stage, id, ty)
       end
     end
   end
   lk.damaged(ctx, damage)
-  return concat(letters)
+  for _, hold in ipairs(ctx.group_holds or {}) do
+    lk.hold_group(ctx, unpack_list(hold))
+  end
+  ctx.brought = brought
+  for _, spec in ipairs(ctx.deaths or NONE) do
+    brought[#brought + 1] = spec
+  end
+  return concat(letters), refusals
+end
+
+-- Writes what the settlements staged, and the jobs that they bring.
+function lk.commit_settled(ctx, stage)
+  lk.commit_jobs(ctx, stage)
+  if ctx.brought and ctx.brought[1] then
+    local bringing = lk.stage()
+    for i, spec in ipairs(ctx.brought) do
+      spec.at = i
+    end
+    lk.admit(ctx, bringing, ctx.brought, {})
+    lk.commit_jobs(ctx, bringing)
+    lk.commit_counts(ctx, bringing)
+  end
+  lk.commit_counts(ctx, stage)
 end
 
 -- The identity and list of a call; or nil, nil and an error reply.
@@ -133,8 +262,14 @@ function lk.read_worker_call(identity, blob, most)
   local list = (blob == nil or blob == '') and {} or lk.decode(blob)
   if not list then
     return nil, nil, lk.error('LKARGS', 'the list must be msgpack')
-  elseif #list > most then
-    return nil, nil, lk.error('LKLIMIT', fmt('at most %d entries a call, this one has %d', most, #list))
+  end
+  local entries = #list
+  for i = 1, min(entries, most) do
+    local named = type(list[i]) == 'table' and list[i][1]
+    entries = entries + (type(named) == 'table' and max(0, #named - 1) or 0)
+  end
+  if entries > most then
+    return nil, nil, lk.error('LKLIMIT', fmt('at most %d entries a call, this one has %d', most, entries))
   end
   return who, list
 end
@@ -145,14 +280,16 @@ local function settle(keys, args)
     return failure
   end
   local who, list, wrong = lk.read_worker_call(args[1], args[2], lk.MAX_BATCH)
+  wrong = wrong or lk.too_many_follow_ups(list)
   if wrong then
     return wrong
   end
   local stage = lk.stage()
-  local letters = lk.settle_all(ctx, stage, args[1], who, list)
-  lk.commit(ctx, stage)
+  local letters, refusals = lk.settle_all(ctx, stage, who, list)
+  lk.commit_settled(ctx, stage)
+  lk.wake_for_room(ctx)
   lk.touch(ctx)
-  return {ctx.now, ctx.policy.version, letters}
+  return {ctx.now, ctx.policy.version, letters, refusals}
 end
 
 redis.register_function{function_name = 'lk_settle', callback = settle, flags = {'allow-oom'}}

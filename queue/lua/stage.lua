@@ -3,8 +3,9 @@
 
 function lk.stage()
   return {
-    record_set = {}, record_del = {}, lease_set = {}, lease_del = {}, running_add = {}, running_del = {},
+    record_set = {}, past_set = {}, past_del = {}, record_del = {}, lease_set = {}, lease_del = {}, running_add = {}, running_del = {},
     key_set = {}, key_del = {}, key_expiry = {}, dead_add = {}, dead_del = {}, types = {}, touched = {},
+    group_set = {}, class_set = {},
   }
 end
 
@@ -12,7 +13,7 @@ end
 local function of_type(stage, ty)
   local own = stage.types[ty]
   if not own then
-    own = {ready = {}, scheduled = {}, finished = {}, dead = {}, dead_del = {}, counts = {}, first_due = false}
+    own = {ready = {}, scheduled = {}, finished = {}, dead = {}, dead_del = {}, freed = {}, counts = {}, first_due = false}
     stage.types[ty] = own
     stage.touched[#stage.touched + 1] = ty
   end
@@ -33,18 +34,16 @@ function lk.count(stage, letter, ty, by)
   counts[letter] = (counts[letter] or 0) + by
 end
 
--- The job waits: in line when due, else scheduled. Sets the record's due time.
-function lk.stage_waiting(ctx, stage, ty, id, rec, due)
-  -- Below zero only after the clock went back; clients read a number without a sign.
-  rec[DUE] = max(0, due - rec[ENQUEUED])
+-- The job waits: in line when due, else scheduled.
+function lk.stage_waiting(ctx, stage, ty, id, job, due)
   local own = of_type(stage, ty)
   if due > ctx.now then
-    push2(own.scheduled, lk.text(ctx, due * 10 + rec[PRIORITY]), id)
+    push2(own.scheduled, lk.text(ctx, due * 10 + job[PRIORITY]), id)
     if not own.first_due or due < own.first_due then
       own.first_due = due
     end
   else
-    push2(own.ready, lk.text(ctx, lk.ready_score(rec, due)), id)
+    push2(own.ready, lk.text(ctx, lk.ready_score(job, due)), id)
   end
 end
 
@@ -56,35 +55,40 @@ function lk.stage_free_key(ctx, stage, id, key)
   end
 end
 
--- The job has ended well or was called off; `finished` is set in its record.
-function lk.stage_finished(ctx, stage, ty, id, rec, payload, state)
-  rec[STATE] = state
-  rec[FINISHED] = ctx.now
-  local key = rec[KEY]
-  if key ~= '' then
-    if state == SUCCEEDED and ty.key_for > 0 then
-      local expiry = ctx.now + ty.key_for
-      push2(stage.key_set, key, id .. ' ' .. lk.text(ctx, expiry))
-      push2(stage.key_expiry, lk.text(ctx, expiry), key)
-    else
-      lk.stage_free_key(ctx, stage, id, key)
-    end
+-- The key of a job that has ended well stays taken for a while; only its owner has a say in that.
+function lk.stage_keep_key(ctx, stage, ty, id, key)
+  if ty.key_for <= 0 then
+    return lk.stage_free_key(ctx, stage, id, key)
   end
-  lk.count(stage, state == SUCCEEDED and 's' or 'x', ty, 1)
+  local entry = call('HGET', ctx.keys.keys, key)
+  if not entry or entry == id then
+    local expiry = lk.text(ctx, ctx.now + ty.key_for)
+    push2(stage.key_set, key, id .. ' ' .. expiry)
+    push2(stage.key_expiry, expiry, key)
+  end
+end
+
+-- The job has ended well or was called off; `past` is what its bytes say of that.
+function lk.stage_finished(ctx, stage, ty, id, past)
   if ty.keep > 0 and ty.keep_for > 0 then
-    push2(stage.record_set, id, lk.write_record(rec, payload))
+    push2(stage.past_set, id, past)
     push2(of_type(stage, ty).finished, lk.text(ctx, ctx.now), id)
   else
     stage.record_del[#stage.record_del + 1] = id
   end
 end
 
-function lk.stage_dead(ctx, stage, ty, id, rec, payload, reason)
-  rec[STATE] = DEAD
-  rec[FINISHED] = ctx.now
-  rec[REASON] = reason
+function lk.stage_cancelled(ctx, stage, ty, id, job)
+  job[STATE], job[FINISHED] = CANCELLED, ctx.now
+  lk.stage_free_key(ctx, stage, id, job[KEY])
+  lk.count(stage, 'x', ty, 1)
+  lk.stage_finished(ctx, stage, ty, id, lk.write_past(job))
+end
+
+function lk.stage_dead(ctx, stage, ty, id, job, reason)
+  job[STATE], job[FINISHED], job[REASON] = DEAD, ctx.now, reason
   lk.count(stage, 'd', ty, 1)
-  push2(stage.record_set, id, lk.write_record(rec, payload))
+  push2(stage.past_set, id, lk.write_past(job))
   push2(stage.dead_add, ctx.now, id)
   push2(of_type(stage, ty).dead, ctx.now, id)
 end
@@ -94,6 +98,10 @@ function lk.stage_unlease(stage, id, ty)
   stage.lease_del[#stage.lease_del + 1] = id
   stage.running_del[#stage.running_del + 1] = id
   lk.count(stage, 'r', ty, -1)
+  if ty.groups then
+    local own = of_type(stage, ty)
+    own.freed[#own.freed + 1] = id
+  end
 end
 
 -- Wakes about one worker per job that became ready, and the operator when the line was empty before.
@@ -118,22 +126,29 @@ lk.announce = announce
 
 -- Calls `command key values...` unless there are none.
 local function write(command, key, values)
-  if values[1] then
-    call(command, key, unpack_list(values))
+  for from = 1, #values, 4000 do
+    call(command, key, unpack_list(values, from, min(from + 3999, #values)))
   end
 end
 
--- Deletes the records of entries that left an index of finished jobs. An entry may be left over from a lost record whose
+-- Deletes the jobs of entries that left an index of finished jobs. An entry may be left over from a lost record whose
 -- id was taken again: a job that is live or dead stays.
 function lk.forget_finished(ctx, ids)
-  local records, gone = call('HMGET', ctx.keys.jobs, unpack_list(ids)), {}
-  for i, id in ipairs(ids) do
-    local state = lk.state_in(records[i])
+  local pasts, gone = call('HMGET', ctx.keys.pasts, unpack_list(ids)), {}
+  for i = 1, #ids do
+    local state = lk.state_in(pasts[i])
     if state ~= LIVE and state ~= DEAD then
-      gone[#gone + 1] = id
+      gone[#gone + 1] = ids[i]
     end
   end
   write('HDEL', ctx.keys.jobs, gone)
+  write('HDEL', ctx.keys.pasts, gone)
+  write('HDEL', ctx.keys.group_of, gone)
+end
+
+-- Records and pasts of jobs.
+function lk.read_all(ctx, ids)
+  return call('HMGET', ctx.keys.jobs, unpack_list(ids)), call('HMGET', ctx.keys.pasts, unpack_list(ids))
 end
 
 -- Removes the finished records of a type that are too many; returns how many.
@@ -161,6 +176,9 @@ local function commit_type(ctx, stage, ty)
   write('ZREM', ty.dead, own.dead_del)
   if own.ready[1] then
     write('ZADD', ty.ready, own.ready)
+    if ty.groups then
+      lk.line_up(ctx, ty, own.ready)
+    end
     announce(ctx, ty, #own.ready / 2)
   end
   if own.finished[1] then
@@ -170,16 +188,9 @@ local function commit_type(ctx, stage, ty)
   end
 end
 
--- Writes the counters of this stage and of the one before it (`earlier`), where two stages make one call.
-local function commit_counts(ctx, stage, earlier)
+local function commit_counts(ctx, stage)
   for _, ty in ipairs(stage.touched) do
-    local counts = stage.types[ty].counts
-    local before = earlier and earlier.types[ty]
-    for letter, by in pairs(before and before.counts or {}) do
-      counts[letter] = (counts[letter] or 0) + by
-      before.counts[letter] = 0
-    end
-    for letter, by in pairs(counts) do
+    for letter, by in pairs(stage.types[ty].counts) do
       if by ~= 0 then
         call('HINCRBY', ctx.keys.counters, letter .. ':' .. ty.name, by)
       end
@@ -192,8 +203,14 @@ lk.commit_counts = commit_counts
 function lk.commit_jobs(ctx, stage)
   local keys = ctx.keys
   write('HSET', keys.jobs, stage.record_set)
+  write('HDEL', keys.pasts, stage.past_del)
+  write('HSET', keys.pasts, stage.past_set)
   write('HSET', keys.leases, stage.lease_set)
   write('ZADD', keys.running, stage.running_add)
+  write('HSET', keys.group_of, stage.group_set)
+  for i = 1, #stage.class_set, 2 do
+    call('HSET', stage.class_set[i], unpack_list(stage.class_set[i + 1]))
+  end
   write('HDEL', keys.leases, stage.lease_del)
   write('ZREM', keys.running, stage.running_del)
   write('HSET', keys.keys, stage.key_set)
@@ -202,10 +219,19 @@ function lk.commit_jobs(ctx, stage)
   write('ZREM', keys.keys_by_expiry, stage.key_del)
   write('ZADD', keys.dead, stage.dead_add)
   write('ZREM', keys.dead, stage.dead_del)
+  -- Before anything is trimmed: a job that goes at once takes the name of its group with it.
+  for _, ty in ipairs(stage.touched) do
+    local freed = stage.types[ty].freed
+    if ty.groups and freed[1] then
+      lk.groups_freed(ctx, ty, freed)
+    end
+  end
   for _, ty in ipairs(stage.touched) do
     commit_type(ctx, stage, ty)
   end
   write('HDEL', keys.jobs, stage.record_del)
+  write('HDEL', keys.pasts, stage.record_del)
+  write('HDEL', keys.group_of, stage.record_del)
 end
 
 function lk.commit(ctx, stage)
@@ -242,6 +268,9 @@ function lk.promote(ctx, most)
       end
       call('ZREMRANGEBYRANK', ty.scheduled, 0, count - 1)
       call('ZADD', ty.ready, unpack_list(ready))
+      if ty.groups then
+        lk.line_up(ctx, ty, ready)
+      end
       announce(ctx, ty, count)
       moved = moved + count
     end

@@ -1,5 +1,5 @@
 -- lk_sweep root identity limit
---   ->  {now, policy version, rearmed, promoted, trimmed, more (0|1), id, token, lane, since, lost by, record, ...}
+--   ->  {now, policy version, rearmed, promoted, trimmed, more (0|1), token, id, lane, since, lost by, record, past or '', id, ...}
 --
 -- Promotes what became due, takes over expired leases, trims by age, forgets old keys and silent workers; every part
 -- bounded by `limit`. The sweeper decides about each job it took over and settles it under the new token; when it dies
@@ -29,23 +29,23 @@ local function rearm(ctx, limit)
 end
 
 -- An entry without a lease: the job goes back to its line when it lives, the entry goes.
-local function repair(ctx, stage, id, rec)
+local function repair(ctx, stage, id, job)
   stage.running_del[#stage.running_del + 1] = id
-  if rec and rec[STATE] == LIVE then
-    local ty = lk.type_of(ctx.policy, rec[TYPE])
-    lk.push2(lk.of_type(stage, ty).ready, lk.ready_score(rec, lk.due_of(rec)), id)
+  local ty = job and lk.type_of(ctx.policy, job[TYPE])
+  if job and job[STATE] == LIVE and not call('ZSCORE', ty.scheduled, id) then
+    lk.push2(lk.of_type(stage, ty).ready, lk.digits(lk.ready_score(job, lk.due_of(job))), id)
   end
 end
 
-local function take_over(ctx, stage, identity, id, lease, holder, raw, rec, reply)
-  local token = lk.new_token(ctx)
-  local lost_by = lease[L_LOST_BY] or holder
+local function take_over(ctx, stage, identity, id, lease, raw, past, reply)
+  local lost_by = lease[L_LOST_BY] or lease[L_HOLDER]
   local lost_token = lease[L_LOST_BY] and lease[L_LOST_TOKEN] or lease[L_TOKEN]
-  local own = {token, lease[L_SINCE], lease[L_TYPE], lease[L_CANCEL] or 0, lost_token, lost_by}
-  lk.push2(stage.lease_set, id, lk.write_lease(own, identity))
-  lk.push2(stage.running_add, ctx.now + ctx.lease, id)
-  local ty = lk.type_of(ctx.policy, rec[TYPE])
-  for _, value in ipairs({id, token, ty.lane and ty.lane.name or '', lease[L_SINCE], lost_by, raw}) do
+  lk.push2(stage.lease_set, id, lk.lease_with(lease, {
+    [L_TOKEN] = reply[7], [L_HOLDER] = identity, [L_LOST_TOKEN] = lost_token, [L_LOST_BY] = lost_by,
+  }))
+  lk.push2(stage.running_add, lk.digits(ctx.now + ctx.lease), id)
+  local ty = lk.type_of(ctx.policy, lease[L_TYPE])
+  for _, value in ipairs({id, ty.lane and ty.lane.name or '', lease[L_SINCE], lost_by, raw, past or ''}) do
     reply[#reply + 1] = value
   end
 end
@@ -57,26 +57,26 @@ local function expire(ctx, stage, identity, limit, reply)
     return false
   end
   local leases = call('HMGET', ctx.keys.leases, unpack_list(ids))
-  local records = call('HMGET', ctx.keys.jobs, unpack_list(ids))
+  local records, pasts = lk.read_all(ctx, ids)
   local bytes, damage = 0, 0
+  reply[7] = lk.new_token(ctx)
   for i, id in ipairs(ids) do
-    local lease, holder = lk.read_lease(leases[i])
-    local rec = lk.read_record(records[i])
-    local live = rec and rec[STATE] == LIVE
-    if lease and live then
-      bytes = bytes + #records[i]
-      if bytes > lk.CLAIM_BYTES and #reply > 6 then
+    local lease = lk.read_lease(leases[i])
+    local job = lk.read_job(records[i], pasts[i])
+    if lease and job and job[STATE] == LIVE then
+      bytes = bytes + #records[i] + #(pasts[i] or '')
+      if bytes > lk.CLAIM_BYTES and #reply > 7 then
         lk.damaged(ctx, damage)
         return true
       end
-      take_over(ctx, stage, identity, id, lease, holder, records[i], rec, reply)
+      take_over(ctx, stage, identity, id, lease, records[i], pasts[i], reply)
     else
       damage = damage + 1
       if lease then
         lk.stage_unlease(stage, id, lk.type_of(ctx.policy, lease[L_TYPE]))
       else
         stage.lease_del[#stage.lease_del + 1] = id
-        repair(ctx, stage, id, rec)
+        repair(ctx, stage, id, job)
       end
     end
   end
@@ -126,7 +126,7 @@ local function forget_keys(ctx, limit)
   return #old == limit
 end
 
--- Forgets workers that have been silent for long, and gauges that damage left behind when nothing runs.
+-- Forgets workers that have been silent for long.
 local function forget_workers(ctx)
   local beats = call('HGETALL', ctx.keys.workers)
   local gone = {}
@@ -141,19 +141,6 @@ local function forget_workers(ctx)
   end
 end
 
-local function reset_gauges(ctx)
-  if call('EXISTS', ctx.keys.running) == 1 then
-    return
-  end
-  local gauges = {}
-  for _, name in ipairs(call('SMEMBERS', ctx.keys.types)) do
-    gauges[#gauges + 1] = 'r:' .. name
-  end
-  if gauges[1] then
-    call('HDEL', ctx.keys.counters, unpack_list(gauges))
-  end
-end
-
 local function sweep(keys, args)
   local ctx, failure = lk.open(keys)
   if failure then
@@ -161,12 +148,12 @@ local function sweep(keys, args)
   end
   local _, _, wrong = lk.read_worker_call(args[1], nil, 0)
   local limit = tonumber(args[2])
-  if wrong or not limit or limit < 1 then
+  if wrong or not limit or not (limit >= 1) then
     return wrong or lk.error('LKARGS', 'lk_sweep takes an identity and a limit of 1 to 200')
   end
   limit = floor(min(limit, lk.MAX_BATCH))
   lk.touch(ctx)
-  local reply = {ctx.now, ctx.policy.version, 0, 0, 0, 0}
+  local reply = {ctx.now, ctx.policy.version, 0, 0, 0, 0, 0}
   local stage, more_leases = lk.stage(), false
   if ctx.now < ctx.outage + ctx.lease then
     reply[3], more_leases = rearm(ctx, limit)
@@ -178,10 +165,16 @@ local function sweep(keys, args)
   local trimmed = trim(ctx, limit)
   local more_keys = forget_keys(ctx, limit)
   forget_workers(ctx)
-  reset_gauges(ctx)
+  local more_repairs = lk.repair(ctx)
+  for _, ty in pairs(ctx.policy.types) do
+    if ty.groups then
+      lk.forget_groups(ctx, ty)
+      more_repairs = lk.regroup(ctx, ty) or more_repairs
+    end
+  end
   call('HSET', ctx.keys.meta, 't', ctx.token)
   reply[4], reply[5] = promoted, trimmed
-  reply[6] = (more_leases or more_due or trimmed >= limit or more_keys) and 1 or 0
+  reply[6] = (more_leases or more_due or trimmed >= limit or more_keys or more_repairs) and 1 or 0
   return reply
 end
 

@@ -4,7 +4,7 @@ use crate::name::QueueName;
 
 /// Commands that the functions run on a worker's behalf, and those of a connection. Functions run with their caller's
 /// rights, so a worker needs them itself; it gets no command that administers Redis, runs code or leaves the queue's keys.
-const COMMANDS: [&str; 40] = [
+const COMMANDS: [&str; 48] = [
     "fcall",
     "fcall_ro",
     "blpop",
@@ -25,7 +25,14 @@ const COMMANDS: [&str; 40] = [
     "hexists",
     "hgetall",
     "hincrby",
+    "hlen",
+    "hrandfield",
     "hscan",
+    "hsetnx",
+    "hstrlen",
+    "hvals",
+    "sadd",
+    "scard",
     "smembers",
     "llen",
     "rpush",
@@ -41,6 +48,7 @@ const COMMANDS: [&str; 40] = [
     "zrangebyscore",
     "zpopmin",
     "zremrangebyrank",
+    "zunionstore",
     "multi",
     "exec",
     "discard",
@@ -65,4 +73,21 @@ pub fn worker_acl(name: &QueueName, user: &str, password: &str) -> Vec<String> {
     ];
     rules.extend(COMMANDS.iter().map(|command| format!("+{command}")));
     rules
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What only the operator's and the command line's functions do: writing policies, destroying queues.
+    const ADMIN: [&str; 3] = ["set", "srem", "unlink"];
+
+    #[test]
+    fn workers_may_do_what_the_library_does_on_their_behalf() {
+        let source = crate::library::library_source();
+        let named = source.split("call('").skip(1).filter_map(|rest| rest.split('\'').next());
+        for command in named.map(str::to_lowercase) {
+            assert!(COMMANDS.contains(&command.as_str()) || ADMIN.contains(&command.as_str()), "{command}");
+        }
+    }
 }

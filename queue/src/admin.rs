@@ -4,7 +4,7 @@ use redis::Value;
 
 use crate::client::Queue;
 use crate::error::Result;
-use crate::record::{split, split_lease};
+use crate::record::{read_lease, split};
 use crate::types::{Acted, Find, Job, JobState, Lease, Page, Position};
 use crate::wire::Reply;
 
@@ -149,13 +149,13 @@ fn read_view(mut view: Reply, with_payload: bool) -> Result<Option<Job>> {
     let (id, state) = (view.text()?, view.text()?);
     let state = JobState::from_name(&state).ok_or_else(|| view.wrong("unknown state"))?;
     let (lane, payload_bytes) = (view.maybe_text()?, view.uint()?);
-    let raw = view.bytes()?;
-    let Some((header, payload)) = split(&raw) else {
+    let (raw, past) = (view.bytes()?, view.bytes()?);
+    let Some((record, payload)) = split(&raw, &past) else {
         tracing::warn!(id, "the record of a job cannot be read: left out");
         return Ok(None);
     };
     let (lease, expires_ms) = (view.bytes()?, view.maybe_uint()?);
-    let lease = split_lease(&lease).map(|(lease, holder)| Lease {
+    let lease = read_lease(&lease).map(|(lease, holder)| Lease {
         worker: holder.name,
         pool: holder.pool,
         node: holder.node,
@@ -167,22 +167,22 @@ fn read_view(mut view: Reply, with_payload: bool) -> Result<Option<Job>> {
         id,
         lane,
         state,
-        priority: header.priority,
-        enqueued_ms: header.enqueued_ms,
-        due_ms: header.due_ms(),
-        finished_ms: (header.finished_ms > 0).then_some(header.finished_ms),
-        tries: header.tries,
-        crashes: header.crashes,
-        attempts: header.attempts,
-        key: header.key(),
-        meta: header.meta(),
+        priority: record.priority(),
+        enqueued_ms: record.enqueued_ms(),
+        due_ms: record.due_ms(),
+        finished_ms: record.finished_ms(),
+        tries: record.tries(),
+        crashes: record.crashes(),
+        attempts: record.attempts(),
+        key: record.key(),
+        meta: record.meta(),
         lease,
-        dead_reason: header.dead_reason(),
-        history: header.history(),
-        history_dropped: header.dropped,
+        dead_reason: record.dead_reason(),
+        history: record.history(),
+        history_dropped: record.history_dropped(),
         payload_bytes,
-        result: (!header.result.is_empty()).then(|| String::from_utf8_lossy(&header.result).into_owned()),
+        result: record.result(),
         payload: with_payload.then(|| payload.to_vec()),
-        job_type: header.job_type,
+        job_type: record.job_type().to_owned(),
     }))
 }

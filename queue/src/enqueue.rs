@@ -90,6 +90,7 @@ fn read_outcome(entry: &mut Reply) -> Result<Enqueued> {
             let state = JobState::from_name(&last).ok_or_else(|| entry.wrong("unknown state"))?;
             Ok(match outcome.as_str() {
                 "duplicate" => Enqueued::Duplicate { id, state },
+                "replaced" => Enqueued::Replaced { id, state },
                 _ => Enqueued::Accepted { id, state },
             })
         }

@@ -10,13 +10,16 @@ mod connection;
 mod enqueue;
 mod error;
 pub mod explain;
+mod group;
 mod library;
 pub mod name;
 mod pack;
+mod pause;
 mod policy;
 mod record;
 pub mod retry;
 mod safety;
+mod settlements;
 mod stats;
 pub mod takeover;
 #[cfg(any(test, feature = "testing"))]

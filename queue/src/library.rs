@@ -9,35 +9,44 @@ use crate::error::{Error, Result};
 
 /// Version of the library's contract with this crate. Raise it with every change that an older client or an older
 /// library could trip over; a newer library is never replaced by an older one.
-pub const LIBRARY_VERSION: i64 = 2;
+pub const LIBRARY_VERSION: i64 = 3;
 
 /// Files whose top-level locals the others use.
-const SHARED: [&str; 2] = [include_str!("../lua/base.lua"), include_str!("../lua/record.lua")];
+const SHARED: [&str; 3] =
+    [include_str!("../lua/base.lua"), include_str!("../lua/record.lua"), include_str!("../lua/lease.lua")];
 
 /// One transition or helper per file, each in a scope of its own.
-const SCOPED: [&str; 24] = [
+const SCOPED: [&str; 32] = [
     include_str!("../lua/context.lua"),
+    include_str!("../lua/gates.lua"),
+    include_str!("../lua/groups.lua"),
     include_str!("../lua/stage.lua"),
     include_str!("../lua/key_template.lua"),
     include_str!("../lua/options.lua"),
+    include_str!("../lua/admit.lua"),
     include_str!("../lua/enqueue.lua"),
+    include_str!("../lua/follow_up.lua"),
     include_str!("../lua/settle.lua"),
+    include_str!("../lua/order.lua"),
     include_str!("../lua/claim.lua"),
     include_str!("../lua/pass_on.lua"),
     include_str!("../lua/extend.lua"),
     include_str!("../lua/leave.lua"),
     include_str!("../lua/leases.lua"),
+    include_str!("../lua/repair.lua"),
     include_str!("../lua/sweep.lua"),
     include_str!("../lua/configure.lua"),
     include_str!("../lua/stats.lua"),
     include_str!("../lua/get.lua"),
     include_str!("../lua/find.lua"),
     include_str!("../lua/position.lua"),
+    include_str!("../lua/group.lua"),
     include_str!("../lua/by_id.lua"),
     include_str!("../lua/cancel.lua"),
     include_str!("../lua/dead_list.lua"),
     include_str!("../lua/dead_replay.lua"),
     include_str!("../lua/dead_delete.lua"),
+    include_str!("../lua/pause.lua"),
     include_str!("../lua/destroy.lua"),
     include_str!("../lua/version.lua"),
 ];

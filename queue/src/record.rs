@@ -7,30 +7,46 @@ use serde_bytes::ByteBuf;
 
 use crate::types::{Attempt, AttemptError, DeadReason, ErrorClass, WorkerIdentity};
 
-/// The header of a record. Fields missing at the end have their defaults.
+/// What was enqueued. Fields missing at the end have their defaults.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct Header {
-    pub(crate) version: u32,
-    pub(crate) job_type: String,
-    pub(crate) enqueued_ms: u64,
-    pub(crate) priority: u8,
-    /// Due time less the enqueue time. Older libraries wrote it below zero after the clock went back.
-    due_after_ms: i64,
-    pub(crate) key: String,
+struct Enqueued {
+    version: u32,
+    job_type: String,
+    enqueued_ms: u64,
+    priority: u8,
+    /// Due time asked for, less the enqueue time.
+    asked_after_ms: u64,
+    key: String,
     /// Name, value, name, value …
     meta: Vec<String>,
-    pub(crate) tries: u32,
-    pub(crate) crashes: u32,
-    pub(crate) attempts: u32,
-    /// From when age counts, where not from the enqueue.
+}
+
+/// What became of it since. Fields missing at the end have their defaults.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Past {
+    version: u32,
+    _state: u8,
+    /// Present due time; 0 while it is the one asked for.
+    due_ms: u64,
+    tries: u32,
+    crashes: u32,
+    attempts: u32,
+    /// Time of the last replay.
     counts_from_ms: u64,
     history: Vec<Entry>,
-    pub(crate) dropped: u32,
-    pub(crate) state: u8,
-    pub(crate) finished_ms: u64,
+    dropped: u32,
+    finished_ms: u64,
     reason: String,
-    pub(crate) result: ByteBuf,
+    result: ByteBuf,
+}
+
+/// A job's record and its past.
+#[derive(Debug)]
+pub(crate) struct Record {
+    record: Enqueued,
+    past: Past,
 }
 
 /// One finished attempt. The last three are absent where nothing went wrong.
@@ -51,39 +67,83 @@ struct Entry {
     message: ByteBuf,
 }
 
-/// A record taken apart; none when the bytes are damaged.
-pub(crate) fn split(raw: &[u8]) -> Option<(Header, &[u8])> {
+/// A record and a past (empty: none yet) taken apart, and the payload; none when either is damaged.
+pub(crate) fn split<'a>(raw: &'a [u8], past: &[u8]) -> Option<(Record, &'a [u8])> {
     let mut reader = std::io::Cursor::new(raw);
-    let header: Header = rmp_serde::from_read(&mut reader).ok()?;
+    let record: Enqueued = rmp_serde::from_read(&mut reader).ok()?;
     let at = usize::try_from(reader.position()).ok()?;
-    (header.version == 1).then(|| (header, &raw[at..]))
+    let past = match past {
+        [] => Past { version: 1, ..Past::default() },
+        bytes => rmp_serde::from_slice(bytes).ok()?,
+    };
+    (record.version == 1 && past.version == 1).then(|| (Record { record, past }, &raw[at..]))
 }
 
-impl Header {
-    pub(crate) fn due_ms(&self) -> u64 {
-        self.enqueued_ms.saturating_add_signed(self.due_after_ms)
+impl Record {
+    pub(crate) fn job_type(&self) -> &str {
+        &self.record.job_type
     }
 
-    /// From when age counts: the enqueue, the time for which a delayed job was asked, or the last replay.
+    pub(crate) fn enqueued_ms(&self) -> u64 {
+        self.record.enqueued_ms
+    }
+
+    pub(crate) fn priority(&self) -> u8 {
+        self.record.priority
+    }
+
+    pub(crate) fn tries(&self) -> u32 {
+        self.past.tries
+    }
+
+    pub(crate) fn crashes(&self) -> u32 {
+        self.past.crashes
+    }
+
+    pub(crate) fn attempts(&self) -> u32 {
+        self.past.attempts
+    }
+
+    fn asked_ms(&self) -> u64 {
+        self.record.enqueued_ms.saturating_add(self.record.asked_after_ms)
+    }
+
+    pub(crate) fn due_ms(&self) -> u64 {
+        if self.past.due_ms > 0 { self.past.due_ms } else { self.asked_ms() }
+    }
+
+    /// From when age counts: the due time asked for with the enqueue, or the last replay.
     pub(crate) fn accepted_ms(&self) -> u64 {
-        let asked_ms = if self.attempts == 0 { self.due_ms() } else { 0 };
-        self.enqueued_ms.max(self.counts_from_ms).max(asked_ms)
+        self.asked_ms().max(self.past.counts_from_ms)
     }
 
     pub(crate) fn meta(&self) -> BTreeMap<String, String> {
-        self.meta.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect()
+        self.record.meta.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect()
     }
 
     pub(crate) fn key(&self) -> Option<String> {
-        (!self.key.is_empty()).then(|| self.key.clone())
+        (!self.record.key.is_empty()).then(|| self.record.key.clone())
+    }
+
+    pub(crate) fn finished_ms(&self) -> Option<u64> {
+        (self.past.finished_ms > 0).then_some(self.past.finished_ms)
     }
 
     pub(crate) fn dead_reason(&self) -> Option<DeadReason> {
-        DeadReason::from_name(&self.reason)
+        DeadReason::from_name(&self.past.reason)
     }
 
     pub(crate) fn history(&self) -> Vec<Attempt> {
-        self.history.iter().map(Entry::attempt).collect()
+        self.past.history.iter().map(Entry::attempt).collect()
+    }
+
+    pub(crate) fn history_dropped(&self) -> u32 {
+        self.past.dropped
+    }
+
+    pub(crate) fn result(&self) -> Option<String> {
+        let result = &self.past.result;
+        (!result.is_empty()).then(|| String::from_utf8_lossy(result).into_owned())
     }
 }
 
@@ -117,21 +177,25 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A lease's own fields; the identity of its holder follows.
+/// The fields of a lease that clients see.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct LeaseHeader {
+pub(crate) struct LeaseRecord {
     pub(crate) token: u64,
     pub(crate) since_ms: u64,
-    #[serde(rename = "type")]
     _type: String,
+    holder: ByteBuf,
+    _keyed: u8,
+    _cancel: u8,
+    _lost_token: u64,
+    _lost_by: ByteBuf,
 }
 
-pub(crate) fn split_lease(raw: &[u8]) -> Option<(LeaseHeader, WorkerIdentity)> {
-    let mut reader = std::io::Cursor::new(raw);
-    let lease: LeaseHeader = rmp_serde::from_read(&mut reader).ok()?;
-    let at = usize::try_from(reader.position()).ok()?;
-    Some((lease, identity_from(&raw[at..])?))
+/// A lease and who holds it; none when the bytes are none.
+pub(crate) fn read_lease(raw: &[u8]) -> Option<(LeaseRecord, WorkerIdentity)> {
+    let lease: LeaseRecord = rmp_serde::from_slice(raw).ok()?;
+    let holder = identity_from(&lease.holder)?;
+    Some((lease, holder))
 }
 
 /// The identity blob `{boot, name, pool, node}`.

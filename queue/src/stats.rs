@@ -2,7 +2,7 @@
 
 use crate::client::Queue;
 use crate::error::Result;
-use crate::types::{LaneStats, Stats, TypeStats};
+use crate::types::{ClosedGate, Gate, LaneStats, Stats, TypeStats};
 use crate::wire::Reply;
 use crate::work::read_info;
 
@@ -25,6 +25,7 @@ impl Queue {
             damaged: reply.uint()?,
             lanes: reply.texts()?.into_iter().map(|name| LaneStats { name, types: Vec::new() }).collect(),
             workers: Vec::new(),
+            gates: Vec::new(),
         };
         let mut types = reply.list()?;
         for _ in 0..types.len() {
@@ -41,8 +42,20 @@ impl Queue {
             stats.workers.extend(read_info(&info, seen_ms, started_ms));
         }
         stats.workers.sort_by(|a, b| a.identity.name.cmp(&b.identity.name));
+        let mut gates = reply.list()?;
+        for _ in 0..gates.len() {
+            stats.gates.extend(read_gate(&mut gates.list()?)?);
+        }
         Ok(stats)
     }
+}
+
+/// A closed gate; none for a kind that a later library knows.
+fn read_gate(entry: &mut Reply) -> Result<Option<ClosedGate>> {
+    let (lane, gate) = (entry.maybe_text()?, entry.text()?);
+    let (until_ms, since_ms) = (entry.maybe_uint()?, entry.maybe_uint()?);
+    let (by, why) = (entry.maybe_text()?, entry.maybe_text()?);
+    Ok(Gate::from_name(&gate).map(|gate| ClosedGate { lane, gate, until_ms, since_ms, by, why }))
 }
 
 fn read_type(entry: &mut Reply) -> Result<(String, TypeStats)> {

@@ -6,10 +6,11 @@ use crate::client::Queue;
 use crate::error::Result;
 use crate::pack;
 use crate::record::{identity_blob, identity_from, split};
+use crate::settlements::Packed;
 use crate::types::ClaimReply;
 use crate::types::{
-    AttemptError, ClaimRequest, Claimed, DeadReason, ErrorClass, Expired, HeartbeatReply, Held, Outcome,
-    Settled, Settlement, Spends, SweepReply, WorkerIdentity, WorkerInfo,
+    AttemptError, ClaimOrder, ClaimRequest, Claimed, DeadReason, ErrorClass, Expired, HeartbeatReply, Held,
+    Outcome, Settled, Settlement, Spends, SweepReply, WorkerIdentity, WorkerInfo,
 };
 use crate::wire::Reply;
 
@@ -37,10 +38,11 @@ impl Queue {
             settled.extend(self.settle(worker, now).await?);
             rest = later;
         }
+        let packed = Packed::new(rest);
         let call = self
             .call("lk_claim")
             .arg(identity_blob(worker))
-            .arg(pack_settlements(rest))
+            .arg(packed.bytes.as_slice())
             .arg(pack_request(want));
         let function = call.function();
         let mut reply = Reply::new(function, call.run().await?)?;
@@ -51,18 +53,16 @@ impl Queue {
             held: reply.maybe_text()?,
             jobs: Vec::new(),
         };
-        settled.extend(read_letters(&mut reply)?);
+        let letters = reply.bytes()?;
+        let token = reply.uint()?;
+        let refusals = reply.texts()?;
+        settled.extend(packed.read(&reply, &letters, refusals)?);
         claim.jobs.reserve(reply.len() / 4);
         let mut damaged = Vec::new();
         while reply.len() > 0 {
-            let lease = Lease {
-                id: reply.text()?,
-                token: reply.uint()?,
-                lane: reply.text()?,
-                since_ms: claim.now_ms,
-            };
-            let raw = reply.bytes()?;
-            match lease.job(&raw) {
+            let lease = Lease { id: reply.text()?, token, lane: reply.text()?, since_ms: claim.now_ms };
+            let (raw, past) = (reply.bytes()?, reply.bytes()?);
+            match lease.job(&raw, &past) {
                 Ok(job) => claim.jobs.push(job),
                 Err(lease) => damaged.push(lease),
             }
@@ -78,11 +78,13 @@ impl Queue {
     pub async fn settle(&self, worker: &WorkerIdentity, done: &[Settlement]) -> Result<Vec<Settled>> {
         let mut settled = Vec::with_capacity(done.len());
         for batch in done.chunks(MAX_BATCH) {
-            let call = self.call("lk_settle").arg(identity_blob(worker)).arg(pack_settlements(batch));
+            let packed = Packed::new(batch);
+            let call = self.call("lk_settle").arg(identity_blob(worker)).arg(packed.bytes.as_slice());
             let function = call.function();
             let mut reply = Reply::new(function, call.run().await?)?;
             let (_now, _version) = (reply.uint()?, reply.uint()?);
-            settled.extend(read_letters(&mut reply)?);
+            let (letters, refusals) = (reply.bytes()?, reply.texts()?);
+            settled.extend(packed.read(&reply, &letters, refusals)?);
         }
         Ok(settled)
     }
@@ -173,16 +175,13 @@ impl Queue {
             more: reply.int()? != 0,
             expired: Vec::new(),
         };
+        let token = reply.uint()?;
         let mut damaged = Vec::new();
         while reply.len() > 0 {
-            let lease = Lease {
-                id: reply.text()?,
-                token: reply.uint()?,
-                lane: reply.text()?,
-                since_ms: reply.uint()?,
-            };
-            let (lost_by, raw) = (reply.bytes()?, reply.bytes()?);
-            match lease.job(&raw) {
+            let (id, lane, since_ms) = (reply.text()?, reply.text()?, reply.uint()?);
+            let lease = Lease { id, token, lane, since_ms };
+            let (lost_by, raw, past) = (reply.bytes()?, reply.bytes()?, reply.bytes()?);
+            match lease.job(&raw, &past) {
                 Ok(job) => {
                     let lost_by = identity_from(&lost_by).unwrap_or_else(unknown_worker);
                     sweep.expired.push(Expired { job, lost_by });
@@ -207,6 +206,7 @@ impl Queue {
                 Settlement {
                     id: lease.id.clone(),
                     token: lease.token,
+                    key: None,
                     policy_version: 0,
                     outcome: Outcome::Dead {
                         reason: DeadReason::PermanentError,
@@ -236,22 +236,22 @@ struct Lease {
 
 impl Lease {
     /// The job with its record, or the lease back when the record cannot be read.
-    fn job(self, raw: &[u8]) -> std::result::Result<Claimed, Self> {
-        let Some((header, payload)) = split(raw) else { return Err(self) };
+    fn job(self, raw: &[u8], past: &[u8]) -> std::result::Result<Claimed, Self> {
+        let Some((record, payload)) = split(raw, past) else { return Err(self) };
         Ok(Claimed {
             id: self.id,
             token: self.token,
             lane: self.lane,
             payload: payload.to_vec(),
-            attempt: header.attempts + 1,
-            tries: header.tries,
-            crashes: header.crashes,
-            enqueued_ms: header.accepted_ms(),
-            due_ms: header.due_ms(),
+            attempt: record.attempts() + 1,
+            tries: record.tries(),
+            crashes: record.crashes(),
+            enqueued_ms: record.accepted_ms(),
+            due_ms: record.due_ms(),
             claimed_ms: self.since_ms,
-            key: header.key(),
-            meta: header.meta(),
-            job_type: header.job_type,
+            key: record.key(),
+            meta: record.meta(),
+            job_type: record.job_type().to_owned(),
         })
     }
 }
@@ -262,74 +262,9 @@ fn unknown_worker() -> WorkerIdentity {
     WorkerIdentity { name: unknown(), boot: unknown(), pool: String::new(), node: String::new() }
 }
 
-fn read_letters(reply: &mut Reply) -> Result<Vec<Settled>> {
-    Ok(reply
-        .bytes()?
-        .iter()
-        .map(|letter| if *letter == b'd' { Settled::Done } else { Settled::Stale })
-        .collect())
-}
-
-fn pack_settlements(done: &[Settlement]) -> Vec<u8> {
-    if done.is_empty() {
-        return Vec::new();
-    }
-    let mut out = Vec::with_capacity(64 * done.len());
-    pack::array(&mut out, done.len());
-    for settlement in done {
-        pack_settlement(&mut out, settlement);
-    }
-    out
-}
-
-fn pack_settlement(out: &mut Vec<u8>, settlement: &Settlement) {
-    let (kind, fields) = match &settlement.outcome {
-        Outcome::Success { .. } => (b's', 5),
-        Outcome::Retry { .. } => (b'r', 9),
-        Outcome::Dead { .. } => (b'x', 9),
-        Outcome::Release { .. } => (b'l', 5),
-        Outcome::Snooze { .. } => (b'z', 6),
-    };
-    pack::array(out, fields);
-    pack::bytes(out, settlement.id.as_bytes());
-    pack::uint(out, settlement.token);
-    pack::uint(out, settlement.policy_version);
-    pack::bytes(out, &[kind]);
-    match &settlement.outcome {
-        Outcome::Success { result } => pack::bytes(out, result),
-        Outcome::Retry { delay_ms, spends, error } => {
-            pack::uint(out, *delay_ms);
-            pack_error(out, *spends, error);
-        }
-        Outcome::Dead { reason, error, spends } => {
-            pack::bytes(out, reason.name().as_bytes());
-            pack_error(out, *spends, error);
-        }
-        Outcome::Release { why } => pack::bytes(out, why.as_bytes()),
-        Outcome::Snooze { delay_ms, why } => {
-            pack::uint(out, *delay_ms);
-            pack::bytes(out, why.as_bytes());
-        }
-    }
-}
-
-fn pack_error(out: &mut Vec<u8>, spends: Spends, error: &AttemptError) {
-    pack::bytes(
-        out,
-        match spends {
-            Spends::Try => b"t",
-            Spends::Crash => b"c",
-            Spends::Nothing => b"n",
-        },
-    );
-    pack::bytes(out, error.class.name().as_bytes());
-    pack::bytes(out, error.code.as_bytes());
-    pack::bytes(out, error.message.as_bytes());
-}
-
 fn pack_request(want: &ClaimRequest) -> Vec<u8> {
     let mut out = Vec::with_capacity(64);
-    pack::array(&mut out, 3);
+    pack::array(&mut out, 5);
     pack::uint(&mut out, want.slots.into());
     pack::array(&mut out, want.lanes.len());
     for lane in &want.lanes {
@@ -339,6 +274,11 @@ fn pack_request(want: &ClaimRequest) -> Vec<u8> {
     for (name, limit) in &want.type_limits {
         pack::bytes(&mut out, name.as_bytes());
         pack::uint(&mut out, (*limit).into());
+    }
+    pack::uint(&mut out, u64::from(want.order == ClaimOrder::Deadline));
+    pack::array(&mut out, want.shares.len());
+    for share in &want.shares {
+        pack::uint(&mut out, (*share).into());
     }
     out
 }

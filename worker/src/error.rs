@@ -8,6 +8,16 @@ pub enum Error {
     /// The Redis URL or CA file can never work.
     #[error("{0}")]
     Redis(String),
+    /// A lane has a weight that the order of the lanes does not look at.
+    #[error(
+        "the lane {lane}:{weight} has a weight, which counts only with --order weighted: set that order, or remove the weight"
+    )]
+    Weight {
+        /// Which.
+        lane: String,
+        /// Its weight.
+        weight: u32,
+    },
     /// A file that the settings name cannot be read.
     #[error("cannot read {what}: {error}")]
     Read {

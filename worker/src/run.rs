@@ -19,6 +19,8 @@ use crate::shutdown::Shutdown;
 /// # Errors
 /// When the settings can never work, or when the drain time was over before everything was handed back.
 pub async fn run(args: RunArgs, shutdown: Shutdown) -> Result<(), Error> {
+    let order = args.lane_order()?;
+    let lanes: Vec<_> = args.lanes.into_iter().map(|lane| lane.name).collect();
     let ca_pem = match &args.redis_ca_file {
         Some(path) => {
             let read = tokio::fs::read(path).await;
@@ -39,7 +41,8 @@ pub async fn run(args: RunArgs, shutdown: Shutdown) -> Result<(), Error> {
         queue = %args.queue,
         worker = identity.name,
         pool = identity.pool,
-        lanes = args.lanes.join(","),
+        lanes = lanes.join(","),
+        ?order,
         slots = args.concurrency,
         redis = ?args.redis_url,
         "worker starts"
@@ -48,7 +51,8 @@ pub async fn run(args: RunArgs, shutdown: Shutdown) -> Result<(), Error> {
         redis: RedisOptions { url: args.redis_url.0, ca_pem },
         queue: args.queue,
         identity,
-        lanes: args.lanes,
+        lanes,
+        order,
         slots: args.concurrency,
         drain_timeout: args.drain_timeout,
         listen,

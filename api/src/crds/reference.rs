@@ -139,6 +139,7 @@ fn kind(schema: &Value) -> String {
                 }
             )
         }
+        _ if schema["additionalProperties"]["type"] == "integer" => "map of whole numbers".to_owned(),
         _ if schema["additionalProperties"].is_object() => "map of texts".to_owned(),
         _ => "object".to_owned(),
     }

@@ -6,6 +6,10 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::gates::OnThrottleSpec;
+use crate::duration::Duration;
+use crate::policy::DEFAULT_MAX_HOLD_MS;
+
 /// What runs a job: exactly one kind.
 #[derive(Serialize, Deserialize, KubeSchema, Debug, Clone, PartialEq, Eq, Default)]
 #[serde(rename_all = "camelCase")]
@@ -21,7 +25,7 @@ pub struct HandlerSpec {
 }
 
 /// POST the payload to a URL.
-#[derive(Serialize, Deserialize, KubeSchema, Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Serialize, Deserialize, KubeSchema, Debug, Clone, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpHandlerSpec {
     /// Where to: an absolute http:// or https:// URL without credentials in it.
@@ -38,6 +42,31 @@ pub struct HttpHandlerSpec {
     /// Secret with which requests are signed after the Standard Webhooks specification.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signing: Option<Signing>,
+    /// What an answer 429 or 503 with Retry-After holds back: the job alone, all jobs of its concurrency key (every job
+    /// type with this handler needs one), or all jobs of its lane.
+    #[serde(default)]
+    pub on_throttle: OnThrottleSpec,
+    /// Longest a Retry-After may hold anything, from 1s to 24h.
+    #[serde(default = "default_max_hold")]
+    #[schemars(schema_with = "max_hold_schema")]
+    pub max_hold: Duration,
+}
+
+fn default_max_hold() -> Duration {
+    Duration::from_millis(DEFAULT_MAX_HOLD_MS)
+}
+
+/// CEL's own durations know no days: the one that fits is spelled out.
+fn max_hold_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let mut schema = <Duration as JsonSchema>::json_schema(generator);
+    schema.insert(
+        "x-kubernetes-validations".to_owned(),
+        serde_json::json!([{
+            "rule": "self == '1d' || (!self.contains('d') && duration(self) >= duration('1s') && duration(self) <= duration('24h'))",
+            "message": "a hold lasts from 1s to 24h",
+        }]),
+    );
+    schema
 }
 
 /// How requests are signed.

@@ -1,5 +1,7 @@
 //! `JobQueue`: one isolated job space in one Redis, with its lanes, job types and policies.
 
+mod endings;
+mod gates;
 mod handler;
 mod policy;
 mod status;
@@ -9,6 +11,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use endings::{DebounceSpec, EnqueueSpec, OnConflictSpec, OnDeadSpec};
+pub use gates::{
+    CircuitSpec, ConcurrencyKeySpec, KeyRateLimitSpec, LimitBySpec, OnThrottleSpec, RateLimitSpec,
+};
 pub use handler::{ExecHandlerSpec, HandlerSpec, HttpHandlerSpec, SecretKeyRef, Signing};
 pub use policy::{
     BackoffSpec, Completed, DEFAULT_RETRY_LIMIT, Exponential, JITTER_PATTERN, JitterError, JitterSpec,
@@ -128,6 +134,20 @@ pub struct LaneSpec {
     #[serde(default = "default_start_within")]
     #[schemars(schema_with = "duration::positive")]
     pub start_within: Duration,
+    /// Jobs of a critical lane go before those of every other lane of a pool, whatever the pool's order, and every
+    /// worker that serves the lane keeps one slot free of other work.
+    #[serde(default)]
+    pub critical: bool,
+    /// Most jobs of the lane running at once, over all workers. Absent: no bound but the pools'.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub concurrency: Option<u32>,
+    /// How fast jobs of the lane may start, over all workers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<RateLimitSpec>,
+    /// Stops the lane by itself while what its jobs depend on fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub circuit: Option<CircuitSpec>,
     /// Replaces defaults.timeout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "duration::positive")]
@@ -154,6 +174,8 @@ pub struct LaneSpec {
 /// What a job is.
 #[derive(Serialize, Deserialize, KubeSchema, Debug, Clone, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.debounce) || self.onConflict == 'Replace'")
+    .message("debounce needs onConflict: Replace, for each job takes the place of the one before").field_path(".debounce"))]
 pub struct JobTypeSpec {
     /// Name, unique in the queue; jobs are enqueued under it.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-zA-Z0-9]([-._a-zA-Z0-9]*[a-zA-Z0-9])?$"))]
@@ -165,7 +187,8 @@ pub struct JobTypeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-zA-Z0-9]([-._a-zA-Z0-9]*[a-zA-Z0-9])?$"))]
     pub owner: Option<String>,
-    /// 0 to 9, lower first; within one priority first come, first served.
+    /// 0 to 9, lower first. A level is worth ten times the lane's startWithin of waiting, at least 10m and at most 1h: so a
+    /// job of low priority is passed only for so long. First come, first served within one.
     #[serde(default = "default_priority")]
     #[schemars(range(min = 0, max = 9))]
     pub priority: u8,
@@ -179,6 +202,18 @@ pub struct JobTypeSpec {
     #[serde(default = "default_key_for")]
     #[schemars(schema_with = "duration::positive")]
     pub key_for: Duration,
+    /// What becomes of a job whose key has an owner already.
+    #[serde(default)]
+    pub on_conflict: OnConflictSpec,
+    /// Jobs of one key that come close together become one, due once none has come for a while. Needs onConflict: Replace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub debounce: Option<DebounceSpec>,
+    /// What is enqueued when a job of this type dies, together with its death.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_dead: Option<OnDeadSpec>,
+    /// Bounds for all jobs of this type that share a key. Keys take turns, however many jobs each has waiting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency_key: Option<ConcurrencyKeySpec>,
     /// Most jobs of this type running at once in one worker, for work bound to CPU or memory. Absent: no bound but
     /// the pool's concurrency.
     #[serde(default, skip_serializing_if = "Option::is_none")]

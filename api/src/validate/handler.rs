@@ -2,8 +2,8 @@
 
 use super::problem::Problems;
 use super::{name, reason};
-use crate::job_queue::{ExecHandlerSpec, HandlerSpec, HttpHandlerSpec, SecretKeyRef};
-use crate::policy::{ExecHandler, Handler, HttpHandler, SecretKey};
+use crate::job_queue::{ExecHandlerSpec, HandlerSpec, HttpHandlerSpec, OnThrottleSpec, SecretKeyRef};
+use crate::policy::{ExecHandler, Handler, HttpHandler, OnThrottle, SecretKey};
 
 /// Longest URL.
 const MAX_URL: usize = 2048;
@@ -13,6 +13,9 @@ const MAX_VALUE: usize = 4096;
 const MAX_HEADERS: usize = 32;
 /// Most arguments, variables and exit codes.
 const MAX_ITEMS: usize = 64;
+/// Shortest and longest bound of a hold, ms.
+const MIN_MAX_HOLD_MS: u64 = 1_000;
+const MAX_MAX_HOLD_MS: u64 = 86_400_000;
 /// Exit code that always means retry.
 const RETRY_EXIT: i32 = 75;
 
@@ -59,6 +62,12 @@ pub(crate) fn resolve(handler: &HandlerSpec) -> Option<Handler> {
                 name: signing.secret_ref.name.clone(),
                 key: signing.secret_ref.key.clone(),
             }),
+            on_throttle: match http.on_throttle {
+                OnThrottleSpec::Job => OnThrottle::Job,
+                OnThrottleSpec::Key => OnThrottle::Key,
+                OnThrottleSpec::Lane => OnThrottle::Lane,
+            },
+            max_hold_ms: http.max_hold.as_millis(),
         })),
         (None, Some(exec)) => Some(Handler::Exec(ExecHandler {
             command: exec.command.clone(),
@@ -88,6 +97,10 @@ fn check_http(problems: &mut Problems, field: &str, http: &HttpHandlerSpec) {
     }
     if let Some(signing) = &http.signing {
         check_secret(problems, &format!("{field}.signing.secretRef"), &signing.secret_ref);
+    }
+    if !(MIN_MAX_HOLD_MS..=MAX_MAX_HOLD_MS).contains(&http.max_hold.as_millis()) {
+        let message = "a hold lasts from 1s to 24h";
+        problems.add(reason::INVALID_VALUE, format!("{field}.maxHold"), http.max_hold, message);
     }
 }
 

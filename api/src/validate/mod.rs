@@ -4,6 +4,8 @@
 //! more, because CEL does not see everything (positions in key templates, ports, two objects at once). All problems
 //! of an object are found in one pass.
 
+mod endings;
+mod gates;
 mod handler;
 mod key;
 mod name;

@@ -4,10 +4,12 @@ use super::problem::{Problem, Problems};
 use super::{name, reason, similar, template};
 use crate::duration::Duration;
 use crate::policy::QueuePolicy;
-use crate::worker_pool::{Scaling, ScalingMode, WorkerPool};
+use crate::worker_pool::{LaneOrder, Scaling, ScalingMode, WorkerPool};
 
 /// Most workers of a pool.
 const MAX_REPLICAS: i64 = 1000;
+/// Largest weight of a lane.
+const MAX_WEIGHT: i64 = 100;
 /// Most lanes of a pool.
 const MAX_LANES: usize = 64;
 /// Longest drain where none is written: a node that must go cannot wait for a day-long job.
@@ -22,8 +24,12 @@ pub struct PoolPlan {
     pub name: String,
     /// `namespace/name` of the queue.
     pub queue: String,
-    /// Lanes in strict order.
+    /// Lanes as written.
     pub lanes: Vec<String>,
+    /// Which lane goes first.
+    pub order: LaneOrder,
+    /// Weights of the lanes, in their order; 1 each unless the order is [`LaneOrder::Weighted`].
+    pub weights: Vec<u32>,
     /// Slots per worker.
     pub concurrency: u32,
     /// How the number of workers is found.
@@ -52,6 +58,17 @@ pub struct ScalingPlan {
 }
 
 impl PoolPlan {
+    /// The lanes as workers read them in `LANEKEEPER_LANES`: names in order, each with `:weight` unless that is 1.
+    #[must_use]
+    pub fn worker_lanes(&self) -> String {
+        let weights = self.weights.iter().copied().chain(std::iter::repeat(1));
+        let lanes = self.lanes.iter().zip(weights).map(|(lane, weight)| match weight {
+            1 => lane.clone(),
+            weight => format!("{lane}:{weight}"),
+        });
+        lanes.collect::<Vec<_>>().join(",")
+    }
+
     /// The age scaling aims at: as written, else half of the tightest promise among the lanes.
     #[must_use]
     pub fn oldest_age_ms(&self, queue: &QueuePolicy) -> u64 {
@@ -97,6 +114,8 @@ pub fn worker_pool(pool: &WorkerPool) -> Result<PoolPlan, Vec<Problem>> {
         name: pool_name,
         queue: pool.queue_name(),
         lanes: spec.lanes.iter().map(|lane| lane.name.clone()).collect(),
+        order: spec.order,
+        weights: spec.lanes.iter().map(|lane| lane.weight).collect(),
         concurrency: spec.concurrency,
         scaling: ScalingPlan {
             mode: spec.scaling.mode,
@@ -147,6 +166,17 @@ pub fn pool_warnings(plan: &PoolPlan, queue: &QueuePolicy) -> Vec<Problem> {
         let drain = Duration::from_millis(drain);
         problems.add(reason::DRAINS_EARLY, "spec.drainTimeout", drain, message);
     }
+    let is_critical = |lane: &&String| queue.lane(lane).is_some_and(|lane| lane.critical);
+    if let Some(critical) = plan.lanes.iter().find(is_critical)
+        && plan.concurrency == 1
+        && !plan.lanes.iter().all(|lane| is_critical(&lane))
+    {
+        let message = format!(
+            "leaves no slot to keep free for the critical lane {critical:?}, which then waits for jobs of other lanes: \
+             set it to 2 or more, or give the lane a pool of its own"
+        );
+        problems.add(reason::NO_SLOT_TO_KEEP, "spec.concurrency", plan.concurrency, message);
+    }
     problems.into_inner()
 }
 
@@ -158,6 +188,16 @@ fn check_lanes(problems: &mut Problems, pool: &WorkerPool) {
     problems.at_most("spec.lanes", lanes.len(), MAX_LANES);
     for (index, lane) in lanes.iter().enumerate() {
         name::label(problems, &format!("spec.lanes[{index}].name"), &lane.name);
+        let field = format!("spec.lanes[{index}].weight");
+        problems.range(&field, i64::from(lane.weight), 1, MAX_WEIGHT);
+        if lane.weight != 1 && pool.spec.order != LaneOrder::Weighted {
+            let message = format!(
+                "counts only with order Weighted, and the order of this pool is {}: set spec.order to Weighted, or \
+                 remove the weight",
+                pool.spec.order.as_str()
+            );
+            problems.add(reason::WEIGHT_NOT_WEIGHTED, field, lane.weight, message);
+        }
     }
     let names = lanes.iter().map(|lane| lane.name.as_str());
     problems.unique(names, |index| format!("spec.lanes[{index}].name"), "lane of this pool");

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::policy::{Layer, resolve_completed, resolve_retry};
 use super::problem::{Problem, Problems};
-use super::{handler, key, name, reason, similar};
+use super::{endings, gates, handler, key, name, reason, similar};
 use crate::job_queue::{JobQueue, JobTypeSpec, LaneSpec, MAX_JOB_TYPES, MAX_LANES, RedisSpec};
-use crate::policy::{JobTypePolicy, LanePolicy, QueuePolicy, Source};
+use crate::policy::{JobTypePolicy, LanePolicy, OnConflict, QueuePolicy, Source};
 
 /// Largest payload, in bytes: one enqueue call carries at most that much.
 pub const MAX_PAYLOAD: u64 = 1 << 20;
@@ -48,6 +48,10 @@ pub fn job_queue(queue: &JobQueue, source: Source) -> Result<QueuePolicy, Vec<Pr
             .map(|lane| LanePolicy {
                 name: lane.name.clone(),
                 start_within_ms: lane.start_within.as_millis(),
+                critical: lane.critical,
+                concurrency: lane.concurrency,
+                rate_limit: lane.rate_limit.as_ref().map(gates::resolve_rate),
+                circuit: lane.circuit.as_ref().map(gates::resolve_circuit),
             })
             .collect(),
         job_types,
@@ -64,12 +68,19 @@ pub(crate) fn layers<'a>(queue: &'a JobQueue, job_type: &'a JobTypeSpec) -> Laye
 /// `None` only where a check has complained.
 fn resolve(queue: &JobQueue, job_type: &JobTypeSpec) -> Option<(String, JobTypePolicy)> {
     let layer = layers(queue, job_type);
-    let policy = JobTypePolicy {
+    let mut policy = JobTypePolicy {
         lane: job_type.lane.clone(),
         owner: job_type.owner.clone(),
         priority: job_type.priority,
         key: job_type.key.as_deref().map(key::parse_key).transpose().ok()?,
         key_for_ms: job_type.key_for.as_millis(),
+        on_conflict: OnConflict::default(),
+        debounce: None,
+        on_dead: None,
+        concurrency_key: match &job_type.concurrency_key {
+            Some(spec) => Some(gates::resolve_key(spec)?),
+            None => None,
+        },
         per_worker: job_type.per_worker,
         timeout_ms: layer.timeout?.as_millis(),
         retry: resolve_retry(layer.retry?),
@@ -78,6 +89,7 @@ fn resolve(queue: &JobQueue, job_type: &JobTypeSpec) -> Option<(String, JobTypeP
         completed: resolve_completed(layer.completed?),
         handler: handler::resolve(layer.handler?)?,
     };
+    endings::resolve(&mut policy, job_type);
     Some((job_type.name.clone(), policy))
 }
 
@@ -118,6 +130,7 @@ fn check_lanes(problems: &mut Problems, lanes: &[LaneSpec]) {
         let field = format!("spec.lanes[{index}]");
         name::label(problems, &format!("{field}.name"), &lane.name);
         problems.positive(&format!("{field}.startWithin"), lane.start_within);
+        gates::check_lane(problems, &field, lane);
         Layer::from(lane).check(problems, &field);
     }
     let names = lanes.iter().map(|lane| lane.name.as_str());
@@ -155,9 +168,20 @@ fn check_job_type(problems: &mut Problems, field: &str, queue: &JobQueue, job_ty
     if let Some(most) = job_type.per_worker {
         problems.range(&format!("{field}.perWorker"), i64::from(most), 1, 1000);
     }
+    endings::check(problems, field, job_type, &queue.spec.job_types);
+    let concurrency_key = format!("{field}.concurrencyKey");
+    if let Some(spec) = &job_type.concurrency_key {
+        gates::check_key(problems, &concurrency_key, spec);
+    }
     Layer::from(job_type).check(problems, field);
     // With an unknown lane nobody can say: the lane may be the one with the handler.
-    if known && layers(queue, job_type).handler.is_none() {
+    let handler = layers(queue, job_type).handler;
+    if known && job_type.concurrency_key.is_none() && handler.is_some_and(gates::holds_keys) {
+        let message = "the handler of this job type has onThrottle: Key, and there is no key to hold: set concurrencyKey \
+                       here, or onThrottle to Job or Lane";
+        problems.add(reason::MISSING_CONCURRENCY_KEY, concurrency_key, "", message);
+    }
+    if known && handler.is_none() {
         let message = format!(
             "nothing runs this job type: set handler here, on the lane {:?} or in spec.defaults",
             job_type.lane

@@ -18,12 +18,22 @@ pub const UNKNOWN_QUEUE: &str = "UnknownQueue";
 pub const MISSING_HANDLER: &str = "MissingHandler";
 /// Of alternatives that exclude each other none or several are set.
 pub const NOT_EXACTLY_ONE: &str = "NotExactlyOne";
-/// An idempotency key template cannot be read.
+/// A concurrency key without any bound, which would hold nothing back.
+pub const NO_BOUND: &str = "NoBound";
+/// A handler holds concurrency keys back, and a job type that uses it has none.
+pub const MISSING_CONCURRENCY_KEY: &str = "MissingConcurrencyKey";
+/// A job type is named that the queue does not have.
+pub const UNKNOWN_JOB_TYPE: &str = "UnknownJobType";
+/// A job type that tells of deaths tells of its own.
+pub const ON_DEAD_CHAIN: &str = "OnDeadChain";
+/// A key template, of idempotency or concurrency, cannot be read.
 pub const KEY_TEMPLATE: &str = "KeyTemplate";
 /// A lower bound is above its upper bound.
 pub const MIN_ABOVE_MAX: &str = "MinAboveMax";
 /// `replicas` is set where the scaler decides.
 pub const REPLICAS_NOT_MANUAL: &str = "ReplicasNotManual";
+/// A lane of a pool has a weight that its order does not look at.
+pub const WEIGHT_NOT_WEIGHTED: &str = "WeightNotWeighted";
 /// A name that Lanekeeper sets itself.
 pub const RESERVED_NAME: &str = "ReservedName";
 /// Secrets of a Redis are named without the Redis.
@@ -41,5 +51,7 @@ pub const CONSTANT_KEY: &str = "ConstantKey";
 pub const UNUSED_LANE: &str = "UnusedLane";
 /// Warning: the first delay is longer than the longest allowed, which then always holds.
 pub const BACKOFF_CAPPED: &str = "BackoffCapped";
+/// Warning: a worker has no second slot to keep free for a critical lane.
+pub const NO_SLOT_TO_KEEP: &str = "NoSlotToKeep";
 /// Warning: draining is shorter than an attempt may last.
 pub const DRAINS_EARLY: &str = "DrainsEarly";

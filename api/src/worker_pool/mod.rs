@@ -44,6 +44,8 @@ use crate::duration::{self, Duration};
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.replicas) || self.scaling.mode == 'Manual'")
     .message("replicas counts only with scaling.mode Manual: set that mode, or remove replicas and set scaling.minReplicas and maxReplicas"))]
+#[x_kube(validation = Rule::new("self.order == 'Weighted' || self.lanes.all(l, l.weight == 1)")
+    .message("lanes[].weight counts only with order Weighted: set that order, or remove the weights"))]
 pub struct WorkerPoolSpec {
     /// The JobQueue, in the same namespace. It cannot be changed: create another pool instead.
     #[schemars(length(min = 1, max = 52), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
@@ -54,7 +56,10 @@ pub struct WorkerPoolSpec {
     #[schemars(length(min = 1, max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub lanes: Vec<PoolLane>,
-    /// Which lane goes first. Strict: in the order written; a lane is served when all before it are empty.
+    /// Which lane goes first. Strict: in the order written; a lane is served when all before it are empty. Weighted:
+    /// every lane gets its share of the slots by its weight, and the share of an empty lane goes to the others.
+    /// Deadline: the lane whose oldest job is closest to the end of its startWithin. Critical lanes go before all
+    /// others in any order.
     #[serde(default)]
     pub order: LaneOrder,
     /// Slots per worker: jobs one worker runs at once.
@@ -84,6 +89,11 @@ pub struct PoolLane {
     /// Name of the lane in the queue.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
+    /// Share of the lane with order Weighted: of lanes that all have jobs waiting, one of weight 6 starts twice as many
+    /// as one of weight 3.
+    #[serde(default = "default_weight")]
+    #[schemars(range(min = 1, max = 100))]
+    pub weight: u32,
 }
 
 /// Which lane goes first.
@@ -92,6 +102,22 @@ pub enum LaneOrder {
     /// In the order written; a lane is served when all before it are empty.
     #[default]
     Strict,
+    /// Every lane by its weight; the share of an empty lane goes to the others.
+    Weighted,
+    /// The lane whose oldest due job is closest to the end of its startWithin, or furthest beyond it.
+    Deadline,
+}
+
+impl LaneOrder {
+    /// As manifests and the workers' settings write it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Strict => "Strict",
+            Self::Weighted => "Weighted",
+            Self::Deadline => "Deadline",
+        }
+    }
 }
 
 /// How the number of workers is found.
@@ -169,6 +195,10 @@ impl Default for Scaling {
             idle_after: default_idle_after(),
         }
     }
+}
+
+fn default_weight() -> u32 {
+    1
 }
 
 fn default_concurrency() -> u32 {

@@ -28,6 +28,7 @@ struct Counts {
     lines: u64,
     queued: u64,
     scheduled: u64,
+    replaced: u64,
     duplicate: u64,
     rejected: u64,
     rejected_by_reason: BTreeMap<String, u64>,
@@ -69,6 +70,7 @@ impl Summary {
         match answer {
             Enqueued::Accepted { state: JobState::Scheduled, .. } => self.counts.scheduled += 1,
             Enqueued::Accepted { .. } => self.counts.queued += 1,
+            Enqueued::Replaced { .. } => self.counts.replaced += 1,
             Enqueued::Duplicate { .. } => self.counts.duplicate += 1,
             Enqueued::Rejected { reason, message } => self.reject(raw, reason, message)?,
         }
@@ -178,6 +180,7 @@ impl Counts {
         let parts = [
             (self.queued, "queued"),
             (self.scheduled, "scheduled"),
+            (self.replaced, "replaced"),
             (self.duplicate, "duplicate"),
             (self.rejected, "rejected"),
         ];

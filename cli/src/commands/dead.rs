@@ -8,7 +8,7 @@ use super::get::{fetch, server_now};
 use crate::args::{OutputArgs, QueueArgs};
 use crate::failure::{Failure, Result};
 use crate::target::{self, Opened};
-use crate::{out, present};
+use crate::{out, present, who};
 
 /// Jobs per call when all or all of a type are meant.
 const BATCH: u32 = 200;
@@ -206,7 +206,7 @@ async fn replay(args: &ReplayArgs) -> Result<()> {
     if args.which.jobs.is_empty() && !ids.is_empty() {
         out::confirm(&question("Replay", &ids, &opened), args.yes)?;
     }
-    let by = who();
+    let by = who::actor();
     let mut acted: Vec<Acted> = Vec::new();
     for batch in ids.chunks(BATCH as usize) {
         let done = opened.queue.dead_replay(batch, &by).await;
@@ -221,7 +221,7 @@ async fn remove(args: &RmArgs) -> Result<()> {
     if !ids.is_empty() {
         out::confirm(&question("Remove for good", &ids, &opened), args.yes)?;
     }
-    let by = who();
+    let by = who::actor();
     let mut acted: Vec<Acted> = Vec::new();
     for batch in ids.chunks(BATCH as usize) {
         let done = opened.queue.dead_delete(batch, &by).await;
@@ -283,11 +283,4 @@ fn partly(opened: &Opened, error: &lanekeeper_queue::client::Error, done: usize)
     } else {
         failure.details([format!("{done} were acted on before; running the command again does the rest")])
     }
-}
-
-/// Who acts, for the job's history.
-fn who() -> String {
-    let user =
-        std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "someone".to_owned());
-    format!("lanekeeper CLI ({user})")
 }

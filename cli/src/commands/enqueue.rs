@@ -112,7 +112,9 @@ async fn one(args: &EnqueueArgs) -> Result<()> {
         Enqueued::Rejected { reason, message } => {
             return Err(rejected(&opened, &job, reason, message, args.output.json()).await);
         }
-        Enqueued::Accepted { id, .. } | Enqueued::Duplicate { id, .. } => id.clone(),
+        Enqueued::Accepted { id, .. } | Enqueued::Replaced { id, .. } | Enqueued::Duplicate { id, .. } => {
+            id.clone()
+        }
     };
     if !args.wait {
         return if args.output.json() { out::json(&enqueued) } else { out::print(&sentence(&enqueued)) };
@@ -194,6 +196,7 @@ fn sentence(enqueued: &Enqueued) -> String {
     match enqueued {
         Enqueued::Accepted { id, state: JobState::Scheduled } => format!("{id} scheduled"),
         Enqueued::Accepted { id, .. } => format!("{id} queued"),
+        Enqueued::Replaced { id, .. } => format!("{id} replaced"),
         Enqueued::Duplicate { id, state } => {
             format!("{id} duplicate: the job that has this id or key is {}", state.name())
         }

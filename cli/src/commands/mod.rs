@@ -8,6 +8,8 @@ pub(crate) mod crds;
 pub(crate) mod dead;
 pub(crate) mod enqueue;
 pub(crate) mod get;
+pub(crate) mod pause;
+pub(crate) mod resume;
 pub(crate) mod status;
 pub(crate) mod up;
 pub(crate) mod version;

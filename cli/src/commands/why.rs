@@ -2,7 +2,7 @@
 
 use clap::Args;
 use lanekeeper_api::policy::QueuePolicy;
-use lanekeeper_queue::explain::{self, Cause, Explanation, PoolView, Scene};
+use lanekeeper_queue::explain::{self, Cause, Explanation, Place, PoolView, Scene};
 use lanekeeper_queue::types::{Job, JobState, Stats};
 use serde::Serialize;
 
@@ -144,11 +144,14 @@ async fn find(opened: &Opened, id: &str) -> Result<Option<Job>> {
 
 async fn explain_job(opened: &Opened, id: &str, job: Option<&Job>, seen: &Seen) -> Result<Explanation> {
     let waits = job.is_some_and(|job| job.state == JobState::Ready);
-    let position = match waits {
-        true => opened.queue.position(id).await.map_err(|error| opened.failure(&error))?,
-        false => None,
+    let place = match waits {
+        true => Place {
+            position: opened.queue.position(id).await.map_err(|error| opened.failure(&error))?,
+            key: opened.queue.key_standing(id).await.map_err(|error| opened.failure(&error))?,
+        },
+        false => Place::default(),
     };
-    Ok(explain::job(id, job, position, &seen.scene()))
+    Ok(explain::job(id, job, &place, &seen.scene()))
 }
 
 fn told(explanation: &Explanation, job: Option<&Job>) -> String {

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use comfy_table::Cell;
-use lanekeeper_api::policy::QueuePolicy;
-use lanekeeper_queue::types::{LaneStats, Stats, TypeStats, WorkerInfo};
+use lanekeeper_api::policy::{LanePolicy, QueuePolicy};
+use lanekeeper_queue::types::{ClosedGate, Gate, LaneStats, Stats, TypeStats, WorkerInfo};
 use serde::Serialize;
 
+use super::gates;
 use crate::human::{age, count, duration};
 use crate::local::state::PoolState;
 use crate::out::{bad, good, render, table, warn};
@@ -45,6 +46,8 @@ pub(crate) struct LaneView {
     pub(crate) dead: u64,
     /// How long the oldest due job has waited.
     pub(crate) oldest_ms: Option<u64>,
+    /// What holds its due jobs back, for people.
+    pub(crate) held_back: Vec<String>,
 }
 
 impl LaneView {
@@ -64,6 +67,7 @@ impl LaneView {
             scheduled: sum(|t| t.scheduled),
             dead: sum(|t| t.dead),
             oldest_ms,
+            held_back: Vec::new(),
         }
     }
 }
@@ -76,7 +80,14 @@ impl QueueView {
         policy: Option<&QueuePolicy>,
         pools: BTreeMap<String, PoolState>,
     ) -> Self {
-        let lanes = stats.lanes.iter().map(|lane| LaneView::of(lane, policy, stats.now_ms)).collect();
+        let view = |lane: &LaneStats| {
+            let known = policy.and_then(|policy| policy.lane(&lane.name));
+            LaneView {
+                held_back: held_back(&stats, &lane.name, known),
+                ..LaneView::of(lane, policy, stats.now_ms)
+            }
+        };
+        let lanes = stats.lanes.iter().map(view).collect();
         Self { queue, lanes, pools, stats }
     }
 
@@ -93,6 +104,11 @@ impl QueueView {
     }
 }
 
+fn held_back(stats: &Stats, lane: &str, policy: Option<&LanePolicy>) -> Vec<String> {
+    let closed = stats.gates.iter().filter(|gate| gate.lane.as_deref() == Some(lane));
+    closed.map(|gate| gates::words(gate, policy, stats.now_ms)).collect()
+}
+
 fn headline(view: &QueueView) -> String {
     let stats = &view.stats;
     let mut line = format!(
@@ -103,7 +119,10 @@ fn headline(view: &QueueView) -> String {
         count(stats.dead, "dead letter"),
     );
     if stats.paused {
-        line.push_str("  PAUSED: nothing is started");
+        let by_hand = |gate: &&ClosedGate| gate.lane.is_none() && gate.gate == Gate::Paused;
+        let pause = stats.gates.iter().find(by_hand).map(|gate| gates::words(gate, None, stats.now_ms));
+        let how = pause.as_deref().and_then(|words| words.strip_prefix("paused")).unwrap_or_default();
+        line.push_str(&format!("  PAUSED{how}: nothing is started"));
     }
     if let Some(why) = &stats.closed {
         line.push_str(&format!("  CLOSED ({why}): nothing is started"));
@@ -116,10 +135,18 @@ fn headline(view: &QueueView) -> String {
 
 /// The lanes, each followed by its types that have something to say.
 fn lanes(view: &QueueView) -> String {
-    let mut rows =
-        table(&["LANE", "START WITHIN", "KEPT", "DUE", "RUNNING", "SCHEDULED", "DEAD", "OLDEST", "DONE"]);
+    let mut header =
+        vec!["LANE", "START WITHIN", "KEPT", "DUE", "RUNNING", "SCHEDULED", "DEAD", "OLDEST", "DONE"];
+    if view.lanes.iter().any(|lane| !lane.held_back.is_empty()) {
+        header.push("HELD BACK");
+    }
+    let mut rows = table(&header);
     for (lane, stats) in view.lanes.iter().zip(&view.stats.lanes) {
-        rows.add_row(lane_row(lane, stats));
+        let mut row = lane_row(lane, stats);
+        if !lane.held_back.is_empty() {
+            row.push(warn(lane.held_back.join("; ")));
+        }
+        rows.add_row(row);
         for job_type in stats.types.iter().filter(|t| has_news(t)) {
             rows.add_row(type_row(job_type, view.stats.now_ms));
         }
@@ -249,6 +276,30 @@ mod tests {
         assert_eq!(kept(Some(90_000)), Some(true));
         assert_eq!(kept(Some(89_999)), Some(false));
         assert_eq!(LaneView::of(&stats(None).lanes[0], None, 0).kept, None);
+    }
+
+    #[test]
+    fn closed_gates_stand_with_their_lane_and_a_pause_of_all_in_the_headline() {
+        let pause = |lane: Option<&str>| ClosedGate {
+            lane: lane.map(str::to_owned),
+            gate: Gate::Paused,
+            until_ms: None,
+            since_ms: Some(40_000),
+            by: Some("ada".into()),
+            why: None,
+        };
+        let render =
+            |stats: Stats| QueueView::new("a/b".into(), stats, Some(&policy()), BTreeMap::new()).render();
+        assert!(!render(stats(None)).contains("HELD BACK"));
+        let lane = render(Stats { gates: vec![pause(Some("fast"))], ..stats(None) });
+        assert!(lane.contains("HELD BACK") && lane.contains("paused by ada 1m ago"), "{lane}");
+        let all = render(Stats { paused: true, gates: vec![pause(None)], ..stats(None) });
+        assert!(
+            all.contains("PAUSED by ada 1m ago: nothing is started") && !all.contains("HELD BACK"),
+            "{all}"
+        );
+        let by_policy = render(Stats { paused: true, ..stats(None) });
+        assert!(by_policy.contains("PAUSED: nothing is started"), "{by_policy}");
     }
 
     #[test]

@@ -3,4 +3,6 @@
 pub(crate) mod acted;
 pub(crate) mod diff;
 pub(crate) mod figures;
+pub(crate) mod gates;
 pub(crate) mod job;
+pub(crate) mod pauses;

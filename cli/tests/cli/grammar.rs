@@ -13,6 +13,8 @@ fn every_command_has_help() {
         "status",
         "why",
         "get",
+        "pause",
+        "resume",
         "cancel",
         "dead",
         "crds",

@@ -80,7 +80,7 @@ async fn waiting_ends_with_the_job() {
         .unwrap();
     wait_until_ready(&world).await;
     let job = world.claim("slow").await;
-    world.settle(&job, Outcome::Success { result: b"made".to_vec() }).await;
+    world.settle(&job, Outcome::Success { result: b"made".to_vec(), follow_ups: vec![] }).await;
     let output = waiting.wait_with_output().unwrap();
     assert!(output.status.success());
     let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();

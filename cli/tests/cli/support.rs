@@ -200,7 +200,13 @@ impl World {
 
     /// Settles a job.
     pub(crate) async fn settle(&self, job: &Claimed, outcome: Outcome) {
-        let done = Settlement { id: job.id.clone(), token: job.token, outcome, policy_version: 1 };
+        let done = Settlement {
+            id: job.id.clone(),
+            token: job.token,
+            key: job.key.clone(),
+            outcome,
+            policy_version: 1,
+        };
         self.queue.settle(&worker(), &[done]).await.unwrap();
     }
 

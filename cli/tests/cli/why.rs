@@ -87,7 +87,16 @@ async fn a_job_that_its_handler_holds() {
     let world = World::new().await;
     let id = world.enqueue(&["report", "{}"]);
     let job = world.claim("slow").await;
-    world.settle(&job, Outcome::Snooze { delay_ms: 60_000, why: "Retry-After: 60".into() }).await;
+    world
+        .settle(
+            &job,
+            Outcome::Snooze {
+                delay_ms: 60_000,
+                why: "Retry-After: 60".into(),
+                holds: lanekeeper_queue::types::Holds::Job,
+            },
+        )
+        .await;
     world.because(&id, "Held");
 }
 
@@ -99,7 +108,7 @@ async fn a_dead_a_done_and_a_cancelled_job() {
     assert!(answer["advice"].as_str().unwrap().contains("dead replay"), "{answer}");
     let done = world.enqueue(&["report", "{}"]);
     let job = world.claim("slow").await;
-    world.settle(&job, Outcome::Success { result: vec![] }).await;
+    world.settle(&job, Outcome::Success { result: vec![], follow_ups: vec![] }).await;
     world.because(&done, "Succeeded");
     let cancelled = world.enqueue(&["report", "{}"]);
     world.run(&["cancel", &cancelled]).exits(0);
@@ -133,4 +142,23 @@ async fn a_quiet_lane() {
     let world = World::new().await;
     world.because("slow", "Idle");
     assert_eq!(world.because("report", "Idle")["subject"], "slow", "a type means its lane");
+}
+
+#[tokio::test]
+async fn gates_of_lanes_and_keys_are_named() {
+    let keyed = "- name: report\n    lane: slow\n    concurrencyKey: {key: 'customer:{c}', limit: 1}";
+    let world = World::with(&QUEUE.replace("- name: report\n    lane: slow", keyed)).await;
+    let ids: Vec<String> = (0..2).map(|_| world.enqueue(&["report", r#"{"c":7}"#])).collect();
+    world.claim("slow").await;
+    world.heartbeat(&["slow"], 4, 1).await;
+    let answer = world.because(&ids[1], "KeyAtLimit");
+    let sentence = answer["sentence"].as_str().unwrap();
+    assert!(sentence.contains("Its key customer:7 is at its limit of 1"), "{sentence}");
+    world.run(&["pause", "apps/saas", "--lane", "slow", "--why", "vendor is down"]).exits(0);
+    let answer = world.because(&ids[1], "Paused");
+    let sentence = answer["sentence"].as_str().unwrap();
+    assert!(
+        sentence.contains("Lane slow was paused by tester") && sentence.contains("vendor is down"),
+        "{sentence}"
+    );
 }

@@ -233,7 +233,8 @@ fn why(load: &Load, need: &Need, raw: u32, wanted: u32, replicas: u32) -> Reason
         _ => {}
     }
     if raw == 0 {
-        return Reason::Idle;
+        let held_back = load.types.iter().any(|t| t.held && t.due > 0);
+        return if held_back { Reason::HeldBack } else { Reason::Idle };
     }
     let most = backlog.max(throughput).max(depth).max(scheduled);
     if need.due > 0 && backlog >= most {

@@ -131,6 +131,7 @@ fn settle(
         Settlement {
             id: lost.job.id.clone(),
             token: lost.job.token,
+            key: lost.job.key.clone(),
             outcome: takeover::verdict(lost, job_type, never_started, rand::random(), now_ms),
             policy_version: policy.as_ref().map_or(0, |(_, version)| *version),
         }

@@ -56,13 +56,15 @@ impl Need {
 /// Adds up the need of a load whose types have these estimates.
 #[must_use]
 pub fn need(policy: &ScalePolicy, sample: &Sample, load: &Load, known: &BTreeMap<String, Estimate>) -> Need {
-    let held = load.held.is_some();
     let mut total = Need::default();
     let mut work = Vec::with_capacity(load.types.len());
     for t in &load.types {
         let estimate = known.get(&t.name).cloned().unwrap_or_else(|| Estimate::first(t));
-        // What is held needs no workers, whatever its rate: only running jobs count.
-        let (due, soon) = if held { (0, 0) } else { (t.due, t.soon) };
+        // What is held needs no workers, whatever its rate: only running jobs count, and, where only its lane is held,
+        // that it goes on soon.
+        let held = load.held.is_some() || t.held;
+        let due = if held { 0 } else { t.due };
+        let soon = if load.held.is_some() { 0 } else { t.soon };
         total.due += due;
         total.soon += soon;
         total.running += t.running;

@@ -29,6 +29,8 @@ pub enum Reason {
     Paused,
     /// The queue is closed: waiting jobs need no workers.
     Closed,
+    /// All that waits is held back by its lane (paused, `Retry-After`, open circuit): it needs no workers.
+    HeldBack,
     /// Redis cannot be read: replicas stay as they are.
     RedisUnreachable,
     /// `scaling.mode: Manual`: `spec.replicas` counts.
@@ -50,6 +52,7 @@ impl Reason {
             Self::CoolingDown => "CoolingDown",
             Self::Paused => "Paused",
             Self::Closed => "Closed",
+            Self::HeldBack => "HeldBack",
             Self::RedisUnreachable => "RedisUnreachable",
             Self::Manual => "Manual",
         }
@@ -103,6 +106,11 @@ pub fn sentence(
         }
         Reason::Paused => "the queue is paused; waiting jobs need no workers".to_owned(),
         Reason::Closed => "the queue is closed; waiting jobs need no workers".to_owned(),
+        Reason::HeldBack => {
+            "the lanes of the waiting jobs are held back (paused, Retry-After or an open circuit): more workers do not \
+             help"
+                .to_owned()
+        }
         Reason::RedisUnreachable => return frozen(sample.replicas),
         Reason::Manual => "scaling is manual".to_owned(),
     };

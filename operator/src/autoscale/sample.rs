@@ -75,6 +75,8 @@ pub struct TypeLoad {
     pub soon: u64,
     /// Running in this pool.
     pub running: u64,
+    /// Its lane is held back (paused, `Retry-After`, open circuit): its due jobs need no workers, whatever its rate.
+    pub held: bool,
     /// Most that one worker runs at once.
     pub per_worker: Option<u32>,
     /// Jobs that became due so far: waiting, running and ended ones. Rises with every arrival, whether it was

@@ -4,7 +4,7 @@ use lanekeeper_api::policy::QueuePolicy;
 use lanekeeper_api::validate::PoolPlan;
 use lanekeeper_api::worker_pool::ScalingMode;
 use lanekeeper_queue::QueueName;
-use lanekeeper_queue::types::{LaneStats, Stats, WorkerInfo};
+use lanekeeper_queue::types::{Gate, LaneStats, Stats, WorkerInfo};
 
 use super::sample::{Held, Load, Mode, Sample, ScalePolicy, TypeLoad};
 use crate::platform::{Observed, PoolRef};
@@ -128,17 +128,23 @@ fn load(stats: &Stats, spec: &PoolSpec, pools: &[PoolSpec], policy: &QueuePolicy
     };
     let (own, all) = running_share(stats, spec, pools);
     let soon_by = stats.now_ms + startup_ms + LOOK_AHEAD_MS;
-    let types = stats
-        .lanes
-        .iter()
-        .filter(|lane| spec.serves(&lane.name))
-        .flat_map(|lane| &lane.types)
-        .map(|t| TypeLoad {
+    let lanes = stats.lanes.iter().filter(|lane| spec.serves(&lane.name));
+    let types = lanes
+        .flat_map(|lane| {
+            let holds = holds(stats, &lane.name);
+            lane.types.iter().map(move |t| (holds, t))
+        })
+        .map(|(holds, t)| TypeLoad {
             name: t.name.clone(),
             due: t.ready,
             oldest_age_ms: t.oldest_due_ms.map_or(0, |due| stats.now_ms.saturating_sub(due)),
             // How many of them is not counted; one worker is started ahead, the rest follows when they are due.
-            soon: u64::from(t.next_due_ms.is_some_and(|due| due <= soon_by)),
+            soon: u64::from(match holds {
+                Holds::Nothing => t.next_due_ms.is_some_and(|due| due <= soon_by),
+                Holds::Until(opens) => t.ready > 0 && opens <= soon_by,
+                Holds::Open => false,
+            }),
+            held: holds != Holds::Nothing,
             running: if all == 0 { 0 } else { (t.running * own).div_ceil(all) },
             per_worker: policy.job_types.get(&t.name).and_then(|p| p.per_worker),
             arrived_total: t.ready + t.running + t.attempts_total,
@@ -147,6 +153,30 @@ fn load(stats: &Stats, spec: &PoolSpec, pools: &[PoolSpec], policy: &QueuePolicy
         })
         .collect();
     Load { held, types }
+}
+
+/// Until when a lane is held back by what more workers do not help against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Holds {
+    Nothing,
+    Until(u64),
+    /// Until a person resumes, or a probe that runs has succeeded.
+    Open,
+}
+
+/// Gates of concurrency and rate are left out: they only say that enough of the lane runs at this moment.
+fn holds(stats: &Stats, lane: &str) -> Holds {
+    let closed = stats.gates.iter().filter(|gate| gate.lane.as_deref() == Some(lane));
+    let mut held = Holds::Nothing;
+    for gate in closed {
+        held = match (gate.gate, gate.until_ms, held) {
+            (Gate::Concurrency | Gate::Rate, _, held) => held,
+            (Gate::Paused, ..) | (_, None, _) | (.., Holds::Open) => Holds::Open,
+            (Gate::Hold | Gate::Circuit, Some(until), Holds::Until(other)) => Holds::Until(until.max(other)),
+            (Gate::Hold | Gate::Circuit, Some(until), Holds::Nothing) => Holds::Until(until),
+        };
+    }
+    held
 }
 
 fn running(lanes: &[LaneStats], serves: impl Fn(&str) -> bool) -> u64 {

@@ -16,6 +16,7 @@ pub mod apply;
 pub mod cleanup;
 pub mod credentials;
 pub mod dereference;
+mod gates;
 pub mod observe;
 pub mod plan;
 mod reconcile;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::controller::Action;
+use kube::runtime::events::EventType;
 use kube::{Api, Resource, ResourceExt};
 use lanekeeper_api::job_queue::{JobQueue, JobQueueStatus};
 use lanekeeper_api::policy::QueuePolicy;
@@ -19,6 +20,7 @@ use super::apply;
 use super::cleanup::{self, cleanup};
 use super::credentials::new_password;
 use super::dereference::{Target, dereference};
+use super::gates;
 use super::observe::{self, Observed, observe};
 use super::plan::{self, Wanted, plan};
 use super::status::{self, Facts, Reached, Redis};
@@ -269,13 +271,19 @@ async fn report(
     Ok(())
 }
 
-/// An Event where readiness, or what is known of Redis' safety, has changed.
+/// An Event where readiness, what is known of Redis' safety, or what holds the queue back has changed.
 async fn announce(
     ctx: &Context,
     about: &ObjectReference,
     old: Option<&JobQueueStatus>,
     new: &JobQueueStatus,
 ) {
+    for news in gates::news(old, new) {
+        match news.type_ {
+            EventType::Normal => ctx.events.normal(about, &news.reason, "Observe", news.note).await,
+            EventType::Warning => ctx.events.warning(about, &news.reason, "Observe", news.note).await,
+        }
+    }
     for kind in [kind::READY, kind::REDIS_SAFE] {
         let find = |status: &JobQueueStatus| status.conditions.iter().find(|c| c.type_ == kind).cloned();
         let Some(says) = find(new) else { continue };

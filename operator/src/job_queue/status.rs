@@ -4,6 +4,7 @@ use lanekeeper_api::job_queue::{JobQueueStatus, LaneStatus};
 use lanekeeper_queue::client::Safety;
 use lanekeeper_queue::types::{Configured, LaneStats, Stats};
 
+use super::gates;
 use super::validate::Invalid;
 use crate::kubernetes::conditions::{self, Says, Status, kind, reason};
 use crate::kubernetes::status::{age, same_conditions};
@@ -89,14 +90,12 @@ pub fn means_something_else(old: Option<&JobQueueStatus>, new: &JobQueueStatus) 
 #[must_use]
 pub fn says(name: &str, facts: &Facts) -> Vec<Says> {
     let mut said = vec![ready(name, facts), reachable(&facts.redis), safe(&facts.redis), progressing(facts)];
-    if let Some(paused) = facts.paused {
-        said.push(if paused {
-            let message = "spec.paused is true: jobs are accepted and none is started";
-            Says::new(kind::PAUSED, true, reason::PAUSED_BY_SPEC, message)
-        } else {
-            Says::new(kind::PAUSED, false, reason::NOT_PAUSED, "")
-        });
-    }
+    let stats = match &facts.redis {
+        Redis::Reached(reached) => reached.stats.as_ref(),
+        Redis::Unknown(..) | Redis::Unreachable(_) => None,
+    };
+    said.extend(facts.paused.map(|by_spec| gates::paused(name, by_spec, stats)));
+    said.push(gates::held(stats));
     said
 }
 
@@ -240,7 +239,7 @@ mod tests {
             allow_unsafe: false,
             failed: None,
             configured: Some(Configured::Applied { version: 4 }),
-            stats: None,
+            stats: Some(Stats::default()),
         }
     }
 
@@ -269,6 +268,7 @@ mod tests {
         assert_eq!(said(&facts, kind::READY), (Status::True, reason::POLICY_APPLIED.to_owned()));
         assert_eq!(said(&facts, kind::PROGRESSING).0, Status::False);
         assert_eq!(said(&facts, kind::PAUSED).0, Status::False);
+        assert_eq!(said(&facts, kind::HELD).0, Status::False);
     }
 
     #[test]
@@ -307,6 +307,18 @@ mod tests {
         });
         assert_eq!(said(&facts, kind::READY).0, Status::True);
         assert_eq!(said(&facts, kind::REDIS_SAFE), (Status::False, reason::REDIS_UNSAFE_ALLOWED.to_owned()));
+    }
+
+    #[test]
+    fn pauses_and_holds_that_cannot_be_seen_are_not_known() {
+        for facts in [facts(Redis::Unreachable("x".to_owned())), with(|r| r.stats = None)] {
+            assert_eq!(said(&facts, kind::PAUSED).0, Status::Unknown);
+            assert_eq!(said(&facts, kind::HELD).0, Status::Unknown);
+        }
+        let by_spec = Facts { paused: Some(true), ..facts(Redis::Unreachable("x".to_owned())) };
+        assert_eq!(said(&by_spec, kind::PAUSED), (Status::True, reason::PAUSED_BY_SPEC.to_owned()));
+        let unreadable = Facts { paused: None, ..with(|_| {}) };
+        assert!(says("q", &unreadable).iter().all(|says| says.kind != kind::PAUSED));
     }
 
     #[test]

@@ -14,8 +14,10 @@ pub mod kind {
     pub const REDIS_SAFE: &str = "RedisSafe";
     /// Something is under way.
     pub const PROGRESSING: &str = "Progressing";
-    /// It starts no jobs because its spec says so.
+    /// It, or some of its lanes, starts no jobs because the spec or a person says so.
     pub const PAUSED: &str = "Paused";
+    /// What a lane depends on has held it back for long.
+    pub const HELD: &str = "Held";
     /// The autoscaler follows the load.
     pub const SCALING_ACTIVE: &str = "ScalingActive";
     /// `minReplicas` or `maxReplicas` keeps replicas from following the load.
@@ -62,6 +64,16 @@ pub mod reason {
     pub const COMPLETE: &str = "Complete";
     /// `spec.paused`.
     pub const PAUSED_BY_SPEC: &str = "PausedBySpec";
+    /// Someone paused the queue.
+    pub const PAUSED_BY_HAND: &str = "PausedByHand";
+    /// Someone paused lanes.
+    pub const LANES_PAUSED: &str = "LanesPaused";
+    /// A lane is held by `Retry-After`.
+    pub const RETRY_AFTER: &str = "RetryAfter";
+    /// A lane's attempts fail one after another.
+    pub const CIRCUIT_OPEN: &str = "CircuitOpen";
+    /// No lane has been held back for long.
+    pub const NOT_HELD: &str = "NotHeld";
     /// Not paused.
     pub const NOT_PAUSED: &str = "NotPaused";
     /// The JobQueue that a pool names is not there.

@@ -22,6 +22,12 @@ pub mod reason {
     pub const REDIS_SAFETY_UNKNOWN: &str = "RedisSafetyUnknown";
     /// Someone else manages the queue's policy.
     pub const FOREIGN_OWNER: &str = "ForeignOwner";
+    /// A queue or some of its lanes were paused.
+    pub const PAUSED: &str = "Paused";
+    /// No pause is left.
+    pub const RESUMED: &str = "Resumed";
+    /// No lane has been held back for long any more.
+    pub const HOLD_ENDED: &str = "HoldEnded";
     /// A deleted queue waits until its workers have finished or handed back what they run.
     pub const WAITING_FOR_WORKERS: &str = "WaitingForWorkers";
     /// A deleted queue's jobs were kept in Redis.

@@ -176,7 +176,8 @@ fn setup(
         set("LANEKEEPER_REDIS_CA_FILE", file.display().to_string());
     }
     set("LANEKEEPER_QUEUE", plan.queue.clone());
-    set("LANEKEEPER_LANES", plan.lanes.join(","));
+    set("LANEKEEPER_LANES", plan.worker_lanes());
+    set("LANEKEEPER_ORDER", plan.order.as_str().to_owned());
     set("LANEKEEPER_CONCURRENCY", plan.concurrency.to_string());
     set("LANEKEEPER_DRAIN_TIMEOUT", format!("{}s", drain_ms.div_ceil(1_000)));
     set("LANEKEEPER_SECRETS_DIR", options.secrets_dir.join(&plan.namespace).display().to_string());
@@ -217,7 +218,8 @@ kind: WorkerPool
 metadata: {name: fast, namespace: apps}
 spec:
   queue: test
-  lanes: [{name: slow}, {name: fast}]
+  lanes: [{name: slow}, {name: fast, weight: 3}]
+  order: Weighted
   template: {env: [{name: TZ, value: UTC}]}
 ";
 
@@ -255,7 +257,8 @@ spec:
         let pool = planned.pools.values().next().expect("one pool");
         let env = |key: &str| pool.setup.env.get(key).map(String::as_str);
         assert_eq!(env("LANEKEEPER_REDIS_URL"), Some("redis://worker:w@redis.example:6379"));
-        assert_eq!(env("LANEKEEPER_LANES"), Some("slow,fast"));
+        assert_eq!(env("LANEKEEPER_LANES"), Some("slow,fast:3"));
+        assert_eq!(env("LANEKEEPER_ORDER"), Some("Weighted"));
         assert_eq!(env("LANEKEEPER_DRAIN_TIMEOUT"), Some("90s"));
         assert_eq!(env("LANEKEEPER_SECRETS_DIR"), Some("secrets/apps"));
         assert_eq!((env("LANEKEEPER_LISTEN"), env("TZ")), (Some("off"), Some("UTC")));

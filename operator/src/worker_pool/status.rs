@@ -217,6 +217,7 @@ mod tests {
 
     use lanekeeper_api::policy::{LanePolicy, Source};
     use lanekeeper_api::validate::ScalingPlan;
+    use lanekeeper_api::worker_pool::LaneOrder;
     use serde_json::json;
 
     use super::*;
@@ -230,6 +231,8 @@ mod tests {
             name: "p".to_owned(),
             queue: "apps/saas".to_owned(),
             lanes: vec!["slow".to_owned(), "fast".to_owned()],
+            order: LaneOrder::Strict,
+            weights: vec![1, 1],
             concurrency: 1,
             scaling: ScalingPlan {
                 mode,
@@ -245,7 +248,6 @@ mod tests {
     }
 
     fn policy() -> QueuePolicy {
-        let lane = |name: &str, ms| LanePolicy { name: name.to_owned(), start_within_ms: ms };
         QueuePolicy {
             queue: "apps/saas".to_owned(),
             source: Source { owner: "o".to_owned(), uid: "u".to_owned(), created_ms: 0, generation: 1 },
@@ -253,7 +255,7 @@ mod tests {
             closed: None,
             max_payload: 1,
             lease_ms: 1,
-            lanes: vec![lane("fast", 5_000), lane("slow", 60_000)],
+            lanes: vec![LanePolicy::new("fast", 5_000), LanePolicy::new("slow", 60_000)],
             job_types: BTreeMap::new(),
         }
     }

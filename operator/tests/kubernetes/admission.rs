@@ -52,6 +52,12 @@ async fn pools_that_cannot_work_are_refused() {
             "minReplicas must not be above maxReplicas",
         ),
         (POOL.replace("concurrency: 2", "replicas: 2"), "replicas counts only with scaling.mode Manual"),
+        (
+            POOL.replace("{name: fast}", "{name: fast, weight: 6}"),
+            "lanes[].weight counts only with order Weighted",
+        ),
+        (POOL.replace("{name: fast}", "{name: fast, weight: 101}"), "weight"),
+        (POOL.replace("concurrency: 2", "order: Random"), "order"),
         (POOL.replace("concurrency: 2", "template: {env: [{name: LANEKEEPER_X, value: y}]}"), "LANEKEEPER_"),
     ];
     for (yaml, expected) in cases {

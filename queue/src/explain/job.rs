@@ -1,13 +1,23 @@
 //! Why a job is where it is.
 
-use super::lane::hindrance;
+use super::gates;
+use super::lane::{gated, unserved};
 use super::words::{count, duration, first_line};
 use super::{Cause, Explanation, Scene};
-use crate::types::{Attempt, DeadReason, Job, JobState, Position};
+use crate::types::{Attempt, DeadReason, Job, JobState, KeyStanding, Position};
 
-/// Explains one job. `job` is none where no record stands; `position` is where it stands in line, if it does.
+/// Where a ready job stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Place {
+    /// In its lane; none when it is not in line.
+    pub position: Option<Position>,
+    /// Among the jobs of its concurrency key; none when its type has no key.
+    pub key: Option<KeyStanding>,
+}
+
+/// Explains one job. `job` is none where no record stands; `place` is where it stands in line, if it does.
 #[must_use]
-pub fn job(id: &str, job: Option<&Job>, position: Option<Position>, scene: &Scene<'_>) -> Explanation {
+pub fn job(id: &str, job: Option<&Job>, place: &Place, scene: &Scene<'_>) -> Explanation {
     let Some(job) = job else {
         return Explanation::new(
             Cause::Unknown,
@@ -21,7 +31,7 @@ pub fn job(id: &str, job: Option<&Job>, position: Option<Position>, scene: &Scen
     };
     match job.state {
         JobState::Scheduled => scheduled(job, scene),
-        JobState::Ready => ready(job, position, scene),
+        JobState::Ready => ready(job, place, scene),
         JobState::Running => running(job, scene),
         JobState::Dead => dead(job, scene),
         JobState::Succeeded => {
@@ -71,7 +81,7 @@ fn last_error(attempt: Option<&Attempt>) -> String {
     }
 }
 
-fn ready(job: &Job, position: Option<Position>, scene: &Scene<'_>) -> Explanation {
+fn ready(job: &Job, place: &Place, scene: &Scene<'_>) -> Explanation {
     let id = &job.id;
     let Some(lane) = job.lane.as_deref() else {
         let sentence = format!("Job {id} waits, but the policy has no job type {} any more.", job.job_type);
@@ -79,21 +89,32 @@ fn ready(job: &Job, position: Option<Position>, scene: &Scene<'_>) -> Explanatio
             .advice("Put the job type back into the JobQueue, or cancel the job.");
     };
     let waited = duration(scene.stats.now_ms.saturating_sub(job.due_ms));
-    if let Some(mut found) = hindrance(lane, id, scene) {
-        found.sentence = format!("Job {id} has been due for {waited}. {}", found.sentence);
-        found.also.extend(position.filter(|place| place.ahead > 0).map(|place| ahead(place, lane)));
-        return found;
+    let in_lane = place.position.filter(|position| position.ahead > 0).map(|position| ahead(position, lane));
+    let key = place.key.as_ref();
+    let of_key = key.and_then(|standing| gates::of_key(standing, id, scene));
+    let mut found = gated(lane, id, scene);
+    if let (Some(found), Some(of_key)) = (&mut found, &of_key) {
+        found.also.push(of_key.sentence.clone());
     }
-    match position {
-        Some(place) if place.ahead > 0 => {
-            let sentence = format!("Job {id} has been due for {waited}. {}", ahead(place, lane));
-            Explanation::new(Cause::BehindOthers, id, sentence)
+    let mut found = match found.or(of_key).or_else(|| unserved(lane, id, scene)) {
+        Some(mut found) => {
+            found.sentence = format!("Job {id} has been due for {waited}. {}", found.sentence);
+            found.also.extend(in_lane);
+            found
         }
-        _ => {
-            let sentence = format!("Job {id} is the next of lane {lane}; a worker takes it any moment.");
-            Explanation::new(Cause::Next, id, sentence)
-        }
-    }
+        None => match in_lane {
+            Some(ahead) => {
+                let sentence = format!("Job {id} has been due for {waited}. {ahead}");
+                Explanation::new(Cause::BehindOthers, id, sentence)
+            }
+            None => {
+                let sentence = format!("Job {id} is the next of lane {lane}; a worker takes it any moment.");
+                Explanation::new(Cause::Next, id, sentence)
+            }
+        },
+    };
+    found.also.extend(key.and_then(gates::turns));
+    found
 }
 
 fn ahead(place: Position, lane: &str) -> String {

@@ -1,5 +1,6 @@
 //! Why the jobs of a lane wait.
 
+use super::gates;
 use super::pool::trouble;
 use super::words::{count, duration};
 use super::{Cause, Explanation, PoolView, Scene};
@@ -52,16 +53,16 @@ pub fn lane(name: &str, scene: &Scene<'_>) -> Explanation {
 
 /// What keeps due jobs of a lane from starting, most basic first; none when workers have room.
 pub(super) fn hindrance(lane: &str, subject: &str, scene: &Scene<'_>) -> Option<Explanation> {
-    let queue = &scene.policy.queue;
-    if scene.stats.paused {
-        let found = Explanation::new(Cause::Paused, subject, format!("Queue {queue} is paused."));
-        return Some(found.advice("Set `paused: false` in the JobQueue."));
-    }
-    if let Some(why) = &scene.stats.closed {
-        let found =
-            Explanation::new(Cause::Closed, subject, format!("Queue {queue} is closed to workers: {why}."));
-        return Some(found.advice("Remove the cause; the condition of that name on the JobQueue says more."));
-    }
+    gated(lane, subject, scene).or_else(|| unserved(lane, subject, scene))
+}
+
+/// What holds due jobs of a lane back whatever workers there are.
+pub(super) fn gated(lane: &str, subject: &str, scene: &Scene<'_>) -> Option<Explanation> {
+    gates::of_queue(subject, scene).or_else(|| gates::of_lane(lane, subject, scene))
+}
+
+/// Why no worker takes jobs of a lane that may go.
+pub(super) fn unserved(lane: &str, subject: &str, scene: &Scene<'_>) -> Option<Explanation> {
     match scene.pools_of(lane) {
         Some(pools) if pools.is_empty() => {
             let found =

@@ -3,6 +3,7 @@
 //! Pure: views of job, queue and pools in, one cause with words out. Whoever calls gathers the views and says in
 //! [`Scene::pools`] whether it could see pools at all, so that "no pool" is never said out of ignorance.
 
+mod gates;
 mod job;
 mod lane;
 mod pool;
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::types::{Stats, TypeStats, WorkerInfo};
 use lanekeeper_api::policy::QueuePolicy;
 
-pub use job::job;
+pub use job::{Place, job};
 pub use lane::lane;
 pub use pool::pool;
 pub use words::duration;
@@ -33,10 +34,24 @@ pub enum Cause {
     RetryScheduled,
     /// A handler asked to hold it (`Retry-After`).
     Held,
-    /// The queue is paused.
+    /// The queue or the lane is paused.
     Paused,
     /// The queue is closed to workers.
     Closed,
+    /// What the lane's jobs depend on asked for patience for all of them (`Retry-After`).
+    LaneHeld,
+    /// Too many failures in a row: the lane waits for a probe.
+    CircuitOpen,
+    /// As many jobs of the lane run as may.
+    LaneAtConcurrency,
+    /// The lane's rate is spent for now.
+    LaneRateSpent,
+    /// As many jobs of its concurrency key run as may.
+    KeyAtLimit,
+    /// What its concurrency key depends on asked for patience (`Retry-After`).
+    KeyHeld,
+    /// The rate of its concurrency key is spent for now.
+    KeyRateSpent,
     /// No pool serves its lane.
     NoPool,
     /// Its pools have no replicas and none is wanted.

@@ -1,6 +1,6 @@
 //! Why a pool has the workers it has.
 
-use super::lane::usage;
+use super::lane::{gated, usage};
 use super::words::{count, first_line};
 use super::{Cause, Explanation, PodProblem, PoolView, Scene};
 
@@ -24,16 +24,22 @@ pub fn pool(name: &str, scene: &Scene<'_>) -> Explanation {
         "Pool {name} has {} ready of {} wanted{reason}; {busy} of {slots} slots are busy, {waiting} due jobs wait in its lanes.",
         pool.ready, pool.desired,
     );
-    let held = scene.stats.paused || scene.stats.closed.is_some();
+    // More workers do not help where every lane with due jobs is held back.
+    let mut waiting_lanes =
+        pool.lanes.iter().filter(|lane| scene.types_in(lane).any(|t| t.ready > 0)).peekable();
+    if waiting_lanes.peek().is_some() && pool.ready >= pool.desired {
+        let gates: Option<Vec<Explanation>> = waiting_lanes.map(|lane| gated(lane, name, scene)).collect();
+        let mut gates = gates.into_iter().flatten();
+        if let Some(mut found) = gates.next() {
+            found.sentence = format!("{state} {}", found.sentence);
+            let more =
+                gates.map(|other| other.sentence).filter(|other| !found.sentence.ends_with(other.as_str()));
+            found.also.extend(more.collect::<Vec<_>>());
+            return found;
+        }
+    }
     let cause = match () {
         () if pool.ready < pool.desired => Cause::PoolStarting,
-        () if waiting > 0 && held => {
-            if scene.stats.paused {
-                Cause::Paused
-            } else {
-                Cause::Closed
-            }
-        }
         () if waiting > 0 && pool.desired == 0 => Cause::PoolAtZero,
         () if waiting > 0 && slots > 0 && busy >= slots && pool.desired >= pool.max => Cause::PoolAtMax,
         () if waiting > 0 && slots > 0 && busy >= slots => Cause::SlotsBusy,
@@ -44,7 +50,6 @@ pub fn pool(name: &str, scene: &Scene<'_>) -> Explanation {
     match cause {
         Cause::PoolAtMax => found
             .advice("Raise `scaling.maxReplicas` or `concurrency`, or find out why its jobs take so long."),
-        Cause::Paused => found.advice("The queue is paused: set `paused: false` in the JobQueue."),
         _ => found,
     }
 }

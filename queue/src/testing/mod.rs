@@ -1,6 +1,8 @@
-//! Helpers for tests: a private Redis and the ledger checker.
+//! Helpers for tests: a private Redis, the ledger checker, the reference model and a clock that a test sets.
 
+pub mod clock;
 pub mod ledger;
+pub mod model;
 mod redis_server;
 
 pub use redis_server::TestRedis;

@@ -79,6 +79,12 @@ impl TestRedis {
         let name: QueueName = name.parse().map_err(crate::client::Error::Refused)?;
         let queue = Queue::connect(&self.options(), name).await?;
         install_library(&mut queue.connection()).await?;
+        // A library with a fault put in on purpose, for scripts/lua-mutants.py.
+        if let Ok(file) = std::env::var("LANEKEEPER_LIBRARY_FILE") {
+            let source =
+                std::fs::read_to_string(file).map_err(|e| crate::client::Error::Refused(e.to_string()))?;
+            super::clock::load(&mut queue.connection(), &source).await?;
+        }
         Ok(queue)
     }
 

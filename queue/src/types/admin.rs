@@ -71,3 +71,13 @@ pub struct Acted {
     /// State afterwards, or the state that stood in the way.
     pub state: Option<JobState>,
 }
+
+/// What became of one lane at a pause or a resume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Toggled {
+    /// The lane; absent: the whole queue.
+    pub lane: Option<String>,
+    /// Whether this call changed it; false where it was so already.
+    pub changed: bool,
+}

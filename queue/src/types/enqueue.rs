@@ -54,6 +54,14 @@ pub enum Enqueued {
         /// `ready` or `scheduled`.
         state: JobState,
     },
+    /// The job of that id, which had not been started, is this one now.
+    #[serde(rename_all = "camelCase")]
+    Replaced {
+        /// Its id.
+        id: String,
+        /// `ready` or `scheduled`.
+        state: JobState,
+    },
     /// The key or id is taken; nothing was stored.
     #[serde(rename_all = "camelCase")]
     Duplicate {

@@ -155,3 +155,21 @@ pub struct Position {
     /// Jobs of the lane that wait in all.
     pub waiting: u64,
 }
+
+/// What bounds the concurrency key of a ready job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyStanding {
+    /// The key, rendered.
+    pub key: String,
+    /// Jobs of the key that run.
+    pub running: u64,
+    /// Most that may.
+    pub limit: Option<u64>,
+    /// Until when a dependency asked for patience, server time ms.
+    pub held_until_ms: Option<u64>,
+    /// When its next job may start, server time ms, where its rate is spent.
+    pub rate_opens_ms: Option<u64>,
+    /// Jobs of the key that go first.
+    pub ahead: u64,
+}

@@ -7,11 +7,12 @@ mod outcome;
 mod stats;
 mod work;
 
-pub use admin::{Acted, Configured, Find, Page};
+pub use admin::{Acted, Configured, Find, Page, Toggled};
 pub use enqueue::{EnqueueOptions, Enqueued, NewJob};
-pub use job::{Attempt, Job, JobState, Lease, Position};
-pub use outcome::{AttemptError, DeadReason, ErrorClass, Outcome, Settled, Settlement, Spends};
-pub use stats::{LaneStats, Stats, TypeStats};
+pub use job::{Attempt, Job, JobState, KeyStanding, Lease, Position};
+pub use outcome::{AttemptError, DeadReason, ErrorClass, Holds, Outcome, Settled, Settlement, Spends};
+pub use stats::{ClosedGate, Gate, LaneStats, Stats, TypeStats};
 pub use work::{
-    ClaimReply, ClaimRequest, Claimed, Expired, HeartbeatReply, Held, SweepReply, WorkerIdentity, WorkerInfo,
+    ClaimOrder, ClaimReply, ClaimRequest, Claimed, Expired, HeartbeatReply, Held, SweepReply, WorkerIdentity,
+    WorkerInfo,
 };

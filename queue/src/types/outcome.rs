@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::NewJob;
+
 /// A worker's word on an attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settlement {
@@ -9,6 +11,8 @@ pub struct Settlement {
     pub id: String,
     /// Lease token.
     pub token: u64,
+    /// The job's idempotency key, where the worker knows it. Absent, Redis looks it up: right, but dearer.
+    pub key: Option<String>,
     /// How it ends.
     pub outcome: Outcome,
     /// Policy version that decided.
@@ -22,6 +26,8 @@ pub enum Outcome {
     Success {
         /// Handler's answer, at most 64 KiB.
         result: Vec<u8>,
+        /// Jobs that the answer asks for, at most 100: stored together with the success, or neither is.
+        follow_ups: Vec<NewJob>,
     },
     /// Failed, to be tried again after `delay_ms`.
     Retry {
@@ -52,7 +58,21 @@ pub enum Outcome {
         delay_ms: u64,
         /// Why, for the history.
         why: String,
+        /// What is held.
+        holds: Holds,
     },
+}
+
+/// What a `Retry-After` holds back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Holds {
+    /// The job that got it.
+    #[default]
+    Job,
+    /// All jobs of its concurrency key; the job alone where its type has none.
+    Key,
+    /// All jobs of its lane.
+    Lane,
 }
 
 /// What an attempt costs.
@@ -138,10 +158,15 @@ impl DeadReason {
 }
 
 /// Result of one settlement, in request order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settled {
     /// Recorded.
     Done,
     /// The lease is another's or gone; nothing changed.
     Stale,
+    /// A follow-up job cannot be stored; nothing changed, the lease stands.
+    Refused {
+        /// What is wrong with which, for people.
+        why: String,
+    },
 }

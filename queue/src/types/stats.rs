@@ -29,6 +29,63 @@ pub struct Stats {
     pub damaged: u64,
     /// Live workers (heartbeat within three leases).
     pub workers: Vec<WorkerInfo>,
+    /// What holds due jobs back at this moment.
+    #[serde(default)]
+    pub gates: Vec<ClosedGate>,
+}
+
+/// A kind of gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Gate {
+    /// Someone paused the queue or the lane.
+    Paused,
+    /// A dependency asked for patience (`Retry-After`).
+    Hold,
+    /// Too many failures in a row: the lane waits for a probe.
+    Circuit,
+    /// As many of the lane run as may.
+    Concurrency,
+    /// The lane's rate is spent.
+    Rate,
+}
+
+impl Gate {
+    /// By the name it has in Redis.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "paused" => Self::Paused,
+            "hold" => Self::Hold,
+            "circuit" => Self::Circuit,
+            "concurrency" => Self::Concurrency,
+            "rate" => Self::Rate,
+            _ => return None,
+        })
+    }
+}
+
+/// A gate that lets nothing through.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClosedGate {
+    /// The lane; absent: the whole queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lane: Option<String>,
+    /// Which gate.
+    pub gate: Gate,
+    /// When it opens, server time ms, where time opens it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<u64>,
+    /// Since when it has been closed, server time ms, where that is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_ms: Option<u64>,
+    /// Who paused it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Why it was paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// Figures of one lane.

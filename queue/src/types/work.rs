@@ -38,13 +38,29 @@ pub struct WorkerInfo {
     pub started_ms: u64,
 }
 
+/// Which of the lanes of a claim goes first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ClaimOrder {
+    /// As listed.
+    #[default]
+    Listed,
+    /// Critical lanes as listed, then the lane whose next job has the least time left of what the lane promises, or is
+    /// furthest beyond it.
+    Deadline,
+}
+
 /// Ask for jobs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClaimRequest {
     /// Most jobs to hand out.
     pub slots: u32,
-    /// Lanes in strict order.
+    /// Lanes to take from; see `order`.
     pub lanes: Vec<String>,
+    /// Which of the lanes goes first.
+    pub order: ClaimOrder,
+    /// Most jobs of each lane in the first pass over them, in the order of `lanes`; what is left of `slots` is then given
+    /// out in the listed order without these bounds. Empty: no such bound.
+    pub shares: Vec<u32>,
     /// Most jobs of a type this worker can still take (`perWorker` less those running); absent: no bound.
     pub type_limits: BTreeMap<String, u32>,
 }

@@ -320,3 +320,48 @@ async fn payloads_are_given_only_when_asked_for() {
     assert_eq!(found[0].as_ref().unwrap().payload_bytes, 6);
     assert!(bed.queue.get(&[], true).await.unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn every_function_says_what_is_wrong_where_there_is_no_queue() {
+    let bed = Bed::new().await;
+    let identity = b"\x94\xa1b\xa1w\xa1p\xa1n".as_slice();
+    let claim = b"\x93\x01\x91\xa4fast\x80".as_slice();
+    let calls: [(&str, &[&[u8]]); 19] = [
+        ("lk_enqueue", &[b"{\"type\":\"mail\"}", b"x"]),
+        ("lk_claim", &[identity, b"", claim]),
+        ("lk_settle", &[identity, b""]),
+        ("lk_extend", &[identity, b"info", b""]),
+        ("lk_sweep", &[identity, b"10"]),
+        ("lk_stats", &[]),
+        ("lk_get", &[b"0", b"id"]),
+        ("lk_find", &[b"", b"", b"", b"10", b""]),
+        ("lk_position", &[b"id"]),
+        ("lk_group", &[b"id"]),
+        ("lk_cancel", &[b"id"]),
+        ("lk_dead_list", &[b"", b"10", b""]),
+        ("lk_dead_replay", &[b"me", b"id"]),
+        ("lk_dead_delete", &[b"me", b"id"]),
+        ("lk_leases", &[b"boot", b"0"]),
+        ("lk_leave", &[identity]),
+        ("lk_pass_on", &[b"fast"]),
+        ("lk_pause", &[b"me", b"why"]),
+        ("lk_resume", &[b"me"]),
+    ];
+    for (root, code) in [("lk:{apps/nobody}", "NOPOLICY"), ("lk:apps/saas", "LKARGS"), ("lk:{}", "LKARGS")] {
+        for (function, args) in &calls {
+            let mut call = redis::cmd("FCALL");
+            call.arg(function).arg(1).arg(root).arg(*args);
+            let refused = call.query_async::<redis::Value>(&mut bed.queue.connection()).await.unwrap_err();
+            assert_eq!(refused.code(), Some(code), "{function} on {root}: {refused}");
+        }
+    }
+    let left: Vec<String> = bed.raw(&["KEYS", "lk:*nobody*"]).await.unwrap();
+    assert!(left.is_empty(), "{left:?}");
+    // The same calls on the queue that is there are understood.
+    for (function, args) in &calls {
+        let mut call = redis::cmd("FCALL");
+        call.arg(function).arg(1).arg(bed.queue.name().root()).arg(*args);
+        let answered = call.query_async::<redis::Value>(&mut bed.queue.connection()).await;
+        assert!(answered.is_ok(), "{function}: {answered:?}");
+    }
+}

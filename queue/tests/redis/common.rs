@@ -78,7 +78,7 @@ impl Bed {
     }
 
     pub async fn settle(&self, worker: &WorkerIdentity, job: &Claimed, outcome: Outcome) -> Settled {
-        self.queue.settle(worker, &[settlement(job, outcome)]).await.unwrap()[0]
+        self.queue.settle(worker, &[settlement(job, outcome)]).await.unwrap().remove(0)
     }
 
     pub async fn beat(&self, worker: &WorkerIdentity, jobs: &[&Claimed]) -> HeartbeatReply {
@@ -134,7 +134,6 @@ impl Bed {
 }
 
 pub fn policy() -> QueuePolicy {
-    let lane = |name: &str| LanePolicy { name: name.into(), start_within_ms: 10_000 };
     let types = [("mail", "fast"), ("reset", "fast"), ("limited", "fast"), ("report", "slow")];
     let mut job_types: BTreeMap<String, JobTypePolicy> =
         types.iter().map(|(name, lane)| ((*name).to_owned(), job_type(lane))).collect();
@@ -147,7 +146,7 @@ pub fn policy() -> QueuePolicy {
         closed: None,
         max_payload: 256 * 1024,
         lease_ms: LEASE_MS,
-        lanes: vec![lane("fast"), lane("slow")],
+        lanes: vec![LanePolicy::new("fast", 10_000), LanePolicy::new("slow", 10_000)],
         job_types,
     }
 }
@@ -159,6 +158,10 @@ pub fn job_type(lane: &str) -> JobTypePolicy {
         priority: 5,
         key: None,
         key_for_ms: 86_400_000,
+        concurrency_key: None,
+        on_conflict: Default::default(),
+        debounce: None,
+        on_dead: None,
         per_worker: None,
         timeout_ms: 10_000,
         retry: RetryPolicy { limit: 3, backoff: Backoff::Schedule(vec![1_000]), jitter: Jitter::None },
@@ -207,19 +210,15 @@ pub fn info(worker: &WorkerIdentity) -> WorkerInfo {
 }
 
 pub fn want(lanes: &[&str], slots: u32) -> ClaimRequest {
-    ClaimRequest {
-        slots,
-        lanes: lanes.iter().map(ToString::to_string).collect(),
-        type_limits: BTreeMap::new(),
-    }
+    ClaimRequest { slots, lanes: lanes.iter().map(ToString::to_string).collect(), ..ClaimRequest::default() }
 }
 
 pub fn settlement(job: &Claimed, outcome: Outcome) -> Settlement {
-    Settlement { id: job.id.clone(), token: job.token, outcome, policy_version: 7 }
+    Settlement { id: job.id.clone(), token: job.token, outcome, policy_version: 7, key: job.key.clone() }
 }
 
 pub fn success() -> Outcome {
-    Outcome::Success { result: b"{\"ok\":true}".to_vec() }
+    Outcome::Success { result: b"{\"ok\":true}".to_vec(), follow_ups: vec![] }
 }
 
 pub fn error(message: &str) -> AttemptError {

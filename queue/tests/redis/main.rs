@@ -4,12 +4,17 @@
 mod admin;
 mod common;
 mod damage;
+mod endings;
 mod enqueue;
+mod fairness;
+mod gates;
+mod gates_change;
 mod keys;
 mod lease;
 mod lifecycle;
 mod order;
 mod policies;
 mod reconnect;
+mod repair;
 mod robust;
 mod settle;

@@ -36,7 +36,7 @@ async fn what_an_attempt_costs_is_what_the_settlement_says() {
         (Outcome::Retry { delay_ms: 0, spends: Spends::Crash, error: error("x") }, (0, 1)),
         (Outcome::Retry { delay_ms: 0, spends: Spends::Nothing, error: error("x") }, (0, 1)),
         (Outcome::Release { why: "drain".into() }, (0, 1)),
-        (Outcome::Snooze { delay_ms: 0, why: "busy".into() }, (0, 1)),
+        (Outcome::Snooze { delay_ms: 0, why: "busy".into(), holds: Holds::Job }, (0, 1)),
         (retry(0), (1, 1)),
     ];
     let id = bed.accept(job("mail", "x")).await;
@@ -61,7 +61,12 @@ async fn a_released_job_keeps_its_place_and_a_snoozed_one_waits() {
     assert_eq!(bed.job(&first.id).await.due_ms, first.due_ms);
     let again = bed.claim(&w, &["fast"], 1).await.remove(0);
     assert_eq!(again.id, first.id);
-    bed.settle(&w, &again, Outcome::Snooze { delay_ms: 30_000, why: "Retry-After: 30".into() }).await;
+    bed.settle(
+        &w,
+        &again,
+        Outcome::Snooze { delay_ms: 30_000, why: "Retry-After: 30".into(), holds: Holds::Job },
+    )
+    .await;
     let found = bed.job(&first.id).await;
     assert_eq!(found.state, JobState::Scheduled);
     assert_eq!(found.history[1].error.as_ref().unwrap().message, "Retry-After: 30");
@@ -148,7 +153,7 @@ async fn a_long_history_loses_its_middle_and_says_so() {
     let lengths: Vec<usize> = found.history.iter().map(|a| a.error.as_ref().unwrap().message.len()).collect();
     assert!(lengths[..29].iter().all(|len| (1_000..=1_024).contains(len)), "{lengths:?}");
     assert!((65_000..=65_536).contains(&lengths[29]));
-    let bytes: usize = bed.raw(&["HSTRLEN", &bed.key("j"), &id]).await.unwrap();
+    let bytes: usize = bed.raw(&["HSTRLEN", &bed.key("a"), &id]).await.unwrap();
     assert!(bytes < 110_000, "{bytes}");
 }
 
@@ -157,9 +162,9 @@ async fn results_may_be_any_bytes_and_are_bounded() {
     let bed = Bed::new().await;
     let w = worker("w");
     let claimed = bed.running(&w, job("mail", "x")).await;
-    bed.settle(&w, &claimed, Outcome::Success { result: vec![0xff; 100_000] }).await;
+    bed.settle(&w, &claimed, Outcome::Success { result: vec![0xff; 100_000], follow_ups: vec![] }).await;
     assert_eq!(bed.state(&claimed.id).await, JobState::Succeeded);
-    let bytes: usize = bed.raw(&["HSTRLEN", &bed.key("j"), &claimed.id]).await.unwrap();
+    let bytes: usize = bed.raw(&["HSTRLEN", &bed.key("a"), &claimed.id]).await.unwrap();
     assert!((65_536..66_000).contains(&bytes), "{bytes}");
 }
 

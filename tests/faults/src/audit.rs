@@ -33,7 +33,7 @@ pub fn prove_the_ledger(evidence: &Evidence) -> Result<()> {
     let mut lost = evidence.clone();
     lost.jobs.remove(&victim.id);
     anyhow::ensure!(
-        check(&lost).violations.contains(&Violation::Lost { job: victim.id.clone() }),
+        check(&lost).violations.iter().any(|v| matches!(v, Violation::Lost { job, .. } if *job == victim.id)),
         "the ledger did not notice that {} was taken away",
         victim.id
     );
@@ -70,6 +70,6 @@ pub fn describe(verdict: &Verdict) -> String {
         verdict.repeated_effects,
         verdict.violations.len()
     )];
-    lines.extend(verdict.violations.iter().take(20).map(|violation| format!("  VIOLATION {violation:?}")));
+    lines.extend(verdict.violations.iter().take(20).map(|violation| format!("  VIOLATION {violation}")));
     lines.join("\n")
 }

@@ -20,6 +20,10 @@ pub fn policy(effects: SocketAddr) -> QueuePolicy {
         priority: 5,
         key: None,
         key_for_ms: 60_000,
+        concurrency_key: None,
+        on_conflict: Default::default(),
+        debounce: None,
+        on_dead: None,
         per_worker: None,
         timeout_ms: 30_000,
         retry: RetryPolicy {
@@ -31,11 +35,7 @@ pub fn policy(effects: SocketAddr) -> QueuePolicy {
         crash_budget: 20,
         // The ledger needs every record.
         completed: Retention { keep: 10_000_000, for_ms: 3_600_000 },
-        handler: Handler::Http(HttpHandler {
-            url: format!("http://{effects}/work"),
-            headers: BTreeMap::new(),
-            signing: None,
-        }),
+        handler: Handler::Http(HttpHandler::to(format!("http://{effects}/work"))),
     };
     QueuePolicy {
         queue: "faults/main".into(),
@@ -44,7 +44,7 @@ pub fn policy(effects: SocketAddr) -> QueuePolicy {
         closed: None,
         max_payload: 262_144,
         lease_ms: LEASE_MS,
-        lanes: vec![LanePolicy { name: "main".into(), start_within_ms: 10_000 }],
+        lanes: vec![LanePolicy::new("main", 10_000)],
         job_types: BTreeMap::from([("work".into(), work)]),
     }
 }

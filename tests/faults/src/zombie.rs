@@ -64,7 +64,8 @@ async fn settle_when_superseded(
             let lie = Settlement {
                 id: job.id.clone(),
                 token: job.token,
-                outcome: Outcome::Success { result: b"zombie".to_vec() },
+                key: None,
+                outcome: Outcome::Success { result: b"zombie".to_vec(), follow_ups: vec![] },
                 policy_version: 0,
             };
             // No answer is no verdict: only what Redis said counts.

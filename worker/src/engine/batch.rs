@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use lanekeeper_queue::types::{Outcome, Settled, Settlement};
+use lanekeeper_queue::types::{AttemptError, DeadReason, ErrorClass, Outcome, Settled, Settlement, Spends};
 
 use super::Shared;
 use super::health::{CallError, bounded};
 use super::table::Unsettled;
-use crate::handler::JobContext;
+use crate::handler::{JobContext, code};
 use crate::metrics::Ending;
 
 /// Most settlements in a call, and about the most bytes of answers and messages.
@@ -42,8 +42,18 @@ impl Batch {
     pub(super) fn settled(self, shared: &Shared, results: &[Settled]) {
         shared.table().batch_settled();
         for ((unsettled, settlement), result) in self.taken.iter().zip(&self.settlements).zip(results) {
-            if *result != Settled::Stale {
-                continue;
+            match result {
+                Settled::Done => continue,
+                Settled::Refused { why } => {
+                    tracing::warn!(
+                        job = settlement.id,
+                        why,
+                        "a follow-up job was refused: the job goes to the dead letters"
+                    );
+                    shared.table().push(refused(settlement, why));
+                    continue;
+                }
+                Settled::Stale => {}
             }
             // One that was sent before without an answer was most likely recorded then.
             if unsettled.sent > 0 {
@@ -100,6 +110,18 @@ impl Batch {
         }
         shared.table().put_back(again);
     }
+}
+
+/// What becomes of a success whose follow-up jobs cannot be stored: a person has to look, for trying again would do the
+/// work once more and fail the same way.
+fn refused(success: &Settlement, why: &str) -> Settlement {
+    let error = AttemptError {
+        class: ErrorClass::Permanent,
+        code: code::FOLLOW_UP_REFUSED.to_owned(),
+        message: format!("the handler succeeded, but its answer asks for a job that cannot be stored: {why}"),
+    };
+    let outcome = Outcome::Dead { reason: DeadReason::PermanentError, error, spends: Spends::Try };
+    Settlement { outcome, ..success.clone() }
 }
 
 /// Says how an attempt ended: successes quietly, the rest loudly, payloads never.

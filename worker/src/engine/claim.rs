@@ -3,6 +3,7 @@
 //! It calls Redis when there is something to settle, or when there is room and a reason to look: a wake-up token, a
 //! scheduled job falling due, or two seconds without a look. It never looks more often than that.
 
+mod ask;
 mod hand_back;
 
 use std::collections::HashMap;
@@ -10,23 +11,26 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use lanekeeper_queue::types::{ClaimReply, ClaimRequest, Claimed};
+use lanekeeper_queue::types::{ClaimReply, Claimed};
 
 use super::Shared;
 use super::batch::Batch;
 use super::drain::Drain;
 use super::executor::Ticket;
 use super::health::{Backoff, CallError, bounded};
+use super::lanes::{Kind, Room};
 use super::policy::PolicyView;
-use super::wake::{self, BLOCK, Onward};
+use super::wake::{self, BLOCK, Onward, Tokens};
 use crate::error::Error;
 use crate::handler::JobContext;
+use ask::Ask;
 
-/// Most jobs in one claim.
-const MOST: usize = 200;
 /// Tokens may outnumber what this worker may take (`perWorker`, other workers were faster): after looks in vain it
 /// pauses before it follows the next token, up to this long.
 const MAX_CALM: Duration = Duration::from_millis(100);
+/// Until the first look for critical jobs when only their slot is free and a claim has just shown that none waits. New ones
+/// bring a token; this is for scheduled ones, whose due times such a claim does not tell.
+const KEPT_LOOK: Duration = Duration::from_millis(100);
 
 /// Far beyond any sensible timeout, and far within what clocks can add up.
 const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -34,7 +38,7 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
 /// See the module.
 pub(super) struct Loop {
     pub(super) shared: Arc<Shared>,
-    want: ClaimRequest,
+    ask: Ask,
     /// When to look for jobs if nothing happens before.
     look_at: Instant,
     /// No calls before this, after one that failed.
@@ -42,8 +46,8 @@ pub(super) struct Loop {
     backoff: Backoff,
     calm: Duration,
     calm_until: Instant,
-    /// A token was taken that no claim has followed yet.
-    token: bool,
+    /// Tokens taken that no claim has followed yet.
+    tokens: Tokens,
     onward: Onward,
     /// No further token is taken before this.
     arm_at: Instant,
@@ -61,7 +65,7 @@ impl Loop {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let now = Instant::now();
         Self {
-            want: ClaimRequest { lanes: shared.options.lanes.clone(), ..ClaimRequest::default() },
+            ask: Ask::new(&shared.options.order),
             drain: Drain::new(shared.options.shutdown.clone(), shared.options.drain_timeout),
             shared,
             look_at: now,
@@ -69,7 +73,7 @@ impl Loop {
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(2)),
             calm: Duration::ZERO,
             calm_until: now,
-            token: false,
+            tokens: Tokens::default(),
             onward: Onward::default(),
             arm_at: now,
             unknown: HashMap::new(),
@@ -127,8 +131,9 @@ impl Loop {
             () = tokio::time::sleep_until(until.into()) => {}
             () = self.drain.changed() => self.shared.heartbeat.notify_one(),
         }
-        if self.shared.arm.take_token() {
-            self.token = true;
+        let tokens = self.shared.arms.take();
+        if tokens.any() {
+            self.tokens = self.tokens.and(tokens);
             self.look_at = self.look_at.min(self.calm_until.max(Instant::now()));
         }
     }
@@ -144,7 +149,13 @@ impl Loop {
         match bounded(shared.queue.policy()).await {
             Ok(Some((policy, version))) => {
                 shared.health.answered();
-                let view = PolicyView::new(policy, version, shared.handlers.as_ref(), &shared.metrics);
+                let view = PolicyView::new(
+                    policy,
+                    version,
+                    &shared.options,
+                    shared.handlers.as_ref(),
+                    &shared.metrics,
+                );
                 tracing::info!(version, types = view.types.len(), "policy loaded");
                 shared.set_policy(Some(Arc::new(view)));
                 shared.saw_version(version);
@@ -187,10 +198,10 @@ impl Loop {
     async fn call(&mut self, now: Instant) -> bool {
         let batch = Batch::take(&self.shared);
         let room = self.room(now);
-        if batch.is_empty() && room == 0 {
+        if batch.is_empty() && room.is_none() {
             self.look_at = now + BLOCK;
-            self.shared.arm.disarm();
-            if std::mem::take(&mut self.token) {
+            self.shared.arms.disarm();
+            if std::mem::take(&mut self.tokens).any() {
                 // It came while the last slot was being filled.
                 wake::pass_on(&self.shared).await;
             }
@@ -198,33 +209,15 @@ impl Loop {
         }
         if batch.is_empty() && now < self.look_at {
             // The loop was woken for something else; what it waits for has not come yet.
-            self.arm(now);
+            self.arm(now, room);
             return false;
         }
-        if room == 0 {
+        if room.is_none() {
             self.settle(batch).await;
         } else {
-            self.settle_and_claim(batch, room).await;
+            self.settle_and_claim(batch).await;
         }
         true
-    }
-
-    /// How many jobs to ask for, with the limits of each type in the request.
-    fn room(&mut self, now: Instant) -> usize {
-        let Some(policy) = self.shared.policy().filter(|_| !self.drain.began()) else { return 0 };
-        let table = self.shared.table();
-        let room = table.free().min(MOST);
-        if room > 0 {
-            self.want.type_limits.clear();
-            table.limits(&policy.limits, &mut self.want.type_limits);
-            for (job_type, (until, _)) in &self.unknown {
-                if now < *until {
-                    self.want.type_limits.insert(job_type.clone(), 0);
-                }
-            }
-            self.want.slots = u32::try_from(room).unwrap_or(u32::MAX);
-        }
-        room
     }
 
     async fn settle(&mut self, batch: Batch) {
@@ -238,19 +231,21 @@ impl Loop {
         }
     }
 
-    async fn settle_and_claim(&mut self, batch: Batch, room: usize) {
+    async fn settle_and_claim(&mut self, batch: Batch) {
         let shared = &self.shared;
         let asked = Instant::now();
-        let call = shared.queue.settle_and_claim(&shared.options.identity, batch.settlements(), &self.want);
+        let call =
+            shared.queue.settle_and_claim(&shared.options.identity, batch.settlements(), &self.ask.want);
         match bounded(call).await {
             Ok((results, reply)) => {
                 shared.metrics.claim_duration.observe(asked.elapsed().as_secs_f64());
                 batch.settled(shared, &results);
                 shared.saw_version(reply.policy_version);
                 self.answered();
-                let rest = self.rest(&reply, room);
+                let rest = self.rest(&reply);
                 self.arm_at = rest.map_or(self.arm_at, |rest| Instant::now() + rest);
-                self.plan_next_look(&reply, room);
+                self.plan_next_look(&reply);
+                self.ask.replied(&reply);
                 self.start(reply.jobs).await;
                 if let Some(rest) = rest {
                     wake::pass_on(&self.shared).await;
@@ -293,38 +288,50 @@ impl Loop {
     }
 
     /// Whether the token that led to this claim goes on to another worker, and how long this one then rests.
-    fn rest(&mut self, reply: &ClaimReply, room: usize) -> Option<Duration> {
-        if !std::mem::take(&mut self.token) || reply.held.is_some() {
+    fn rest(&mut self, reply: &ClaimReply) -> Option<Duration> {
+        let tokens = std::mem::take(&mut self.tokens);
+        if !tokens.any() || reply.held.is_some() {
             return None;
         }
-        if reply.jobs.len() >= room {
+        if self.ask.filled_by(reply) {
             // No room for more. Redis has seen to the lanes it took from, but the token may have been another lane's.
-            return (self.want.lanes.len() > 1).then_some(Duration::ZERO);
+            return (self.shared.options.lanes.len() > 1).then_some(Duration::ZERO);
+        }
+        if tokens.others && self.ask.room.others == 0 {
+            // It came while the last slot but the one that is kept was being filled.
+            return Some(Duration::ZERO);
         }
         // Only limits leave a job in its line that there is a slot for.
-        let goes = !self.want.type_limits.is_empty() && self.onward.goes(Instant::now());
+        let goes = !self.ask.want.type_limits.is_empty() && self.onward.goes(Instant::now());
         goes.then_some(wake::REST)
     }
 
-    /// Asks for a token: not before the last one was followed, nor while others have their turn.
-    fn arm(&self, now: Instant) {
-        if now >= self.arm_at && !self.token {
-            self.shared.arm.arm();
+    /// Asks for a token of each kind there is room for: not before the last one was followed, nor while others have their
+    /// turn.
+    fn arm(&self, now: Instant, room: Room) {
+        for kind in [Kind::Critical, Kind::Other] {
+            let arm = self.shared.arms.of(kind);
+            if room.of(kind) == 0 {
+                arm.disarm();
+            } else if now >= self.arm_at && !self.tokens.of(kind) {
+                arm.arm();
+            }
         }
     }
 
-    fn plan_next_look(&mut self, reply: &ClaimReply, room: usize) {
+    fn plan_next_look(&mut self, reply: &ClaimReply) {
         let now = Instant::now();
-        if reply.jobs.len() >= room {
+        if self.ask.filled_by(reply) {
             // There may be more: look again as soon as there is room.
             self.calm = Duration::ZERO;
-            self.look_at = now;
+            let seen = self.ask.leaves_only_the_kept_slot(reply);
+            self.look_at = if seen { now + KEPT_LOOK } else { now };
             return;
         }
         self.look_at = now + BLOCK;
         if reply.held.is_some() {
             // Paused or closed: tokens of new jobs mean nothing now.
-            self.shared.arm.disarm();
+            self.shared.arms.disarm();
             return;
         }
         if let Some(due) = reply.next_due_ms {
@@ -337,7 +344,7 @@ impl Loop {
             Duration::ZERO
         };
         self.calm_until = now + self.calm;
-        self.arm(now);
+        self.arm(now, self.ask.room);
     }
 
     /// Hands claimed jobs to the executor, under the policy they were claimed under where it can be had.

@@ -2,17 +2,16 @@
 
 use std::time::Duration;
 
-use lanekeeper_api::policy::JobTypePolicy;
+use lanekeeper_api::policy::{DEFAULT_MAX_HOLD_MS, Handler, JobTypePolicy, OnThrottle};
 use lanekeeper_queue::retry;
-use lanekeeper_queue::types::{AttemptError, Claimed, DeadReason, Outcome, Spends};
+use lanekeeper_queue::types::{AttemptError, Claimed, DeadReason, Holds, Outcome, Spends};
 
 use super::executor::Ended;
 use crate::handler::{Cause, Failure, MAX_TEXT, code, millis};
 use crate::metrics::Ending;
 
-/// Longest a `Retry-After` may hold a job, and the shortest: none may make a job spin.
-const MAX_HOLD: Duration = Duration::from_secs(15 * 60);
-const MIN_HOLD: Duration = Duration::from_secs(1);
+/// Shortest a `Retry-After` may hold, ms: none may make a job spin.
+const MIN_HOLD_MS: u64 = 1_000;
 
 /// The outcome to settle; none when the lease is another's and nothing may be said any more.
 pub(super) fn outcome(
@@ -30,7 +29,7 @@ pub(super) fn outcome(
         Ended::Returned(Ok(answer)) => {
             let mut result = answer.result;
             result.truncate(MAX_TEXT);
-            return Some(Outcome::Success { result });
+            return Some(Outcome::Success { result, follow_ups: answer.follow_ups });
         }
         Ended::Returned(Err(failure)) => failure,
         Ended::Panicked(text) => Failure::ambiguous(code::PANICKED, format!("the handler panicked\n{text}")),
@@ -53,11 +52,23 @@ pub(super) fn outcome(
 
 /// `Retry-After`: held without a cost, unless the job would be given up before it may come back.
 fn hold(job: &Claimed, policy: &JobTypePolicy, error: AttemptError, after: Duration, now_ms: u64) -> Outcome {
-    let delay_ms = millis(after.clamp(MIN_HOLD, MAX_HOLD));
+    let (holds, most) = match &policy.handler {
+        Handler::Http(http) => (what(http.on_throttle), http.max_hold_ms),
+        Handler::Exec(_) => (Holds::Job, DEFAULT_MAX_HOLD_MS),
+    };
+    let delay_ms = millis(after).clamp(MIN_HOLD_MS, most.max(MIN_HOLD_MS));
     if now_ms.saturating_add(delay_ms) > job.enqueued_ms.saturating_add(policy.give_up_after_ms) {
         return Outcome::Dead { reason: DeadReason::GaveUp, error, spends: Spends::Nothing };
     }
-    Outcome::Snooze { delay_ms, why: error.message }
+    Outcome::Snooze { delay_ms, why: error.message, holds }
+}
+
+fn what(on_throttle: OnThrottle) -> Holds {
+    match on_throttle {
+        OnThrottle::Job => Holds::Job,
+        OnThrottle::Key => Holds::Key,
+        OnThrottle::Lane => Holds::Lane,
+    }
 }
 
 /// The outcome as figures and log lines call it.
@@ -76,7 +87,7 @@ pub(super) fn ending(outcome: &Outcome, stopped: Option<Cause>) -> Ending {
 mod tests {
     use super::*;
     use crate::handler::{Answer, testing::claimed};
-    use lanekeeper_api::policy::{Backoff, ExecHandler, Handler, Jitter, Retention, RetryPolicy};
+    use lanekeeper_api::policy::{Backoff, ExecHandler, HttpHandler, Jitter, Retention, RetryPolicy};
     use lanekeeper_queue::types::ErrorClass;
 
     fn policy() -> JobTypePolicy {
@@ -86,6 +97,10 @@ mod tests {
             priority: 5,
             key: None,
             key_for_ms: 0,
+            concurrency_key: None,
+            on_conflict: Default::default(),
+            debounce: None,
+            on_dead: None,
             per_worker: None,
             timeout_ms: 1000,
             retry: RetryPolicy { limit: 3, backoff: Backoff::Schedule(vec![1000]), jitter: Jitter::None },
@@ -135,18 +150,20 @@ mod tests {
     fn a_drain_hands_back_what_did_not_finish_and_keeps_what_did() {
         assert!(matches!(of(failed(), Some(Cause::Drain)), Some(Outcome::Release { .. })));
         assert!(matches!(of(Ended::Abandoned, Some(Cause::Drain)), Some(Outcome::Release { .. })));
-        let done = Ended::Returned(Ok(Answer { result: b"x".to_vec() }));
+        let done = Ended::Returned(Ok(Answer::plain(b"x".to_vec())));
         assert!(matches!(of(done, Some(Cause::Drain)), Some(Outcome::Success { .. })));
         let refused = Ended::Returned(Err(Failure::permanent("X", "no")));
         assert!(matches!(of(refused, Some(Cause::Drain)), Some(Outcome::Dead { .. })));
     }
 
+    /// An answer that asks for this many seconds of patience.
+    fn after(secs: u64) -> Ended {
+        let Failure::Retry { error, .. } = Failure::transient("X", "busy") else { unreachable!() };
+        Ended::Returned(Err(Failure::Retry { error, retry_after: Some(Duration::from_secs(secs)) }))
+    }
+
     #[test]
     fn retry_after_is_bounded_and_costs_nothing() {
-        let after = |secs| {
-            let Failure::Retry { error, .. } = Failure::transient("X", "busy") else { unreachable!() };
-            Ended::Returned(Err(Failure::Retry { error, retry_after: Some(Duration::from_secs(secs)) }))
-        };
         let job = claimed(b"");
         let mut long = policy();
         long.give_up_after_ms = u64::MAX;
@@ -156,6 +173,33 @@ mod tests {
         assert!(matches!(of(86_400, &long), Some(Outcome::Snooze { delay_ms: 900_000, .. })));
         assert!(matches!(
             of(86_400, &policy()),
+            Some(Outcome::Dead { reason: DeadReason::GaveUp, spends: Spends::Nothing, .. })
+        ));
+    }
+
+    #[test]
+    fn retry_after_holds_what_the_handler_says_and_for_no_longer() {
+        let job = claimed(b"");
+        let mut policy = policy();
+        policy.give_up_after_ms = u64::MAX;
+        for (on_throttle, expected) in
+            [(OnThrottle::Job, Holds::Job), (OnThrottle::Key, Holds::Key), (OnThrottle::Lane, Holds::Lane)]
+        {
+            let http = HttpHandler { on_throttle, max_hold_ms: 7_200_000, ..HttpHandler::to("http://h/") };
+            policy.handler = Handler::Http(http);
+            for (secs, held_ms) in [(0, 1_000), (3_600, 3_600_000), (86_400, 7_200_000)] {
+                let Some(Outcome::Snooze { delay_ms, holds, .. }) =
+                    outcome(&job, &policy, after(secs), None, job.claimed_ms)
+                else {
+                    panic!("{on_throttle:?}: held")
+                };
+                assert_eq!((delay_ms, holds), (held_ms, expected), "{secs} s");
+            }
+        }
+        // What holds a lane or a key for an hour leaves no time to a job that lives for a minute.
+        policy.give_up_after_ms = 60_000;
+        assert!(matches!(
+            outcome(&job, &policy, after(3_600), None, job.claimed_ms),
             Some(Outcome::Dead { reason: DeadReason::GaveUp, spends: Spends::Nothing, .. })
         ));
     }

@@ -22,7 +22,9 @@ mod decide;
 mod drain;
 mod executor;
 pub(crate) mod health;
+mod lanes;
 mod lease;
+mod order;
 mod policy;
 mod sweep;
 mod table;
@@ -44,6 +46,8 @@ use crate::metrics::{Ending, Metrics};
 use crate::shutdown::Shutdown;
 use executor::{Ended, Executor};
 use health::Health;
+use lanes::Kind;
+pub use lanes::Order;
 use policy::{PolicyView, TypeEntry};
 use table::Table;
 
@@ -55,8 +59,10 @@ pub struct Options {
     pub queue: QueueName,
     /// Who works; `boot` must be new for every process.
     pub identity: WorkerIdentity,
-    /// Lanes to take from, the first before the second.
+    /// Lanes to take from.
     pub lanes: Vec<String>,
+    /// Which of them goes first.
+    pub order: Order,
     /// Most jobs at once.
     pub slots: u32,
     /// Time between being asked to end and having ended.
@@ -86,7 +92,7 @@ pub(crate) struct Shared {
     heartbeat: Notify,
     /// Held while the sweep settles what it took over.
     sweeping: tokio::sync::Mutex<()>,
-    arm: wake::Arm,
+    arms: wake::Arms,
 }
 
 impl Shared {
@@ -148,7 +154,13 @@ impl Shared {
         entry.metrics.ended(ending);
         batch::log_end(ctx, &outcome, ending, took);
         let policy_version = view.map_or(0, |view| view.version);
-        let settlement = Settlement { id: ctx.job.id.clone(), token: ctx.job.token, outcome, policy_version };
+        let settlement = Settlement {
+            id: ctx.job.id.clone(),
+            token: ctx.job.token,
+            key: ctx.job.key.clone(),
+            outcome,
+            policy_version,
+        };
         self.table().push(settlement);
     }
 }
@@ -200,13 +212,14 @@ async fn engine(
         engine,
         heartbeat: Notify::new(),
         sweeping: tokio::sync::Mutex::default(),
-        arm: wake::Arm::default(),
+        arms: wake::Arms::default(),
     });
     probes.now_serve(&shared);
     let mut beside = tokio::task::JoinSet::new();
     beside.spawn(lease::run(Arc::clone(&shared)));
     beside.spawn(sweep::run(Arc::clone(&shared)));
-    beside.spawn(wake::run(Arc::clone(&shared)));
+    beside.spawn(wake::run(Arc::clone(&shared), Kind::Critical));
+    beside.spawn(wake::run(Arc::clone(&shared), Kind::Other));
     let mut claim = claim::Loop::new(Arc::clone(&shared));
     let over = tokio::select! {
         over = claim.run() => over,

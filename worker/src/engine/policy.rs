@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use lanekeeper_api::policy::{JobTypePolicy, QueuePolicy};
 
+use super::Options;
+use super::lanes::Lanes;
 use crate::handler::{Handler, Handlers};
 use crate::metrics::{Metrics, TypeMetrics};
 
@@ -23,10 +25,19 @@ pub(super) struct PolicyView {
     pub(super) types: HashMap<String, Arc<TypeEntry>>,
     /// `perWorker` of the types that have one.
     pub(super) limits: Vec<(String, u32)>,
+    /// The worker's own lanes.
+    pub(super) lanes: Arc<Lanes>,
 }
 
 impl PolicyView {
-    pub(super) fn new(policy: QueuePolicy, version: u64, handlers: &dyn Handlers, metrics: &Metrics) -> Self {
+    pub(super) fn new(
+        policy: QueuePolicy,
+        version: u64,
+        options: &Options,
+        handlers: &dyn Handlers,
+        metrics: &Metrics,
+    ) -> Self {
+        let lanes = Arc::new(Lanes::new(&options.lanes, &options.order, &policy.lanes));
         let lease = Duration::from_millis(policy.lease_ms);
         let types: HashMap<_, _> = policy
             .job_types
@@ -39,6 +50,6 @@ impl PolicyView {
             .collect();
         let limits =
             types.iter().filter_map(|(name, t)| Some((name.clone(), t.policy.per_worker?))).collect();
-        Self { version, lease, types, limits }
+        Self { version, lease, types, limits, lanes }
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use lanekeeper_queue::types::{Held, Settlement};
 
+use super::lanes::{Kind, Lanes, Room};
 use super::policy::TypeEntry;
 use crate::handler::{Cause, JobContext, STOP_GRACE};
 
@@ -36,6 +37,7 @@ pub(super) struct Table {
     slots: Vec<Option<Running>>,
     free: Vec<usize>,
     by_type: HashMap<String, u32>,
+    by_lane: HashMap<String, u32>,
     outbox: VecDeque<Unsettled>,
     in_flight: Vec<Held>,
 }
@@ -46,6 +48,7 @@ impl Table {
             slots: (0..slots).map(|_| None).collect(),
             free: (0..slots).rev().collect(),
             by_type: HashMap::new(),
+            by_lane: HashMap::new(),
             outbox: VecDeque::new(),
             in_flight: Vec::new(),
         }
@@ -53,6 +56,13 @@ impl Table {
 
     pub(super) fn free(&self) -> usize {
         self.free.len()
+    }
+
+    /// What room there is for critical jobs and for others.
+    pub(super) fn room(&self, lanes: &Lanes) -> Room {
+        let running = |lane: &String| self.by_lane.get(lane).copied().unwrap_or(0) as usize;
+        let critical = lanes.of(Kind::Critical).iter().map(running).sum();
+        lanes.room(self.slots.len(), self.free(), critical)
     }
 
     pub(super) fn busy(&self) -> usize {
@@ -72,10 +82,8 @@ impl Table {
     pub(super) fn start(&mut self, ctx: Arc<JobContext>, entry: Arc<TypeEntry>) -> Option<usize> {
         let slot = self.free.pop()?;
         // Every type is counted: a policy that comes meanwhile may limit it, and what runs by then counts too.
-        match self.by_type.get_mut(&ctx.job.job_type) {
-            Some(count) => *count += 1,
-            None => drop(self.by_type.insert(ctx.job.job_type.clone(), 1)),
-        }
+        count(&mut self.by_type, &ctx.job.job_type);
+        count(&mut self.by_lane, &ctx.job.lane);
         self.slots[slot] = Some(Running { ctx, entry, written_off: false });
         Some(slot)
     }
@@ -84,7 +92,9 @@ impl Table {
     pub(super) fn finish(&mut self, slot: usize) -> Option<Running> {
         let running = self.slots.get_mut(slot)?.take()?;
         self.free.push(slot);
-        if let Some(count) = self.by_type.get_mut(&running.ctx.job.job_type) {
+        let job = &running.ctx.job;
+        let counts = [self.by_type.get_mut(&job.job_type), self.by_lane.get_mut(&job.lane)];
+        for count in counts.into_iter().flatten() {
             *count = count.saturating_sub(1);
         }
         (!running.written_off).then_some(running)
@@ -217,10 +227,25 @@ impl Table {
     }
 }
 
+/// One more under this name.
+fn count(counts: &mut HashMap<String, u32>, name: &str) {
+    match counts.get_mut(name) {
+        Some(count) => *count += 1,
+        None => drop(counts.insert(name.to_owned(), 1)),
+    }
+}
+
+/// What a follow-up job weighs beside its payload: so a batch of 1 MiB, and the one settlement that may exceed it, has at
+/// most 200.
+const FOLLOW_UP_WEIGHT: usize = 1024 * 1024 / 100;
+
 fn weight(settlement: &Settlement) -> usize {
     use lanekeeper_queue::types::Outcome;
     128 + match &settlement.outcome {
-        Outcome::Success { result } => result.len(),
+        Outcome::Success { result, follow_ups } => {
+            // One call may bring 200 of them, as one enqueue may.
+            result.len() + follow_ups.iter().map(|job| job.payload.len() + FOLLOW_UP_WEIGHT).sum::<usize>()
+        }
         Outcome::Retry { error, .. } | Outcome::Dead { error, .. } => error.message.len(),
         Outcome::Release { .. } | Outcome::Snooze { .. } => 0,
     }
@@ -229,9 +254,12 @@ fn weight(settlement: &Settlement) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::lanes::Order;
     use crate::handler::{Always, Answer, Handler, Handlers as _, Running as Future, testing::context};
     use crate::metrics::Metrics;
-    use lanekeeper_api::policy::{self, Backoff, ExecHandler, Jitter, JobTypePolicy, Retention, RetryPolicy};
+    use lanekeeper_api::policy::{
+        self, Backoff, ExecHandler, Jitter, JobTypePolicy, LanePolicy, Retention, RetryPolicy,
+    };
 
     struct Done;
 
@@ -253,6 +281,10 @@ mod tests {
             priority: 5,
             key: None,
             key_for_ms: 0,
+            concurrency_key: None,
+            on_conflict: Default::default(),
+            debounce: None,
+            on_dead: None,
             per_worker,
             timeout_ms: 1000,
             retry: RetryPolicy { limit: 3, backoff: Backoff::Schedule(vec![1000]), jitter: Jitter::None },
@@ -285,6 +317,28 @@ mod tests {
         assert_eq!(left(&table), 1);
         table.finish(with);
         assert_eq!(left(&table), 2);
+    }
+
+    #[test]
+    fn other_jobs_leave_a_slot_to_critical_lanes() {
+        let lane = LanePolicy { critical: true, ..LanePolicy::new("urgent", 1) };
+        let lanes = Lanes::new(&["urgent".to_owned(), "rest".to_owned()], &Order::Strict, &[lane]);
+        let mut table = Table::new(2);
+        let begin = |table: &mut Table, lane: &str| {
+            let mut ctx = context(b"", Duration::from_secs(1));
+            ctx.job.lane = lane.to_owned();
+            table.start(Arc::new(ctx), entry(None)).unwrap()
+        };
+        let room = |table: &Table| (table.room(&lanes).critical, table.room(&lanes).others);
+        assert_eq!(room(&table), (2, 1));
+        let other = begin(&mut table, "rest");
+        assert_eq!(room(&table), (1, 0));
+        let urgent = begin(&mut table, "urgent");
+        assert_eq!(room(&table), (0, 0));
+        table.finish(other);
+        assert_eq!(room(&table), (1, 1));
+        table.finish(urgent);
+        assert_eq!(room(&table), (2, 1));
     }
 
     #[test]

@@ -1,4 +1,7 @@
 //! Waits for wake-up tokens beside the claim loop, so that the loop can hear of finished jobs meanwhile.
+//!
+//! Critical lanes are listened to by themselves, on a connection of their own: a worker with nothing but the slot it keeps
+//! for them takes no other lane's token, and has not to end one block and begin another when it has room again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,6 +12,7 @@ use tokio::sync::Notify;
 
 use super::Shared;
 use super::health::{Backoff, CallError, bounded};
+use super::lanes::Kind;
 
 /// Longest block on the wake lists.
 pub(super) const BLOCK: Duration = Duration::from_secs(2);
@@ -17,7 +21,59 @@ pub(super) const REST: Duration = Duration::from_millis(20);
 /// A token that comes back within this was wanted by nobody: it is not passed on again.
 const CAME_BACK: Duration = Duration::from_millis(250);
 
-/// The claim loop's side of the waker.
+/// Kinds of lanes of which something is so.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Tokens {
+    pub(super) critical: bool,
+    pub(super) others: bool,
+}
+
+impl Tokens {
+    pub(super) fn any(self) -> bool {
+        self.critical || self.others
+    }
+
+    pub(super) fn of(self, kind: Kind) -> bool {
+        match kind {
+            Kind::Critical => self.critical,
+            Kind::Other => self.others,
+        }
+    }
+
+    /// These and those.
+    pub(super) fn and(self, more: Self) -> Self {
+        Self { critical: self.critical || more.critical, others: self.others || more.others }
+    }
+}
+
+/// The claim loop's side of the wakers, one for each kind of lanes.
+#[derive(Default)]
+pub(super) struct Arms {
+    critical: Arm,
+    others: Arm,
+}
+
+impl Arms {
+    pub(super) fn of(&self, kind: Kind) -> &Arm {
+        match kind {
+            Kind::Critical => &self.critical,
+            Kind::Other => &self.others,
+        }
+    }
+
+    /// Takes no further token of any lane.
+    pub(super) fn disarm(&self) {
+        self.critical.disarm();
+        self.others.disarm();
+    }
+
+    /// Tokens that came since the last call.
+    pub(super) fn take(&self) -> Tokens {
+        Tokens { critical: self.critical.take_token(), others: self.others.take_token() }
+    }
+}
+
+/// The claim loop's side of one waker.
 #[derive(Default)]
 pub(super) struct Arm {
     armed: AtomicBool,
@@ -41,7 +97,7 @@ impl Arm {
     }
 
     /// Whether a token came since the last call.
-    pub(super) fn take_token(&self) -> bool {
+    fn take_token(&self) -> bool {
         self.token.swap(false, Ordering::AcqRel)
     }
 
@@ -78,17 +134,19 @@ impl Onward {
     }
 }
 
-/// Takes tokens while the loop wants them. Never ends.
-pub(super) async fn run(shared: Arc<Shared>) {
+/// Takes tokens of a kind of lanes while the loop wants them. Never ends.
+pub(super) async fn run(shared: Arc<Shared>, kind: Kind) {
     let mut waker: Option<Waker> = None;
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
     loop {
-        shared.arm.armed().await;
+        shared.arms.of(kind).armed().await;
+        // Armed by the loop, which has a policy. One that comes during the block is heeded after it.
+        let Some(lanes) = shared.policy().map(|policy| Arc::clone(&policy.lanes)) else { continue };
         let waited = match &mut waker {
-            Some(waker) => waker.wait(&shared.options.lanes, BLOCK).await,
+            Some(waker) => waker.wait(lanes.of(kind), BLOCK).await,
             None => match Waker::connect(&shared.options.redis, shared.options.queue.clone()).await {
                 Ok(mut connected) => {
-                    let waited = connected.wait(&shared.options.lanes, BLOCK).await;
+                    let waited = connected.wait(lanes.of(kind), BLOCK).await;
                     waker = Some(connected);
                     waited
                 }
@@ -99,7 +157,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             Ok(token) => {
                 backoff.reset();
                 if token {
-                    followed(&shared).await;
+                    followed(&shared, kind).await;
                 }
             }
             Err(error) => {
@@ -113,12 +171,13 @@ pub(super) async fn run(shared: Arc<Shared>) {
 }
 
 /// A token goes to the claim loop; one that came after the last slot was taken goes on to another worker.
-async fn followed(shared: &Shared) {
+async fn followed(shared: &Shared, kind: Kind) {
     if shared.table().free() == 0 || shared.options.shutdown.drain.is_cancelled() {
         return pass_on(shared).await;
     }
-    shared.arm.disarm();
-    shared.arm.token.store(true, Ordering::Release);
+    let arm = shared.arms.of(kind);
+    arm.disarm();
+    arm.token.store(true, Ordering::Release);
     shared.engine.notify_one();
 }
 

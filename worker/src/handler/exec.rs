@@ -77,7 +77,7 @@ impl ExecHandler {
     fn outcome(&self, ended: Ended) -> Result<Answer, Failure> {
         let message = with_tail(&ended.status.to_string(), &ended.stderr);
         match exit(ended.status) {
-            Exit::Code(0) => Ok(Answer { result: ended.stdout }),
+            Exit::Code(0) => Answer::parse(ended.stdout, true),
             Exit::Code(EX_TEMPFAIL) => Err(Failure::transient(code::EXIT_CODE, message)),
             Exit::Code(n) if n == EX_DATAERR || self.policy.permanent_exit_codes.contains(&n) => {
                 Err(Failure::permanent(code::EXIT_CODE, message))

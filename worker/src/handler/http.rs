@@ -3,7 +3,7 @@
 //! | response | means |
 //! |---|---|
 //! | 2xx | success; a body of at most 64 KiB is the answer, a larger one is left out |
-//! | 429, 503 with `Retry-After` | held for that long, costs no try |
+//! | 429, 503 with `Retry-After` | held for that long (`maxHold` at most), costs no try; with it its key or lane, by `onThrottle` |
 //! | 408, 425, 429, 5xx | transient |
 //! | 3xx | permanent: a redirect is never followed, so that payload and signature go nowhere else |
 //! | other 4xx | permanent |

@@ -3,6 +3,7 @@
 //! A handler is asked for one attempt at a time and says how it went. It never settles anything itself: leases,
 //! time limits, retries and the records in Redis belong to the engine around it.
 
+mod answer;
 mod builtin;
 pub mod exec;
 pub mod http;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 use lanekeeper_api::policy::JobTypePolicy;
 use lanekeeper_queue::types::{AttemptError, Claimed, ErrorClass};
 
+pub use answer::Answer;
 pub use builtin::Builtin;
 pub use stop::{Cause, Stop};
 
@@ -125,13 +127,6 @@ pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What a handler gives back for a job that is done.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Answer {
-    /// Kept with the job's record, at most [`MAX_TEXT`] bytes.
-    pub result: Vec<u8>,
-}
-
 /// Why an attempt did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
@@ -214,6 +209,10 @@ pub mod code {
     pub const PROGRAM_MISSING: &str = "ProgramMissing";
     /// The program could not be started.
     pub const SPAWN_FAILED: &str = "SpawnFailed";
+    /// The answer asks for follow-up jobs in a way that cannot be understood, or is too long to tell.
+    pub const ANSWER_INVALID: &str = "AnswerInvalid";
+    /// The queue refused a follow-up job of the answer.
+    pub const FOLLOW_UP_REFUSED: &str = "FollowUpRefused";
     /// The handler panicked.
     pub const PANICKED: &str = "HandlerPanicked";
     /// The handler was told to stop (drain, cancellation, lost lease).

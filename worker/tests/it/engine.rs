@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::{Bed, Counts, Obeys, Settings, does, done, eventually, policy};
 use lanekeeper_queue::client::Waker;
-use lanekeeper_queue::types::{DeadReason, JobState};
+use lanekeeper_queue::types::{DeadReason, Find, JobState};
 use lanekeeper_worker::handler::{Answer, Cause, Failure, code};
 
 #[tokio::test]
@@ -14,7 +14,7 @@ async fn a_job_succeeds_and_keeps_its_answer() {
     let bed = Bed::new(&policy()).await;
     let engine = bed.engine(
         Settings::default(),
-        does(|peek| async move { Ok(Answer { result: [b"got ", peek.payload.as_slice()].concat() }) }),
+        does(|peek| async move { Ok(Answer::plain([b"got ", peek.payload.as_slice()].concat())) }),
     );
     let ids = bed.enqueue("mail", &[b"one", b"two"]).await;
     let job = bed.becomes(&ids[0], JobState::Succeeded).await;
@@ -311,5 +311,42 @@ async fn a_paused_queue_starts_nothing_until_it_is_resumed() {
     policy.paused = false;
     bed.configure(&policy).await;
     bed.becomes(&ids[0], JobState::Succeeded).await;
+    engine.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_brings_follow_up_jobs_and_one_that_cannot_be_stored_is_a_death_with_its_reason() {
+    let bed = Bed::new(&policy()).await;
+    let engine = bed.engine(
+        Settings::default(),
+        does(|peek| async move {
+            match peek.payload.as_slice() {
+                b"parent" => Answer::parse(
+                    br#"{"enqueue": [{"type": "report", "payload": [1.10]}], "result": "ok"}"#.to_vec(),
+                    true,
+                ),
+                b"wrong" => Answer::parse(br#"{"enqueue": [{"type": "nope", "payload": 1}]}"#.to_vec(), true),
+                payload => Ok(Answer::plain(payload.to_vec())),
+            }
+        }),
+    );
+    let ids = bed.enqueue("mail", &[b"parent", b"wrong"]).await;
+    let parent = bed.becomes(&ids[0], JobState::Succeeded).await;
+    assert_eq!(parent.result.as_deref(), Some("\"ok\""));
+    eventually("the follow-up job is done", async || {
+        let find = Find {
+            state: Some(JobState::Succeeded),
+            job_type: Some("report".into()),
+            limit: 5,
+            ..Find::default()
+        };
+        bed.queue.find(&find).await.unwrap().jobs.iter().any(|job| job.result.as_deref() == Some("[1.10]"))
+    })
+    .await;
+    let wrong = bed.becomes(&ids[1], JobState::Dead).await;
+    assert_eq!((wrong.attempts, wrong.dead_reason), (1, Some(DeadReason::PermanentError)));
+    let error = wrong.history[0].error.clone().unwrap();
+    assert_eq!(error.code, code::FOLLOW_UP_REFUSED);
+    assert!(error.message.contains("unknown-type"), "{}", error.message);
     engine.stop().await.unwrap();
 }

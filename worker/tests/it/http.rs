@@ -1,6 +1,5 @@
 //! The `http` handler against a real server.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::common::{context, serve};
@@ -14,7 +13,7 @@ use lanekeeper_worker::handler::http::{Client, HttpHandler};
 use lanekeeper_worker::handler::{Answer, Cause, Failure, Handler, JobContext, MAX_TEXT, code};
 
 fn policy(url: String) -> Policy {
-    Policy { url, headers: BTreeMap::new(), signing: None }
+    Policy::to(url)
 }
 
 async fn run(url: String, job: &JobContext) -> Result<Answer, Failure> {

@@ -7,6 +7,8 @@ mod drain;
 mod engine;
 mod exec;
 mod http;
+mod lanes;
 mod lost_replies;
 mod outage;
 mod process;
+mod throttle;

@@ -352,9 +352,8 @@ async fn http_jobs_are_signed_held_and_settled_by_the_binary() {
     let server = crate::common::serve(axum::Router::new().route("/jobs", axum::routing::post(receive))).await;
     let mut policy = policy();
     policy.job_types.get_mut("mail").unwrap().handler = Handler::Http(HttpHandler {
-        url: format!("http://{server}/jobs"),
-        headers: [].into(),
         signing: Some(SecretKey { name: "mailer".into(), key: "hmac".into() }),
+        ..HttpHandler::to(format!("http://{server}/jobs"))
     });
     let bed = Bed::new(&policy).await;
     let secrets = dir.path().to_string_lossy().into_owned();

@@ -1,11 +1,13 @@
 //! The whole of validation on real manifests.
 
+mod endings;
+mod gates;
 mod refusals;
 
 use super::{reason, *};
-use crate::policy::{Backoff, Handler, Jitter, JobTypePolicy, KeyPart, QueuePolicy, RetryPolicy};
+use crate::policy::{Backoff, Handler, Jitter, JobTypePolicy, KeyPart, LanePolicy, QueuePolicy, RetryPolicy};
 use crate::testing::{POOL, QUEUE, SAAS, load, pool_with, queue_with, source};
-use crate::worker_pool::ScalingMode;
+use crate::worker_pool::{LaneOrder, ScalingMode};
 
 fn saas() -> QueuePolicy {
     job_queue(&load(SAAS).queues[0], source()).unwrap()
@@ -173,6 +175,47 @@ fn a_pool_resolves_to_plain_figures() {
 
     let manual = pool_with("queue: q", "queue: q\n  replicas: 3\n  scaling: {mode: Manual}");
     assert_eq!(worker_pool(&manual).unwrap().replicas, 3);
+}
+
+#[test]
+fn order_and_weights_reach_the_workers() {
+    let plan = worker_pool(&pool_with("queue: q", "queue: q")).unwrap();
+    assert_eq!((plan.order, plan.worker_lanes().as_str()), (LaneOrder::Strict, "fast"));
+    let lanes = "[{name: fast, weight: 6}, {name: slow}]\n  order: Weighted";
+    let plan = worker_pool(&pool_with("[{name: fast}]", lanes)).unwrap();
+    assert_eq!((plan.order, plan.weights.as_slice()), (LaneOrder::Weighted, [6, 1].as_slice()));
+    assert_eq!(plan.worker_lanes(), "fast:6,slow");
+}
+
+#[test]
+fn critical_is_carried_into_the_policy_and_absent_where_it_is_not() {
+    let queue = queue_with("{name: fast}", "{name: fast, critical: true}");
+    let policy = job_queue(&queue, source()).unwrap();
+    assert_eq!(policy.lanes.iter().map(|lane| lane.critical).collect::<Vec<_>>(), [true, false]);
+    // A policy that was written before the field existed reads, and one that does not use it is written as before.
+    let mut lane = serde_json::to_value(&policy.lanes[0]).unwrap();
+    assert_eq!(lane["critical"], true);
+    lane.as_object_mut().unwrap().remove("critical");
+    assert!(!serde_json::from_value::<LanePolicy>(lane).unwrap().critical);
+    assert_eq!(serde_json::to_value(&policy.lanes[1]).unwrap().get("critical"), None);
+}
+
+#[test]
+fn a_critical_lane_that_shares_the_only_slot_is_warned_of() {
+    let policy = job_queue(&queue_with("{name: fast}", "{name: fast, critical: true}"), source()).unwrap();
+    let warnings = |lanes: &str| {
+        let plan = worker_pool(&pool_with("[{name: fast}]", lanes)).unwrap();
+        pool_warnings(&plan, &policy)
+    };
+    let found = warnings("[{name: slow}, {name: fast}]\n  concurrency: 1");
+    assert_eq!(
+        found.iter().map(|w| (w.field.as_str(), w.reason)).collect::<Vec<_>>(),
+        [("spec.concurrency", reason::NO_SLOT_TO_KEEP)]
+    );
+    assert!(found[0].message.contains("\"fast\""), "{}", found[0]);
+    assert_eq!(warnings("[{name: slow}, {name: fast}]\n  concurrency: 2"), []);
+    assert_eq!(warnings("[{name: fast}]\n  concurrency: 1"), [], "no other work");
+    assert_eq!(warnings("[{name: slow}]\n  concurrency: 1"), [], "no critical lane");
 }
 
 #[test]

@@ -148,9 +148,83 @@ const QUEUE_REFUSALS: [Refusal; 33] = [
     ),
 ];
 
+/// What gates refuse, in the manner of [`QUEUE_REFUSALS`].
+const GATE_REFUSALS: [Refusal; 10] = [
+    (
+        "{name: slow}",
+        "{name: slow, rateLimit: {limit: 1, per: 0s}}",
+        "spec.lanes[1].rateLimit.per",
+        reason::INVALID_VALUE,
+        true,
+    ),
+    (
+        "{name: slow}",
+        "{name: slow, rateLimit: {limit: 1, per: 32d}}",
+        "spec.lanes[1].rateLimit.per",
+        reason::INVALID_VALUE,
+        false,
+    ),
+    (
+        "{name: slow}",
+        "{name: slow, circuit: {failures: 5, probeAfter: 0s}}",
+        "spec.lanes[1].circuit.probeAfter",
+        reason::INVALID_VALUE,
+        true,
+    ),
+    (
+        "lane: fast,",
+        "lane: fast, concurrencyKey: {key: 'c:{id}'},",
+        "spec.jobTypes[0].concurrencyKey",
+        reason::NO_BOUND,
+        true,
+    ),
+    (
+        "lane: fast,",
+        "lane: fast, concurrencyKey: {key: 'c:{id', limit: 1},",
+        "spec.jobTypes[0].concurrencyKey.key",
+        reason::KEY_TEMPLATE,
+        true,
+    ),
+    (
+        "lane: fast,",
+        "lane: fast, concurrencyKey: {key: c, rateLimit: {limit: 1, per: 1s, by: {field: plan, limits: {}}}},",
+        "spec.jobTypes[0].concurrencyKey.rateLimit.by.limits",
+        reason::MISSING,
+        true,
+    ),
+    (
+        "lane: fast,",
+        "lane: fast, concurrencyKey: {key: c, rateLimit: {limit: 1, per: 1s, by: {field: '{plan}', limits: {a: 1}}}},",
+        "spec.jobTypes[0].concurrencyKey.rateLimit.by.field",
+        reason::INVALID_VALUE,
+        false,
+    ),
+    (
+        "url: http://h/",
+        "url: http://h/, onThrottle: Key",
+        "spec.jobTypes[0].concurrencyKey",
+        reason::MISSING_CONCURRENCY_KEY,
+        false,
+    ),
+    (
+        "url: http://h/",
+        "url: http://h/, maxHold: 500ms",
+        "spec.jobTypes[0].handler.http.maxHold",
+        reason::INVALID_VALUE,
+        true,
+    ),
+    (
+        "url: http://h/",
+        "url: http://h/, maxHold: 25h",
+        "spec.jobTypes[0].handler.http.maxHold",
+        reason::INVALID_VALUE,
+        true,
+    ),
+];
+
 #[test]
 fn queues_are_refused_for_one_named_reason_and_cel_agrees() {
-    for (from, to, field, reason, cel) in QUEUE_REFUSALS {
+    for (from, to, field, reason, cel) in QUEUE_REFUSALS.into_iter().chain(GATE_REFUSALS) {
         let queue = queue_with(from, to);
         let problems = job_queue(&queue, source()).unwrap_err();
         let found: Vec<_> = problems.iter().map(|p| (p.field.as_str(), p.reason)).collect();
@@ -159,10 +233,17 @@ fn queues_are_refused_for_one_named_reason_and_cel_agrees() {
     }
 }
 
-const POOL_REFUSALS: [Refusal; 13] = [
+const POOL_REFUSALS: [Refusal; 14] = [
     ("queue: q", "queue: Q", "spec.queue", reason::INVALID_NAME, false),
     ("[{name: fast}]", "[{name: fast}, {name: fast}]", "spec.lanes[1].name", reason::DUPLICATE_NAME, false),
     ("[{name: fast}]", "[]", "spec.lanes", reason::MISSING, false),
+    (
+        "[{name: fast}]",
+        "[{name: fast}, {name: slow, weight: 3}]\n  order: Deadline",
+        "spec.lanes[1].weight",
+        reason::WEIGHT_NOT_WEIGHTED,
+        true,
+    ),
     (
         "queue: q",
         "queue: q\n  scaling: {minReplicas: 11}",
@@ -237,6 +318,19 @@ fn cel_accepts_what_we_accept() {
     for pool in &manifests.pools {
         worker_pool(pool).unwrap();
         validate_cel(&pool.object).unwrap();
+    }
+}
+
+#[test]
+fn weights_count_with_order_weighted_and_a_weight_of_one_anywhere() {
+    for lanes in [
+        "[{name: fast, weight: 6}, {name: slow}]\n  order: Weighted",
+        "[{name: fast, weight: 1}]\n  order: Deadline",
+        "[{name: fast, weight: 1}]",
+    ] {
+        let pool = pool_with("[{name: fast}]", lanes);
+        worker_pool(&pool).unwrap();
+        validate_cel(&pool).unwrap();
     }
 }
 

@@ -16,12 +16,12 @@ use crate::faults::Faults;
 use crate::files::Files;
 use crate::signature::Secret;
 use crate::store::{Error, Store};
-use crate::{analytics, mailer, stripe, thumbnail};
+use crate::{analytics, mailer, notices, stripe, thumbnail};
 
 /// One endpoint, which may be served alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// `POST /mailer`.
+    /// `POST /mailer` and `POST /notices`.
     Mailer,
     /// `POST /customer`.
     Customer,
@@ -95,7 +95,7 @@ impl App {
     pub fn router(self, parts: &[Part]) -> Router {
         let base = Router::new().route("/healthz", get(|| async { "ok\n" })).route("/effects", get(effects));
         let all = parts.iter().fold(base, |router, part| match part {
-            Part::Mailer => router.merge(mailer::routes()),
+            Part::Mailer => router.merge(mailer::routes()).merge(notices::routes()),
             Part::Customer => router.merge(customer::routes()),
             Part::Stripe => router.merge(stripe::routes()),
             Part::Thumbnail => router.merge(thumbnail::routes()),

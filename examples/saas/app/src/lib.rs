@@ -17,6 +17,7 @@ pub mod dice;
 pub mod faults;
 pub mod files;
 pub mod mailer;
+pub mod notices;
 pub mod report;
 pub mod serve;
 pub mod signature;

@@ -74,10 +74,10 @@ const TEMPLATES: [Template; 2] = [
 
 /// A mail ready to be sent.
 #[derive(Debug, PartialEq, Eq)]
-struct Mail {
-    to: String,
-    subject: String,
-    body: String,
+pub(crate) struct Mail {
+    pub(crate) to: String,
+    pub(crate) subject: String,
+    pub(crate) body: String,
 }
 
 fn compose(request: &Request) -> Result<Mail, Refusal> {
@@ -125,7 +125,8 @@ async fn handle(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Resu
     app.store.write_async(move |tx| send(tx, &key, &body, &mail, now_ms)).await
 }
 
-fn send(
+/// Hands the mail to the relay unless that was done under the key before.
+pub(crate) fn send(
     tx: &Transaction<'_>,
     key: &str,
     request: &[u8],

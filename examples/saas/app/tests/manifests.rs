@@ -5,7 +5,9 @@
 use std::path::{Path, PathBuf};
 
 use lanekeeper_api::manifest::{self, Manifests};
-use lanekeeper_api::policy::{Backoff, Handler, Jitter, QueuePolicy, Source};
+use lanekeeper_api::policy::{
+    Backoff, ConcurrencyKey, Handler, Jitter, KeyPart, OnThrottle, QueuePolicy, Source,
+};
 use lanekeeper_api::validate;
 use saas_app::demo::overlay;
 
@@ -62,7 +64,9 @@ fn the_saas_example_says_what_the_workload_table_says() {
         assert_eq!(job_type.retry.backoff, Backoff::Schedule(backoff.to_vec()), "{name}");
         assert_eq!(job_type.retry.limit as usize, backoff.len(), "{name}");
     }
-    assert_eq!(policy.job_types.len(), 7);
+    assert_eq!(policy.job_types.len(), 8);
+    let on_dead = policy.job_types["webhook-delivery"].on_dead.as_ref();
+    assert_eq!(on_dead.map(|on_dead| on_dead.r#type.as_str()), Some("customer-notice"));
     assert_eq!(policy.job_types["analytics-sync"].retry.limit, 3);
     assert_eq!(
         (policy.job_types["password-reset"].priority, policy.job_types["receipt-email"].priority),
@@ -74,7 +78,19 @@ fn the_saas_example_says_what_the_workload_table_says() {
     assert!(!matches!(policy.job_types["stripe-event"].retry.jitter, Jitter::None));
     let Handler::Http(webhook) = &policy.job_types["webhook-delivery"].handler else { panic!("HTTP") };
     assert!(webhook.signing.is_some());
-    assert!(policy.job_types.values().all(|job_type| job_type.key.is_some() && job_type.owner.is_some()));
+    assert_eq!(webhook.on_throttle, OnThrottle::Key);
+    let keyed =
+        policy.job_types.iter().filter_map(|(name, t)| Some((name.as_str(), t.concurrency_key.as_ref()?)));
+    let customer = vec![KeyPart::Text("customer:".to_owned()), KeyPart::Path(vec!["customerId".to_owned()])];
+    let expected = ConcurrencyKey { key: customer, limit: Some(10), rate_limit: None };
+    assert_eq!(keyed.collect::<Vec<_>>(), [("webhook-delivery", &expected)]);
+    let bounded = policy.lanes.iter().filter_map(|lane| Some((lane.name.as_str(), lane.concurrency?)));
+    assert_eq!(bounded.collect::<Vec<_>>(), [("batch-slow", 2)]);
+    assert!(policy.job_types.values().all(|job_type| job_type.owner.is_some()));
+    // A death brings its job under an id of its own: one per death without a key.
+    let keyless: Vec<_> =
+        policy.job_types.iter().filter(|(_, t)| t.key.is_none()).map(|(name, _)| name).collect();
+    assert_eq!(keyless, ["customer-notice"]);
 
     let slots: Vec<_> = manifests.pools.iter().map(|pool| validate::worker_pool(pool).unwrap()).collect();
     let slots: Vec<_> = slots.iter().map(|plan| (plan.name.as_str(), plan.concurrency)).collect();
@@ -101,8 +117,8 @@ fn the_overlay_fits_and_changes_only_where_and_how_fast() {
     for (name, job_type) in &demo.job_types {
         let there = &plain.job_types[name];
         assert_eq!(
-            (&job_type.key, &job_type.lane, job_type.priority),
-            (&there.key, &there.lane, there.priority),
+            (&job_type.key, &job_type.concurrency_key, &job_type.lane, job_type.priority),
+            (&there.key, &there.concurrency_key, &there.lane, there.priority),
             "{name}"
         );
         assert_eq!(job_type.retry.limit, there.retry.limit, "{name}: as many tries, only sooner");
@@ -111,7 +127,7 @@ fn the_overlay_fits_and_changes_only_where_and_how_fast() {
                 assert!(http.url.starts_with("http://127.0.0.1:4711/"), "{name}: {}", http.url);
                 let Handler::Http(other) = &there.handler else { panic!("{name}") };
                 assert_eq!(http.url.rsplit('/').next(), other.url.rsplit('/').next(), "{name}");
-                assert_eq!(http.signing, other.signing, "{name}");
+                assert_eq!((&http.signing, http.on_throttle), (&other.signing, other.on_throttle), "{name}");
             }
             Handler::Exec(exec) => assert_eq!(exec.command, ["/bin/saas-app", "report"]),
         }

@@ -204,3 +204,40 @@ fn late_jobs_ask_for_more_than_fresh_ones() {
     };
     assert!(known(4_900) > known(0), "{} > {}", known(4_900), known(0));
 }
+
+#[test]
+fn due_jobs_of_a_held_lane_ask_for_no_worker_and_those_of_others_do() {
+    let held = TypeLoad { held: true, ..waiting(100_000, 60_000) };
+    let alone = first(&policy(), &sample(vec![held.clone()], 0, 0));
+    assert_eq!((alone.replicas, alone.reason), (0, Reason::HeldBack));
+    assert!(alone.message.contains("more workers do not help"), "{}", alone.message);
+    let by_depth = ScalePolicy { depth_per_replica: Some(10), ..policy() };
+    assert_eq!(first(&by_depth, &sample(vec![held.clone()], 0, 0)).replicas, 0, "nor does its depth");
+    let other = TypeLoad { name: "report".into(), ..waiting(1, 0) };
+    let both = first(&policy(), &sample(vec![held.clone(), other], 0, 0));
+    assert_eq!((both.replicas, both.reason), (1, Reason::Backlog));
+    let opens_soon = TypeLoad { soon: 1, ..held.clone() };
+    let started_ahead = first(&policy(), &sample(vec![opens_soon], 0, 0));
+    assert_eq!((started_ahead.replicas, started_ahead.reason), (1, Reason::Scheduled));
+    let running = TypeLoad { running: 4, arrived_total: 100_004, ..held };
+    let decision = first(&policy(), &sample(vec![running], 1, 1));
+    assert_eq!((decision.replicas, decision.reason), (1, Reason::Running));
+}
+
+/// However fast jobs come: while their lane is held, none of them can be taken.
+#[test]
+fn the_rate_of_a_held_lane_asks_for_nothing() {
+    let at = |i: u64| TypeLoad {
+        held: true,
+        ended_total: 1_000,
+        busy_ms_total: 1_000_000,
+        arrived_total: 1_000 + i * 5_000,
+        ..waiting(i * 5_000, i * 5_000)
+    };
+    let mut state = State::default();
+    for i in 0..20 {
+        let (decision, next) = decide(&policy(), &sample(vec![at(i)], 0, 0), &state, START + i * 5_000);
+        assert_eq!(decision.replicas, 0, "{decision:?}");
+        state = next;
+    }
+}

@@ -20,10 +20,10 @@ prop_compose! {
     fn a_type()(
         name in "[a-c]", due in 0_u64..100_000, age in 0_u64..10_000_000, soon in 0_u64..2,
         running in 0_u64..500, per_worker in proptest::option::of(1_u32..20),
-        ended in 0_u64..1_000_000, mean in 1_u64..1_000_000,
+        ended in 0_u64..1_000_000, mean in 1_u64..1_000_000, held in proptest::bool::weighted(0.2),
     ) -> TypeLoad {
         TypeLoad {
-            name, due, oldest_age_ms: if due == 0 { 0 } else { age }, soon, running, per_worker,
+            name, due, oldest_age_ms: if due == 0 { 0 } else { age }, soon, running, held, per_worker,
             arrived_total: due + running + ended, ended_total: ended, busy_ms_total: ended * mean,
         }
     }

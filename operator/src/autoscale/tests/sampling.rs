@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use lanekeeper_api::policy::{LanePolicy, QueuePolicy, Source};
-use lanekeeper_queue::types::{LaneStats, Stats, TypeStats, WorkerIdentity, WorkerInfo};
+use lanekeeper_queue::types::{ClosedGate, Gate, LaneStats, Stats, TypeStats, WorkerIdentity, WorkerInfo};
 
 use crate::autoscale::sample::{Held, Mode};
 use crate::autoscale::sampler::{PoolSpec, idle, sample};
@@ -10,7 +10,6 @@ use crate::platform::{Observed, PoolRef};
 const NOW: u64 = 50_000;
 
 fn policy() -> QueuePolicy {
-    let lane = |name: &str, start_within_ms| LanePolicy { name: name.into(), start_within_ms };
     QueuePolicy {
         queue: "apps/test".into(),
         source: Source { owner: String::new(), uid: String::new(), created_ms: 0, generation: 0 },
@@ -18,7 +17,7 @@ fn policy() -> QueuePolicy {
         closed: None,
         max_payload: 1,
         lease_ms: 15_000,
-        lanes: vec![lane("fast", 10_000), lane("slow", 60_000)],
+        lanes: vec![LanePolicy::new("fast", 10_000), LanePolicy::new("slow", 60_000)],
         job_types: BTreeMap::new(),
     }
 }
@@ -155,4 +154,56 @@ fn idle_workers_go_youngest_first_and_never_those_that_leave_already() {
         ],
     );
     assert_eq!(idle(&seen, &PoolRef::new("apps", "a")), ["young", "old"]);
+}
+
+/// Stats with `ready` due jobs and two running in a lane that these gates hold back.
+fn gated(ready: u64, gates: &[(&str, Gate, Option<u64>)]) -> Stats {
+    let gate = |&(lane, gate, until_ms): &(&str, Gate, Option<u64>)| ClosedGate {
+        lane: Some(lane.into()),
+        gate,
+        until_ms,
+        since_ms: None,
+        by: None,
+        why: None,
+    };
+    Stats { gates: gates.iter().map(gate).collect(), ..stats(mail(ready, 2), Vec::new()) }
+}
+
+#[test]
+fn lanes_that_more_workers_do_not_help_are_left_out_and_their_running_jobs_count() {
+    let far = Some(NOW + 60_000);
+    for (gates, held) in [
+        (&[("fast", Gate::Paused, None)][..], true),
+        (&[("fast", Gate::Hold, far)], true),
+        (&[("fast", Gate::Circuit, far)], true),
+        (&[("fast", Gate::Circuit, None)], true),
+        (&[("fast", Gate::Concurrency, None), ("fast", Gate::Rate, far)], false),
+        (&[("slow", Gate::Paused, None)], false),
+        (&[], false),
+    ] {
+        let seen = sample(Some(&gated(5, gates)), &pool("a", &["fast"]), &[], &policy(), &two_workers(), 500);
+        let load = seen.load.expect("figures were read");
+        let t = &load.types[0];
+        assert_eq!((load.held, t.held, t.due, t.running, t.soon), (None, held, 5, 2, 0), "{gates:?}");
+    }
+}
+
+#[test]
+fn a_lane_that_opens_within_the_start_up_time_is_soon() {
+    let soon = |ready, gates: &[(&str, Gate, Option<u64>)]| {
+        let seen =
+            sample(Some(&gated(ready, gates)), &pool("a", &["fast"]), &[], &policy(), &two_workers(), 500);
+        seen.load.expect("figures were read").types[0].soon
+    };
+    let (near, far) = (Some(NOW + 5_400), Some(NOW + 5_600));
+    assert_eq!(soon(5, &[("fast", Gate::Hold, near)]), 1);
+    assert_eq!(soon(5, &[("fast", Gate::Circuit, near)]), 1, "someone has to probe");
+    assert_eq!(soon(5, &[("fast", Gate::Hold, far)]), 0);
+    assert_eq!(soon(0, &[("fast", Gate::Hold, near)]), 0, "nothing waits for it");
+    assert_eq!(
+        soon(5, &[("fast", Gate::Hold, near), ("fast", Gate::Circuit, far)]),
+        0,
+        "the later one counts"
+    );
+    assert_eq!(soon(5, &[("fast", Gate::Paused, None), ("fast", Gate::Hold, near)]), 0);
 }

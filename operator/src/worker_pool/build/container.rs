@@ -91,7 +91,8 @@ fn environment(pool: &ValidatedPool) -> Vec<EnvVar> {
         from_secret("LANEKEEPER_REDIS_URL", &pool.credentials.url),
         plain("LANEKEEPER_QUEUE", format!("{}/{}", pool.namespace, pool.queue)),
         plain("LANEKEEPER_POOL", pool.name.clone()),
-        plain("LANEKEEPER_LANES", pool.lanes.join(",")),
+        plain("LANEKEEPER_LANES", pool.lanes.clone()),
+        plain("LANEKEEPER_ORDER", pool.order.as_str().to_owned()),
         plain("LANEKEEPER_CONCURRENCY", pool.concurrency.to_string()),
         plain("LANEKEEPER_DRAIN_TIMEOUT", duration(pool.drain_timeout)),
         from_field("LANEKEEPER_WORKER_NAME", "metadata.name"),
@@ -195,7 +196,8 @@ mod tests {
     fn the_environment_says_who_and_what() {
         let container = worker(&pool());
         assert_eq!(value(&container, "LANEKEEPER_QUEUE").value.as_deref(), Some("apps/saas"));
-        assert_eq!(value(&container, "LANEKEEPER_LANES").value.as_deref(), Some("user-fast,user-medium"));
+        assert_eq!(value(&container, "LANEKEEPER_LANES").value.as_deref(), Some("user-fast:6,user-medium:3"));
+        assert_eq!(value(&container, "LANEKEEPER_ORDER").value.as_deref(), Some("Weighted"));
         assert_eq!(value(&container, "LANEKEEPER_DRAIN_TIMEOUT").value.as_deref(), Some("60s"));
         let url = value(&container, "LANEKEEPER_REDIS_URL").value_from.as_ref().unwrap();
         assert_eq!(url.secret_key_ref.as_ref().unwrap().name, "saas-lanekeeper-worker");

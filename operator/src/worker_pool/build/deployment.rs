@@ -93,6 +93,7 @@ fn some_if_any<T: Clone>(items: &[T]) -> Option<Vec<T>> {
 #[cfg(test)]
 mod tests {
     use k8s_openapi::api::core::v1::{LocalObjectReference, Toleration};
+    use lanekeeper_api::worker_pool::LaneOrder;
     use std::collections::BTreeMap;
 
     use super::super::tests::pool;
@@ -131,6 +132,15 @@ mod tests {
         let mut other = pool();
         other.credentials.checksum = "c2".to_owned();
         assert_ne!(deployment(&pool()).spec, deployment(&other).spec);
+    }
+
+    #[test]
+    fn another_order_or_other_weights_roll_the_pool() {
+        let order = ValidatedPool { order: LaneOrder::Deadline, ..pool() };
+        let weights = ValidatedPool { lanes: "user-fast:5,user-medium:3".to_owned(), ..pool() };
+        for other in [order, weights] {
+            assert_ne!(deployment(&pool()).spec, deployment(&other).spec);
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec}
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use lanekeeper_api::policy::SecretKey;
-use lanekeeper_api::worker_pool::PodTemplate;
+use lanekeeper_api::worker_pool::{LaneOrder, PodTemplate};
 
 use crate::kubernetes::names;
 
@@ -31,8 +31,10 @@ pub struct ValidatedPool {
     pub owner: OwnerReference,
     /// Name of the queue, without the namespace.
     pub queue: String,
-    /// Lanes in strict order.
-    pub lanes: Vec<String>,
+    /// Lanes with their weights, as workers read them.
+    pub lanes: String,
+    /// Which lane goes first.
+    pub order: LaneOrder,
     /// Slots per worker.
     pub concurrency: u32,
     /// Time that running jobs get when a worker must go.
@@ -160,7 +162,8 @@ pub(super) mod tests {
                 block_owner_deletion: Some(true),
             },
             queue: "saas".to_owned(),
-            lanes: vec!["user-fast".to_owned(), "user-medium".to_owned()],
+            lanes: "user-fast:6,user-medium:3".to_owned(),
+            order: LaneOrder::Weighted,
             concurrency: 20,
             drain_timeout: Duration::from_secs(60),
             max_replicas: 10,

@@ -115,9 +115,8 @@ mod tests {
 
     fn template(url: &str) -> Result<Template, String> {
         Template::new(&policy::HttpHandler {
-            url: url.into(),
             headers: [("x-team".into(), "a".into()), ("Lanekeeper-Token".into(), "forged".into())].into(),
-            signing: None,
+            ..policy::HttpHandler::to(url)
         })
     }
 

@@ -88,8 +88,7 @@ impl Verdict {
         };
         match self {
             // Half an answer is worse than none: the work is done either way, which the status has said.
-            Self::Success if !body.whole => Ok(Answer::default()),
-            Self::Success => Ok(Answer { result: body.bytes }),
+            Self::Success => Answer::parse(body.bytes, body.whole),
             Self::Hold(after) => match Failure::transient(code::HTTP_STATUS, says()) {
                 Failure::Retry { error, .. } => Err(Failure::Retry { error, retry_after: Some(after) }),
                 permanent @ Failure::Permanent { .. } => Err(permanent),

@@ -13,7 +13,7 @@ use lanekeeper_queue::Queue;
 use lanekeeper_queue::client::RedisOptions;
 use lanekeeper_queue::testing::TestRedis;
 use lanekeeper_queue::types::{Configured, EnqueueOptions, Enqueued, Job, JobState, NewJob, WorkerIdentity};
-use lanekeeper_worker::engine::{self, Options};
+use lanekeeper_worker::engine::{self, Options, Order};
 use lanekeeper_worker::handler::{Always, Answer, Failure, Handler, JobContext, Running};
 use lanekeeper_worker::metrics::Metrics;
 use lanekeeper_worker::{Error, Shutdown};
@@ -95,6 +95,7 @@ impl Bed {
             queue: self.queue.name().clone(),
             identity: identity(settings.name),
             lanes: settings.lanes.iter().map(|&lane| lane.to_owned()).collect(),
+            order: settings.order,
             slots: settings.slots,
             drain_timeout: settings.drain,
             listen: Some(listener),
@@ -116,6 +117,7 @@ pub(crate) fn identity(name: &str) -> WorkerIdentity {
 pub(crate) struct Settings {
     pub(crate) name: &'static str,
     pub(crate) lanes: &'static [&'static str],
+    pub(crate) order: Order,
     pub(crate) slots: u32,
     pub(crate) drain: Duration,
     pub(crate) redis: Option<String>,
@@ -123,7 +125,14 @@ pub(crate) struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { name: "w1", lanes: &["fast", "slow"], slots: 10, drain: Duration::from_secs(20), redis: None }
+        Self {
+            name: "w1",
+            lanes: &["fast", "slow"],
+            order: Order::Strict,
+            slots: 10,
+            drain: Duration::from_secs(20),
+            redis: None,
+        }
     }
 }
 
@@ -206,10 +215,7 @@ pub(crate) fn policy() -> QueuePolicy {
         closed: None,
         max_payload: 256 * 1024,
         lease_ms: u64::try_from(LEASE.as_millis()).unwrap(),
-        lanes: vec![
-            LanePolicy { name: "fast".into(), start_within_ms: 1000 },
-            LanePolicy { name: "slow".into(), start_within_ms: 60_000 },
-        ],
+        lanes: vec![LanePolicy::new("fast", 1000), LanePolicy::new("slow", 60_000)],
         job_types: BTreeMap::from([("mail".into(), job_type("fast")), ("report".into(), job_type("slow"))]),
     }
 }
@@ -222,6 +228,10 @@ pub(crate) fn job_type(lane: &str) -> JobTypePolicy {
         priority: 5,
         key: None,
         key_for_ms: 60_000,
+        concurrency_key: None,
+        on_conflict: Default::default(),
+        debounce: None,
+        on_dead: None,
         per_worker: None,
         timeout_ms: 60_000,
         retry: RetryPolicy { limit: 2, backoff: Backoff::Schedule(vec![50]), jitter: Jitter::None },

@@ -121,7 +121,7 @@ fn is_passing(error: &redis::RedisError) -> bool {
 
 fn entry(job: &Planned, new: &NewJob, reply: Enqueued, retried: bool) -> Entry {
     let (outcome, id, reason) = match reply {
-        Enqueued::Accepted { id, .. } => (Outcome::Accepted, Some(id), None),
+        Enqueued::Accepted { id, .. } | Enqueued::Replaced { id, .. } => (Outcome::Accepted, Some(id), None),
         // Our own id: the call before, whose reply was lost, stored it.
         Enqueued::Duplicate { id, .. } if retried && new.options.id.as_ref() == Some(&id) => {
             (Outcome::Accepted, Some(id), None)

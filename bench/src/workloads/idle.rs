@@ -5,10 +5,12 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use lanekeeper_bench::policy::{LANE, QUEUE};
 use tokio::process::Command;
 
-use crate::ours::{Bench, QUEUE};
+use crate::ours::Bench;
 use crate::report::Report;
+use crate::{own, server};
 
 /// Redis commands per second and resident memory of one idle worker.
 pub(crate) async fn measure(worker: &Path, seconds: u64, report: &mut Report) -> Result<()> {
@@ -17,7 +19,7 @@ pub(crate) async fn measure(worker: &Path, seconds: u64, report: &mut Report) ->
         .arg("run")
         .env("LANEKEEPER_REDIS_URL", bench.url())
         .env("LANEKEEPER_QUEUE", QUEUE)
-        .env("LANEKEEPER_LANES", "main")
+        .env("LANEKEEPER_LANES", LANE)
         .env("LANEKEEPER_LISTEN", "off")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -31,16 +33,12 @@ pub(crate) async fn measure(worker: &Path, seconds: u64, report: &mut Report) ->
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let before = bench.commands().await?;
+    let before = server::commands(&mut bench.connection()).await?;
     tokio::time::sleep(Duration::from_secs(seconds)).await;
-    let per_second = (bench.commands().await? - before) as f64 / seconds as f64;
-    report.add_alone("idle worker: Redis commands", "/s", per_second);
+    let sent = server::commands(&mut bench.connection()).await? - before;
+    report.add_alone("idle worker: Redis commands", "/s", sent as f64 / seconds as f64);
     let pid = child.id().context("the idle worker has ended")?;
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let rss = status
-        .lines()
-        .find_map(|l| l.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<f64>().ok());
-    report.add_alone("idle worker: resident memory", "MB", rss.context("VmRSS")? / 1024.0);
+    report.add_alone("idle worker: resident memory", "MB", own::resident_mb(&pid.to_string())?);
     child.kill().await?;
     Ok(())
 }

@@ -1,0 +1,235 @@
+-- Taking jobs in: what enqueues and follow-up jobs have in common.
+
+local function rejected(reason, sentence)
+  return {false, 'rejected:' .. reason, sentence}
+end
+
+-- The job's group and the class of its rate, by its type's concurrency key; or nil, nil and why not.
+local function read_group(ty, payload)
+  local group, why = lk.render_key(ty.groups.key, payload)
+  if not group or group == '' or #group > 512 then
+    return nil, nil, why or 'the concurrency key made from the payload is empty or longer than 512 bytes'
+  end
+  local rate = ty.groups.rate
+  return group, rate and rate.by and lk.render_key({{path = rate.by.path}}, payload) or nil
+end
+
+-- What the pair asks for, as far as it can be told without reading: a spec, or nil and the reply.
+function lk.read_pair(ctx, text, payload)
+  local options, why = lk.parse_options(text)
+  if not options then
+    return nil, rejected('invalid-options', why)
+  end
+  local ty = ctx.policy.types[options.type]
+  if not ty then
+    return nil, rejected('unknown-type', 'the queue has no job type ' .. lk.clip(options.type, 100))
+  end
+  if #payload > ctx.policy.max_payload then
+    return nil, rejected('payload-too-large', fmt('the payload has %d bytes, the queue takes at most %d', #payload,
+      ctx.policy.max_payload))
+  end
+  local debounced = ty.debounce and not options.delay and not options.run_at
+  local due = debounced and ctx.now + ty.debounce.wait or options.delay and ctx.now + options.delay or (options.run_at and max(options.run_at, ctx.now)) or ctx.now
+  if due - ctx.now > lk.MAX_DELAY then
+    return nil, rejected('invalid-options', 'option runAt is more than ten years away')
+  end
+  local key = options.key
+  if not key and ty.key then
+    key, why = lk.render_key(ty.key, payload)
+    if not key then
+      return nil, rejected('key-field', why)
+    end
+    if key == '' then
+      return nil, rejected('key-field', 'the idempotency key made from the payload is empty')
+    end
+    -- As long as a caller's own key may be: handlers get it as a header, and receivers bound those.
+    if #key > 512 then
+      return nil, rejected('key-field', 'the idempotency key made from the payload is longer than 512 bytes')
+    end
+  end
+  local group, class
+  if ty.groups then
+    group, class, why = read_group(ty, payload)
+    if not group then
+      return nil, rejected('key-field', why)
+    end
+  end
+  return {
+    ty = ty, options = options, payload = payload, due = due, key = key, group = group, class = class, debounced = debounced,
+  }
+end
+
+-- The values of `fields` of a hash, by field.
+local function lookup(key, fields)
+  local found = {}
+  if fields[1] then
+    local values = call('HMGET', key, unpack_list(fields))
+    for i, field in ipairs(fields) do
+      found[field] = values[i]
+    end
+  end
+  return found
+end
+
+-- Who owns which key: {id, state, job} by key, reading entries and the records of owners that have not succeeded.
+local function owners_of(ctx, keys)
+  local entries = lookup(ctx.keys.keys, keys)
+  local ids, waiting, owners = {}, {}, {}
+  for key, entry in pairs(entries) do
+    if entry then
+      local space = find(entry, ' ', 1, true)
+      if not space then
+        ids[#ids + 1] = entry
+        waiting[key] = entry
+      elseif tonumber(sub(entry, space + 1)) > ctx.now then
+        owners[key] = {id = sub(entry, 1, space - 1), state = 'succeeded'}
+      end
+    end
+  end
+  local records, pasts = lookup(ctx.keys.jobs, ids), lookup(ctx.keys.pasts, ids)
+  for key, id in pairs(waiting) do
+    local job = lk.read_job(records[id], pasts[id])
+    -- An entry whose record is gone, or was called off, keeps nobody out.
+    if job and job[STATE] ~= CANCELLED then
+      owners[key] = {id = id, state = lk.state_of(ctx, id, job), job = job}
+    end
+  end
+  return owners
+end
+
+-- Ids that no record has, for the specs that brought none.
+local function give_ids(ctx, specs)
+  local fresh, ids = {}, {}
+  for _, spec in ipairs(specs) do
+    if not spec.id then
+      spec.id = lk.new_id(ctx)
+      fresh[#fresh + 1] = spec
+      ids[#ids + 1] = spec.id
+    end
+  end
+  if not ids[1] then
+    return
+  end
+  local taken = call('HMGET', ctx.keys.jobs, unpack_list(ids))
+  for i, spec in ipairs(fresh) do
+    while taken[i] do
+      spec.id = lk.new_id(ctx)
+      taken[i] = call('HEXISTS', ctx.keys.jobs, spec.id) == 1
+    end
+  end
+end
+
+local function store(ctx, stage, spec)
+  local ty, options = spec.ty, spec.options
+  local enqueued = spec.first or ctx.now
+  local job = {
+    1, ty.name, enqueued, options.priority or ty.priority, spec.due - enqueued, spec.key or '', options.meta or NONE,
+  }
+  lk.stage_waiting(ctx, stage, ty, spec.id, job, spec.due)
+  lk.push2(stage.record_set, spec.id, lk.write_record(job, spec.payload))
+  if options.id then
+    -- What a damaged job left behind under this id would speak of another one now.
+    stage.past_del[#stage.past_del + 1] = spec.id
+  end
+  if spec.key then
+    lk.push2(stage.key_set, spec.key, spec.id)
+  end
+  if spec.group then
+    lk.push2(stage.group_set, spec.id, spec.group)
+    if spec.class then
+      lk.push2(stage.class_set, ty.groups.classes, {spec.group, spec.class})
+    end
+  end
+  if not spec.first then
+    lk.count(stage, 'e', ty, 1)
+  end
+end
+
+-- The reply where the key has another owner.
+local function conflict(spec, owner)
+  if spec.ty.on_conflict == 'Reject' then
+    return rejected('key-conflict', fmt('job %s (%s) has the idempotency key', owner.id, owner.state))
+  end
+  return {owner.id, 'duplicate', owner.state}
+end
+
+-- Whether the spec takes the place, and the id, of the key's owner: one of its type that has not been started. Debounced
+-- jobs are put off again with each that comes, but not beyond `most` after the first.
+local function replaces(ctx, spec, owner)
+  local ty, job = spec.ty, owner.job
+  if ty.on_conflict ~= 'Replace' or not job or job[TYPE] ~= ty.name or job[ATTEMPTS] > 0 or job[COUNTS_FROM] > 0
+    or (owner.state ~= 'ready' and owner.state ~= 'scheduled') then
+    return false
+  end
+  spec.first, spec.before = job[ENQUEUED], job
+  if spec.debounced then
+    spec.due = max(ctx.now, min(spec.due, spec.first + ty.debounce.most))
+  end
+  return true
+end
+
+-- Takes the job that is replaced out of its line.
+local function make_way(ctx, spec)
+  local ty, id = spec.ty, spec.id
+  if call('ZREM', ty.ready, id) == 1 and ty.groups then
+    lk.line_down(ctx, ty, {id})
+  end
+  if call('ZREM', ty.scheduled, id) == 1 then
+    lk.refresh_next(ctx, ty)
+  end
+end
+
+-- Sorts the specs into new ones and duplicates, earlier pairs of the call included.
+local function find_duplicates(ctx, specs, replies)
+  local ids, keys = {}, {}
+  for _, spec in ipairs(specs) do
+    ids[#ids + 1] = spec.options.id
+    keys[#keys + 1] = spec.key
+  end
+  local records, pasts = lookup(ctx.keys.jobs, ids), lookup(ctx.keys.pasts, ids)
+  local owners = owners_of(ctx, keys)
+  local accepted, by_id, by_key = {}, {}, {}
+  for _, spec in ipairs(specs) do
+    local id, key = spec.options.id, spec.key
+    local twin = (id and by_id[id]) or (key and by_key[key])
+    -- A damaged record stands for no job: the new one takes its place.
+    local job = id and lk.read_job(records[id], pasts[id])
+    if twin then
+      spec.twin = twin
+    elseif job then
+      replies[spec.at] = {id, 'duplicate', lk.state_of(ctx, id, job)}
+    elseif key and owners[key] and not replaces(ctx, spec, owners[key]) then
+      replies[spec.at] = conflict(spec, owners[key])
+    else
+      spec.id = spec.first and owners[key].id or id
+      accepted[#accepted + 1] = spec
+    end
+    if not replies[spec.at] and not twin then
+      if id then by_id[id] = spec end
+      if key then by_key[key] = spec end
+    end
+  end
+  return accepted
+end
+
+-- Stages the jobs of the specs, each with its place in the reply (`at`), and puts their outcomes into `replies`.
+function lk.admit(ctx, stage, specs, replies)
+  local accepted = find_duplicates(ctx, specs, replies)
+  give_ids(ctx, accepted)
+  for _, spec in ipairs(accepted) do
+    if spec.first then
+      make_way(ctx, spec)
+    end
+    store(ctx, stage, spec)
+    local later = spec.due > ctx.now
+    replies[spec.at] = {
+      spec.id, spec.first and 'replaced' or (later and 'scheduled' or 'queued'), later and 'scheduled' or 'ready',
+    }
+  end
+  for _, spec in ipairs(specs) do
+    if spec.twin then
+      local reply = replies[spec.twin.at]
+      replies[spec.at] = {reply[1], 'duplicate', reply[3]}
+    end
+  end
+end

@@ -1,0 +1,86 @@
+-- Jobs that the end of another one brings: follow-ups in a handler's answer, and `onDead`. They are stored by the same call
+-- as that end, or not at all.
+
+-- Most follow-up jobs of one answer.
+local FOLLOW_UPS = 100
+-- Bytes of payloads that one call carries into the news of deaths.
+local OBITUARY_BYTES = 524288
+
+-- The follow-ups of a success, msgpack {{options as JSON, payload}, ...}, as specs for lk.admit; or nil and why not.
+function lk.read_follow_ups(ctx, blob)
+  local list = lk.decode(blob)
+  if not list then
+    return nil, 'they are not msgpack'
+  end
+  if #list == 0 and next(list) ~= nil then
+    return nil, 'they are no list'
+  end
+  if #list > FOLLOW_UPS then
+    return nil, fmt('an answer may enqueue %d jobs, this one has %d', FOLLOW_UPS, #list)
+  end
+  local specs = {}
+  for i, pair in ipairs(list) do
+    if type(pair) ~= 'table' or type(pair[1]) ~= 'string' or type(pair[2]) ~= 'string' then
+      return nil, fmt('number %d is no pair of options and payload', i)
+    end
+    local spec, reply = lk.read_pair(ctx, pair[1], pair[2])
+    if not spec then
+      return nil, fmt('number %d: %s: %s', i, reply[2], reply[3])
+    end
+    specs[i] = spec
+  end
+  return specs
+end
+
+-- What one call may bring is what one enqueue may: an error reply where the settlements of a call ask for more.
+function lk.too_many_follow_ups(list)
+  local jobs, bytes = 0, 0
+  for i = 1, #list do
+    local blob = type(list[i]) == 'table' and list[i][7]
+    if type(blob) == 'string' and blob ~= '' then
+      local asked = lk.decode(blob)
+      jobs, bytes = jobs + (asked and #asked or 0), bytes + #blob
+    end
+  end
+  if jobs > lk.MAX_PAIRS or bytes > 2 * lk.MAX_BYTES then
+    return lk.error('LKLIMIT', fmt('the answers of one call may enqueue %d jobs, these ask for %d', lk.MAX_PAIRS, jobs))
+  end
+end
+
+-- JSON text of a string that may have any bytes.
+local function quoted(text)
+  return sub(json.encode({lk.clean(text)}), 2, -2)
+end
+
+-- The payload of the job that tells of a death: {job, type, key, reason, attempts, error: {class, code, message}, payload}.
+-- The dead job's payload stands in it as it came where it is a JSON object, else it is left out.
+local function obituary(id, job, payload, ty, word)
+  local object = find(payload, '^%s*{') and pcall(json.decode, payload) and lk.is_utf8(payload)
+  return concat({
+    '{"job":', quoted(id), ',"type":', quoted(ty.name), ',"key":', job[KEY] ~= '' and quoted(job[KEY]) or 'null', ',"reason":',
+    quoted(word.reason), ',"attempts":', lk.digits(job[ATTEMPTS]), ',"error":{"class":', quoted(word.class), ',"code":',
+    quoted(word.code), ',"message":', quoted(lk.clip(word.message, MESSAGE_OLD)), '}', object and ',"payload":' or '',
+    object and payload or '', '}',
+  })
+end
+
+-- The spec of the job that `onDead` of the type asks for; nil where it asks for none or that job cannot be stored.
+function lk.on_dead(ctx, id, job, payload, ty, word)
+  if not ty.on_dead then
+    return nil
+  end
+  -- Its id keeps it to one per death: a job never ends twice under one token.
+  local short = #id <= 100 and id or redis.sha1hex(id)
+  local options = json.encode({type = ty.on_dead, id = fmt('%s.dead.%.0f', short, word.token)})
+  -- Reading payloads takes time: a call that brings many deaths tells of the later ones without them.
+  ctx.obituaries = (ctx.obituaries or 0) + #payload
+  local spec
+  if ctx.obituaries <= OBITUARY_BYTES then
+    spec = lk.read_pair(ctx, options, obituary(id, job, payload, ty, word))
+  end
+  if not spec then
+    -- Too large with the payload, as a rule: the news matters more.
+    spec = lk.read_pair(ctx, options, obituary(id, job, '', ty, word))
+  end
+  return spec
+end

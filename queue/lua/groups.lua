@@ -1,0 +1,335 @@
+-- Concurrency keys: jobs of a type that share a key, rendered from the payload, form a group. Of a group at most `limit` run
+-- at once, it may have a rate of its own, and a dependency may ask for patience for it alone. Groups take turns: of those that
+-- may go, the one that waited longest since its last job goes first, however many jobs it has.
+--
+-- A grouped job stands in its type's line like any other, from which figures, searches and places are read. Beside it:
+--   y:<type>:<group> zset: the group's own line     yt:<type> zset: groups that may go, by turn
+--   yp:<type> zset: groups that may not, by when they may (ms; 'inf': when one of their jobs ends)
+--   yr:<type> hash: group -> running     ya:<type> hash: group -> arrival time of its rate, µs
+--   yh:<type> hash: group -> held until, ms     yc:<type> hash: group -> class of its rate     yg hash: id -> group
+
+local FOREVER = '+inf'
+
+local function line_of(ty, group)
+  return ty.groups.line_of .. group
+end
+
+-- The groups of jobs of a grouped type, by place; '' where none is known.
+local function groups_of(ctx, ids)
+  local found = call('HMGET', ctx.keys.group_of, unpack_list(ids))
+  for i = 1, #ids do
+    found[i] = found[i] or ''
+  end
+  return found
+end
+lk.groups_of = groups_of
+
+-- The rate of a group: its class may have one of its own.
+local function rate_of(ty, group)
+  local spec = ty.groups.rate
+  if spec and spec.by then
+    local class = call('HGET', ty.groups.classes, group)
+    local limit = class and spec.by.limits[class]
+    if limit then
+      return {limit = limit, per = spec.per, burst = max(1, spec.burst * limit / spec.limit)}
+    end
+  end
+  return spec
+end
+
+lk.group_rate = rate_of
+
+-- How many jobs of the group may go now, at most `most`; where that is none, until when it may not. Jobs that were enqueued
+-- before their type had a key are in the group '', which knows no bounds.
+local function room_of(ctx, ty, group, most)
+  if group == '' then
+    return most
+  end
+  local held = tonumber(call('HGET', ty.groups.holds, group))
+  if held and held > ctx.now then
+    return 0, lk.digits(held)
+  end
+  if ty.groups.limit then
+    most = min(most, ty.groups.limit - (tonumber(call('HGET', ty.groups.running, group)) or 0))
+    if most <= 0 then
+      return 0, FOREVER
+    end
+  end
+  local rate = rate_of(ty, group)
+  if rate then
+    local room, opens = lk.rate_room(ctx, rate, tonumber(call('HGET', ty.groups.arrivals, group)) or 0, most)
+    if room == 0 then
+      return 0, lk.digits(opens)
+    end
+    most = room
+  end
+  return most
+end
+
+-- Puts a group where it belongs: nowhere when nothing of it waits, among those that may go, or aside. `turn`: its new turn;
+-- absent, it keeps the one it has.
+local function place(ctx, ty, group, turn)
+  if call('EXISTS', line_of(ty, group)) == 0 then
+    call('ZREM', ty.groups.turns, group)
+    call('ZREM', ty.groups.aside, group)
+    return
+  end
+  local room, till = room_of(ctx, ty, group, 1)
+  if room > 0 then
+    call('ZREM', ty.groups.aside, group)
+    if turn then
+      call('ZADD', ty.groups.turns, turn, group)
+    else
+      call('ZADD', ty.groups.turns, 'NX', lk.digits(ctx.us), group)
+    end
+  else
+    call('ZREM', ty.groups.turns, group)
+    call('ZADD', ty.groups.aside, till, group)
+  end
+end
+
+-- Jobs of a grouped type came into line: {score, id, ...} as they went into the type's own.
+function lk.line_up(ctx, ty, pairs_of)
+  local ids, scores = {}, {}
+  for i = 1, #pairs_of, 2 do
+    scores[#scores + 1], ids[#ids + 1] = pairs_of[i], pairs_of[i + 1]
+  end
+  local groups, seen = groups_of(ctx, ids), {}
+  for i, group in ipairs(groups) do
+    if group == '' then
+      -- From before the type had a key: from now on it has a line.
+      call('HSET', ctx.keys.group_of, ids[i], '')
+    end
+    call('ZADD', line_of(ty, group), scores[i], ids[i])
+    seen[group] = true
+  end
+  for group in pairs(seen) do
+    place(ctx, ty, group)
+  end
+end
+
+-- Jobs of a grouped type left the line without being handed out.
+function lk.line_down(ctx, ty, ids)
+  local seen = {}
+  for i, group in ipairs(groups_of(ctx, ids)) do
+    call('ZREM', line_of(ty, group), ids[i])
+    seen[group] = true
+  end
+  for group in pairs(seen) do
+    place(ctx, ty, group)
+  end
+end
+
+-- Groups whose time has come may go again; at most `most`.
+local function let_in(ctx, ty, most)
+  for _, group in ipairs(call('ZRANGEBYSCORE', ty.groups.aside, '-inf', ctx.now, 'LIMIT', 0, most)) do
+    place(ctx, ty, group)
+  end
+end
+
+-- Jobs of a line that one call looks at.
+local REGROUP = 200
+
+-- A type came to have a key while jobs stood in its line: those are put into lines of groups, a bounded step at a time. The
+-- flag says from which rank on to look, and whether this round found any; a round that finds none is the last. Returns
+-- whether there is more to do.
+function lk.regroup(ctx, ty)
+  local flag = 'ungrouped:' .. ty.name
+  local state = lk.gates(ctx)[flag]
+  if not state then
+    return false
+  end
+  local from, found = string.match(state, '^(%d+) (%d)$')
+  from = tonumber(from) or 0
+  local head, ids, lost = call('ZRANGE', ty.ready, from, from + REGROUP - 1, 'WITHSCORES'), {}, {}
+  for i = 1, #head, 2 do
+    ids[#ids + 1] = head[i]
+  end
+  for i, group in ipairs(ids[1] and groups_of(ctx, ids) or {}) do
+    if call('ZSCORE', line_of(ty, group), ids[i]) == false then
+      lk.push2(lost, head[2 * i], ids[i])
+    end
+  end
+  if lost[1] then
+    lk.line_up(ctx, ty, lost)
+    found = '1'
+  end
+  if #ids == REGROUP then
+    state = fmt('%d %s', from + REGROUP, found or '0')
+  else
+    state = found == '1' and '0 0' or nil
+  end
+  ctx.gates[flag] = state
+  if state then
+    call('HSET', ctx.keys.gates, flag, state)
+  else
+    call('HDEL', ctx.keys.gates, flag)
+  end
+  return state ~= nil
+end
+
+-- How many jobs of each group run, counted anew from the leases.
+function lk.recount_groups(ctx, ty)
+  local ids = {}
+  local all = call('HGETALL', ctx.keys.leases)
+  for i = 1, #all, 2 do
+    local lease = lk.read_lease(all[i + 1])
+    if lease and lease[L_TYPE] == ty.name then
+      ids[#ids + 1] = all[i]
+    end
+  end
+  call('DEL', ty.groups.running)
+  for from = 1, #ids, 200 do
+    local some = {unpack_list(ids, from, min(from + 199, #ids))}
+    for _, group in ipairs(groups_of(ctx, some)) do
+      call('HINCRBY', ty.groups.running, group, 1)
+    end
+  end
+end
+
+-- A new policy: types that lost their key forget their groups; those that have one now, and had none, are regrouped; and all
+-- groups are judged by the new bounds.
+function lk.note_groups(ctx, old)
+  for name, before in pairs(old and old.types or {}) do
+    local ty = ctx.policy.types[name]
+    if before.groups and not (ty and ty.groups) then
+      lk.forget_all_groups(before)
+    end
+  end
+  for name, ty in pairs(ctx.policy.types) do
+    local before = old and old.types[name]
+    if ty.groups and not (before and before.groups) then
+      call('HSET', ctx.keys.gates, 'ungrouped:' .. name, '0 0')
+      if call('HLEN', ctx.keys.leases) <= 5000 then
+        lk.recount_groups(ctx, ty)
+      end
+    elseif ty.groups then
+      -- Due now, all of them: the next claims place them anew.
+      call('ZUNIONSTORE', ty.groups.aside, 1, ty.groups.aside, 'WEIGHTS', 0)
+    end
+  end
+end
+
+-- The next jobs of a grouped type, at most `most`, in turns: {id, score, ...} as a line's head.
+function lk.peek_groups(ctx, ty, most)
+  lk.regroup(ctx, ty)
+  let_in(ctx, ty, 64)
+  local lines, list = {}, {}
+  for _ = 1, 4 do
+    local blocked = 0
+    lines = {}
+    for _, group in ipairs(call('ZRANGE', ty.groups.turns, 0, most - 1)) do
+      local room = room_of(ctx, ty, group, most)
+      if room > 0 then
+        lines[#lines + 1] = {group = group, at = 0, heads = lk.aged_head(ty.lane, line_of(ty, group), min(most, room))}
+      else
+        -- Its bounds were tightened since it got its turn: it makes way for those behind.
+        place(ctx, ty, group)
+        blocked = blocked + 1
+      end
+    end
+    if blocked == 0 or #lines >= most then
+      break
+    end
+  end
+  local progress = true
+  while progress and #list < 2 * most do
+    progress = false
+    for _, line in ipairs(lines) do
+      local id = line.heads[2 * line.at + 1]
+      if id and #list < 2 * most then
+        list[#list + 1], list[#list + 2] = id, line.heads[2 * line.at + 2]
+        ctx.peeked = ctx.peeked or {}
+        ctx.peeked[id] = line.group
+        line.at = line.at + 1
+        progress = true
+      end
+    end
+  end
+  return list
+end
+
+-- Jobs left their groups' lines: but for the `bad` they were handed out and count as running, and their groups go to the
+-- end of the round.
+function lk.groups_served(ctx, ty, ids, bad)
+  local served, order = {}, {}
+  for i, id in ipairs(ids) do
+    local group = ctx.peeked and ctx.peeked[id] or ''
+    call('ZREM', line_of(ty, group), id)
+    if not served[group] then
+      order[#order + 1] = group
+    end
+    served[group] = (served[group] or 0) + (bad[ids[i]] and 0 or 1)
+  end
+  for i, group in ipairs(order) do
+    call('HINCRBY', ty.groups.running, group, served[group])
+    local rate = rate_of(ty, group)
+    if rate then
+      local arrival = tonumber(call('HGET', ty.groups.arrivals, group)) or 0
+      call('HSET', ty.groups.arrivals, group, lk.digits(lk.rate_spend(ctx, rate, arrival, served[group])))
+    end
+    place(ctx, ty, group, lk.digits(ctx.us + i))
+  end
+end
+
+-- Attempts of the type ended.
+function lk.groups_freed(ctx, ty, ids)
+  local seen = {}
+  for _, group in ipairs(groups_of(ctx, ids)) do
+    if call('HINCRBY', ty.groups.running, group, -1) <= 0 then
+      call('HDEL', ty.groups.running, group)
+    end
+    seen[group] = true
+  end
+  for group in pairs(seen) do
+    place(ctx, ty, group)
+  end
+end
+
+-- A dependency asked for patience for the group of this job.
+function lk.hold_group(ctx, ty, id, delay)
+  local group = groups_of(ctx, {id})[1]
+  local held = tonumber(call('HGET', ty.groups.holds, group)) or 0
+  call('HSET', ty.groups.holds, group, lk.digits(max(held, ctx.now + delay)))
+  place(ctx, ty, group)
+end
+
+-- When the next group that waits aside may go; nil when that is not a matter of time.
+function lk.groups_open(ctx, ty)
+  local head = call('ZRANGE', ty.groups.aside, 0, 0, 'WITHSCORES')
+  local till = head[2] and tonumber(head[2])
+  return till and till < 1e15 and till or nil
+end
+
+-- Whether any group may go now.
+function lk.groups_wait(ctx, ty)
+  let_in(ctx, ty, 64)
+  return call('EXISTS', ty.groups.turns) == 1 or lk.gates(ctx)['ungrouped:' .. ty.name] ~= nil
+end
+
+-- Forgets what groups remember once it says nothing any more: of a few picked at random.
+function lk.forget_groups(ctx, ty)
+  for _, part in ipairs({{ty.groups.arrivals, 1000}, {ty.groups.holds, 1}}) do
+    for _, group in ipairs(call('HRANDFIELD', part[1], 20)) do
+      if (tonumber(call('HGET', part[1], group)) or 0) <= ctx.now * part[2] then
+        call('HDEL', part[1], group)
+      end
+    end
+  end
+  for _, group in ipairs(call('HRANDFIELD', ty.groups.classes, 20)) do
+    if call('EXISTS', line_of(ty, group)) == 0 and call('HEXISTS', ty.groups.running, group) == 0
+      and call('HEXISTS', ty.groups.arrivals, group) == 0 then
+      call('HDEL', ty.groups.classes, group)
+    end
+  end
+end
+
+-- Everything that groups of the type have; their lines are as many as groups that wait.
+function lk.forget_all_groups(ty)
+  for _, index in ipairs({ty.groups.turns, ty.groups.aside}) do
+    for _, group in ipairs(call('ZRANGE', index, 0, -1)) do
+      call('UNLINK', line_of(ty, group))
+    end
+  end
+  call('UNLINK', ty.groups.turns, ty.groups.aside, ty.groups.running, ty.groups.arrivals, ty.groups.holds, ty.groups.classes)
+end

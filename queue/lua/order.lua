@@ -1,0 +1,198 @@
+-- Who goes next: within a lane, and between lanes.
+--
+-- Within a lane, over all of its types, the job with the least due time + priority * step goes first, where a step is what
+-- one level of priority is worth in waiting (lane.step): a job of low priority ages and is overtaken only for so long.
+-- Jobs of the same moment go by id. Between lanes, the order is the one the caller lists, or by deadline: the lane
+-- whose next job has the least time left of what the lane promises, critical lanes before all others.
+
+-- A line as {ids, scores}, split where the priority changes; a line of one priority is one segment. Reads at
+-- most `room` of each.
+local function segments(key, room)
+  local head = call('ZRANGE', key, 0, room - 1, 'WITHSCORES')
+  local count = #head
+  if count == 0 then
+    return {}
+  end
+  local last = call('ZRANGE', key, -1, -1, 'WITHSCORES')
+  local low, high = floor(head[2] / lk.PRIORITY_STEP), floor(last[2] / lk.PRIORITY_STEP)
+  if low == high then
+    return {head}
+  end
+  local found = {}
+  while low and low <= high do
+    local part = call('ZRANGEBYSCORE', key, lk.digits(low * lk.PRIORITY_STEP),
+      '(' .. lk.digits((low + 1) * lk.PRIORITY_STEP), 'WITHSCORES', 'LIMIT', 0, room)
+    if part[1] then
+      found[#found + 1] = part
+    end
+    local beyond = call('ZRANGEBYSCORE', key, lk.digits((low + 1) * lk.PRIORITY_STEP), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+    low = beyond[2] and floor(beyond[2] / lk.PRIORITY_STEP)
+  end
+  return found
+end
+
+-- By what a job goes, from its score.
+local function aged(score, step)
+  local priority = floor(score / lk.PRIORITY_STEP)
+  return score - priority * lk.PRIORITY_STEP + priority * step
+end
+
+local function merge(lane, parts, most, limits)
+  local ids, types, scores, taken = {}, {}, {}, {}
+  while #ids < most do
+    local best
+    for _, part in ipairs(parts) do
+      if part.at and (not best or part.age < best.age
+        or (part.age == best.age and lk.before(part.list[part.at], best.list[best.at]))) then
+        best = part
+      end
+    end
+    if not best then
+      break
+    end
+    local ty, n = best.ty, #ids + 1
+    taken[ty] = (taken[ty] or 0) + 1
+    local limit = limits[ty.name]
+    -- Several segments of one type were read, each up to its limit.
+    if type(limit) == 'number' and taken[ty] > limit then
+      best.at = nil
+    else
+      ids[n], types[n], scores[n] = best.list[best.at], ty, tonumber(best.list[best.at + 1])
+      best.at = best.at + 2
+    end
+    if best.at and best.list[best.at] then
+      best.age = aged(tonumber(best.list[best.at + 1]), lane.step)
+    else
+      best.at = nil
+    end
+  end
+  return ids, types, scores
+end
+
+-- The head of one line by age, {id, score, ...}, at most `most` jobs.
+function lk.aged_head(lane, key, most)
+  local parts = segments(key, most)
+  if not parts[2] then
+    return parts[1] or {}
+  end
+  for i, list in ipairs(parts) do
+    parts[i] = {list = list, at = 1, age = aged(tonumber(list[2]), lane.step), ty = {name = ''}}
+  end
+  local ids, _, scores = merge(lane, parts, most, {})
+  local head = {}
+  for i, id in ipairs(ids) do
+    lk.push2(head, id, scores[i])
+  end
+  return head
+end
+
+-- The next jobs of a lane, in order: ids, types, whether they are the head of one type's line, and scores; at most `most`,
+-- and of a type at most what `limits` leaves.
+function lk.peek(ctx, lane, most, limits)
+  local parts = {}
+  for _, ty in ipairs(lane.types) do
+    local limit = limits[ty.name]
+    local room = type(limit) == 'number' and min(limit, most) or most
+    if room > 0 then
+      for _, list in ipairs(ty.groups and {lk.peek_groups(ctx, ty, room)} or segments(ty.ready, room)) do
+        if list[1] then
+          parts[#parts + 1] = {list = list, ty = ty, at = 1}
+        end
+      end
+    end
+  end
+  if not parts[1] then
+    return {}, {}, false, {}
+  end
+  if not parts[2] then
+    local list, ids, types, scores = parts[1].list, {}, {}, {}
+    for i = 1, #list, 2 do
+      local n = (i + 1) / 2
+      ids[n], types[n], scores[n] = list[i], parts[1].ty, tonumber(list[i + 1])
+    end
+    return ids, types, not parts[1].ty.groups, scores
+  end
+  for _, part in ipairs(parts) do
+    part.age = aged(tonumber(part.list[2]), lane.step)
+  end
+  local ids, types, scores = merge(lane, parts, most, limits)
+  return ids, types, false, scores
+end
+
+-- How many ready jobs of the lane go before the one with this score and id.
+function lk.ahead_of(lane, score, id)
+  local age, ahead = aged(score, lane.step), 0
+  for _, ty in ipairs(lane.types) do
+    for priority = 0, 9 do
+      -- The due time at which a job of this priority is as old as ours.
+      local due = age - priority * lane.step
+      if due >= 0 then
+        local base = priority * lk.PRIORITY_STEP
+        local same = lk.digits(base + due)
+        ahead = ahead + call('ZCOUNT', ty.ready, lk.digits(base), '(' .. same)
+        for _, twin in ipairs(call('ZRANGEBYSCORE', ty.ready, same, same, 'LIMIT', 0, 200)) do
+          ahead = ahead + (lk.before(twin, id) and 1 or 0)
+        end
+      end
+    end
+  end
+  return ahead
+end
+
+-- Takes jobs out of their lines. `alone`: they are the first of one line. `bad`: ids that were not handed out.
+function lk.take(ctx, ids, types, count, alone, bad)
+  if count == 0 then
+    return
+  end
+  if alone then
+    call('ZREMRANGEBYRANK', types[1].ready, 0, count - 1)
+    return
+  end
+  local by_type = {}
+  for i = 1, count do
+    local members = by_type[types[i]] or {}
+    members[#members + 1] = ids[i]
+    by_type[types[i]] = members
+  end
+  for ty, members in pairs(by_type) do
+    call('ZREM', ty.ready, unpack_list(members))
+    if ty.groups then
+      lk.groups_served(ctx, ty, members, bad)
+    end
+  end
+end
+
+-- How many of `most` jobs come from which lane when the job with the least time left of its lane's promise goes first:
+-- {lane, count}, the most urgent lane first.
+function lk.most_urgent(ctx, lanes, most, limits)
+  local lines, turns = {}, {}
+  for i, lane in ipairs(lanes) do
+    local room, scores = lk.lane_room(ctx, lane, most), {}
+    if room > 0 then
+      scores = select(4, lk.peek(ctx, lane, room, limits))
+    end
+    if scores[1] then
+      -- Critical lanes go before all others, as they are listed.
+      local base = lane.critical and -1e15 * (#lanes + 1 - i) or lane.promise
+      lines[#lines + 1] = {lane = lane, scores = scores, count = 0, base = base, left = scores[1] % lk.PRIORITY_STEP + base}
+    end
+  end
+  for _ = 1, most do
+    local best
+    for _, line in ipairs(lines) do
+      if line.left and (not best or line.left < best.left) then
+        best = line
+      end
+    end
+    if not best then
+      break
+    end
+    if best.count == 0 then
+      turns[#turns + 1] = best
+    end
+    best.count = best.count + 1
+    local score = best.scores[best.count + 1]
+    best.left = score and score % lk.PRIORITY_STEP + best.base
+  end
+  return turns
+end

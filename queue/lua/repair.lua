@@ -1,0 +1,218 @@
+-- Damage by hand or by a lost key: every job stands in exactly one index, and every lease has its expiry. A sweep counts
+-- both sides; where something is missing it goes through all jobs, a bounded step at a time, and puts it back. Eight jobs
+-- picked at random are looked at in any case, for what the sums do not show.
+
+-- Bytes of records one step may read, about; most leases that are counted at once.
+local STEP_BYTES, COUNT_LEASES = 1048576, 5000
+
+local function missing(key, id)
+  return call('ZSCORE', key, id) == false
+end
+
+-- Puts a live job without a lease back in line, if it stands in none.
+local function mend_waiting(ctx, stage, ty, id, job)
+  local ready, scheduled = not missing(ty.ready, id), not missing(ty.scheduled, id)
+  if not ready and not scheduled then
+    lk.stage_waiting(ctx, stage, ty, id, job, lk.due_of(job))
+    return true
+  end
+  if ready and ty.groups then
+    local group = lk.groups_of(ctx, {id})[1]
+    if missing(ty.groups.line_of .. group, id) then
+      lk.line_up(ctx, ty, {call('ZSCORE', ty.ready, id), id})
+      return true
+    end
+  end
+  return false
+end
+
+-- Puts right what stands wrong about one job; whether anything did, and whether it can be read at all.
+local function mend(ctx, stage, id, raw, past)
+  local job = lk.read_job(raw, past)
+  if not job then
+    return false, false
+  end
+  local ty, state, mended = lk.type_of(ctx.policy, job[TYPE]), job[STATE], false
+  call('SADD', ctx.keys.types, ty.name)
+  if state == DEAD then
+    mended = call('ZADD', ctx.keys.dead, 'NX', lk.digits(job[FINISHED]), id) == 1
+    mended = call('ZADD', ty.dead, 'NX', lk.digits(job[FINISHED]), id) == 1 or mended
+  elseif state ~= LIVE then
+    mended = call('ZADD', ty.finished, 'NX', lk.digits(job[FINISHED]), id) == 1
+  elseif call('HEXISTS', ctx.keys.leases, id) == 0 then
+    mended = mend_waiting(ctx, stage, ty, id, job)
+  end
+  if job[KEY] ~= '' and (state == LIVE or state == DEAD) then
+    mended = call('HSETNX', ctx.keys.keys, job[KEY], id) == 1 or mended
+  end
+  return mended, true
+end
+
+-- How many were mended, and how many cannot be read.
+local function mend_all(ctx, ids, records)
+  local pasts, stage, found = call('HMGET', ctx.keys.pasts, unpack_list(ids)), lk.stage(), 0
+  local unreadable = 0
+  for i, id in ipairs(ids) do
+    local mended, readable = mend(ctx, stage, id, records[i], pasts[i])
+    found = found + (mended and 1 or 0)
+    unreadable = unreadable + (readable and 0 or 1)
+  end
+  lk.commit(ctx, stage)
+  lk.damaged(ctx, found)
+  return found, unreadable
+end
+
+-- A few jobs at random; whether any of them stood wrong.
+local function sample(ctx)
+  local ids, small, bytes = call('HRANDFIELD', ctx.keys.jobs, 8), {}, 0
+  for _, id in ipairs(ids) do
+    bytes = bytes + call('HSTRLEN', ctx.keys.jobs, id)
+    if bytes > STEP_BYTES then
+      break
+    end
+    small[#small + 1] = id
+  end
+  if not small[1] then
+    return false, bytes
+  end
+  return mend_all(ctx, small, call('HMGET', ctx.keys.jobs, unpack_list(small))) > 0, bytes / #ids
+end
+
+-- One step through all jobs; the cursor is kept in the queue's meta. Returns whether there is more.
+local function step(ctx, cursor, size)
+  local count = max(1, min(200, floor(STEP_BYTES / max(size, 64))))
+  local found = call('HSCAN', ctx.keys.jobs, cursor, 'COUNT', count)
+  local ids, records = {}, {}
+  for i = 1, #found[2], 2 do
+    ids[#ids + 1], records[#records + 1] = found[2][i], found[2][i + 1]
+  end
+  local unreadable = 0
+  -- A small hash comes as a whole, whatever COUNT says.
+  for from = 1, #ids, 200 do
+    local some, theirs = {}, {}
+    for i = from, min(from + 199, #ids) do
+      some[#some + 1], theirs[#theirs + 1] = ids[i], records[i]
+    end
+    local _, bad = mend_all(ctx, some, theirs)
+    unreadable = unreadable + bad
+  end
+  local so_far = call('HINCRBY', ctx.keys.meta, 'rn', unreadable)
+  if found[1] == '0' then
+    -- What nobody can read stands in no index, and that is no reason to look again.
+    call('HDEL', ctx.keys.meta, 'rc', 'rn')
+    call('HSET', ctx.keys.meta, 'rb', so_far)
+    return false
+  end
+  call('HSET', ctx.keys.meta, 'rc', found[1])
+  return true
+end
+
+-- Leases without an expiry would never be taken over.
+local function mend_leases(ctx)
+  if call('HLEN', ctx.keys.leases) <= call('ZCARD', ctx.keys.running) then
+    return
+  end
+  local cursor, expiry, missing_ones = '0', lk.digits(ctx.now + ctx.lease), {}
+  repeat
+    local found = call('HSCAN', ctx.keys.leases, cursor, 'COUNT', 500)
+    cursor = found[1]
+    for i = 1, #found[2], 2 do
+      if #missing_ones < 2000 and missing(ctx.keys.running, found[2][i]) then
+        lk.push2(missing_ones, expiry, found[2][i])
+      end
+    end
+  until cursor == '0' or #missing_ones >= 2000
+  if missing_ones[1] then
+    call('ZADD', ctx.keys.running, unpack_list(missing_ones))
+    lk.damaged(ctx, #missing_ones / 2)
+  end
+end
+
+-- The gauges of running jobs, counted anew where their sum cannot be right.
+local function mend_gauges(ctx, names)
+  local fields, sum = {}, 0
+  for i, name in ipairs(names) do
+    fields[i] = 'r:' .. name
+  end
+  for _, count in ipairs(fields[1] and call('HMGET', ctx.keys.counters, unpack_list(fields)) or {}) do
+    sum = sum + (tonumber(count) or 0)
+  end
+  local leases = call('HLEN', ctx.keys.leases)
+  if leases > COUNT_LEASES then
+    return
+  end
+  for i, name in ipairs(names) do
+    local ty = lk.type_of(ctx.policy, name)
+    if ty.groups then
+      local of_groups = 0
+      for _, count in ipairs(call('HVALS', ty.groups.running)) do
+        of_groups = of_groups + (tonumber(count) or 0)
+      end
+      if of_groups ~= (tonumber(call('HGET', ctx.keys.counters, fields[i])) or 0) then
+        lk.recount_groups(ctx, ty)
+        call('ZUNIONSTORE', ty.groups.aside, 1, ty.groups.aside, 'WEIGHTS', 0)
+      end
+    end
+  end
+  if sum == leases then
+    return
+  end
+  local counts = {}
+  for _, raw in ipairs(call('HVALS', ctx.keys.leases)) do
+    local lease = lk.read_lease(raw)
+    if lease then
+      counts[lease[L_TYPE]] = (counts[lease[L_TYPE]] or 0) + 1
+    end
+  end
+  for _, name in ipairs(names) do
+    call('HSET', ctx.keys.counters, 'r:' .. name, counts[name] or 0)
+  end
+end
+
+-- Types whose schedule nobody looks at, because the key that says when is gone or lacks them; how many jobs stand in indexes.
+local function count_standing(ctx, names)
+  local standing = call('ZCARD', ctx.keys.running)
+  for _, name in ipairs(names) do
+    local ty = lk.type_of(ctx.policy, name)
+    local scheduled = call('ZCARD', ty.scheduled)
+    if scheduled > 0 and missing(ctx.keys.next, name) then
+      lk.refresh_next(ctx, ty)
+    end
+    standing = standing + scheduled + call('ZCARD', ty.ready) + call('ZCARD', ty.finished) + call('ZCARD', ty.dead)
+  end
+  return standing
+end
+
+-- Finds and mends damage, as far as one call may; whether there is more to do at once.
+function lk.repair(ctx)
+  local known = call('SCARD', ctx.keys.types)
+  for name in pairs(known == 0 and ctx.policy.types or NONE) do
+    call('SADD', ctx.keys.types, name)
+  end
+  local names = call('SMEMBERS', ctx.keys.types)
+  mend_leases(ctx)
+  mend_gauges(ctx, names)
+  local jobs = call('HLEN', ctx.keys.jobs)
+  if jobs == 0 then
+    call('HDEL', ctx.keys.meta, 'rc')
+    return false
+  end
+  local cursor = call('HGET', ctx.keys.meta, 'rc')
+  local unreadable = tonumber(call('HGET', ctx.keys.meta, 'rb')) or 0
+  local wrong, size = sample(ctx)
+  if not cursor and (wrong or jobs > count_standing(ctx, names) + unreadable or call('ZCARD', ctx.keys.dead) < lk.dead_by_type(ctx, names)) then
+    cursor = '0'
+  elseif not cursor then
+    return false
+  end
+  return step(ctx, cursor, size)
+end
+
+-- Dead letters by the lines of their types.
+function lk.dead_by_type(ctx, names)
+  local dead = 0
+  for _, name in ipairs(names) do
+    dead = dead + call('ZCARD', lk.type_of(ctx.policy, name).dead)
+  end
+  return dead
+end

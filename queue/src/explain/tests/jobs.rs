@@ -1,0 +1,217 @@
+//! Jobs.
+
+use super::*;
+use crate::explain;
+
+#[test]
+fn unknown_job() {
+    let world = World::new();
+    expect(
+        &explain::job("J9", None, &Place::default(), &world.scene()),
+        Cause::Unknown,
+        &["no record of job J9", "completed"],
+    );
+}
+
+#[test]
+fn not_due() {
+    let mut later = job(JobState::Scheduled);
+    later.due_ms = NOW + 90_000;
+    World::new().says(&later, 0, Cause::NotDue, &["1 min 30 s"]);
+}
+
+#[test]
+fn retry_scheduled() {
+    let mut failed = job(JobState::Scheduled);
+    failed.due_ms = NOW + 300_000;
+    failed.tries = 2;
+    failed.history = vec![attempt("retry", "503 from http://mailer")];
+    World::new().says(
+        &failed,
+        0,
+        Cause::RetryScheduled,
+        &["failed 2 times", "5 min", "HttpStatus: 503 from"],
+    );
+}
+
+#[test]
+fn held() {
+    let mut held = job(JobState::Scheduled);
+    held.due_ms = NOW + 30_000;
+    held.history = vec![attempt("snooze", "Retry-After: 30")];
+    World::new().says(&held, 0, Cause::Held, &["30 s", "costs it no try", "Retry-After"]);
+}
+
+#[test]
+fn paused() {
+    let mut world = World::new().pool(1, 1).worker(0);
+    world.stats.paused = true;
+    world.says(
+        &job(JobState::Ready),
+        0,
+        Cause::Paused,
+        &["due for 5 s", "apps/saas is paused", "paused: false"],
+    );
+}
+
+#[test]
+fn closed() {
+    let mut world = World::new();
+    world.stats.closed = Some("RedisUnsafe".into());
+    world.says(&job(JobState::Ready), 0, Cause::Closed, &["RedisUnsafe"]);
+}
+
+#[test]
+fn unknown_type() {
+    let mut orphan = job(JobState::Ready);
+    orphan.lane = None;
+    World::new().says(&orphan, 0, Cause::UnknownType, &["no job type mail"]);
+}
+
+#[test]
+fn no_pool() {
+    World::new().says(&job(JobState::Ready), 0, Cause::NoPool, &["No WorkerPool serves lane fast", "lanes:"]);
+}
+
+#[test]
+fn no_worker_is_all_that_redis_alone_can_tell() {
+    let mut world = World::new();
+    world.pools = None;
+    world.says(&job(JobState::Ready), 0, Cause::NoWorker, &["No live worker"]);
+    let mut world = World::new().worker(10);
+    world.pools = None;
+    world.says(&job(JobState::Ready), 0, Cause::SlotsBusy, &["All 10 slots"]);
+}
+
+#[test]
+fn pool_at_zero() {
+    World::new().pool(0, 0).says(
+        &job(JobState::Ready),
+        0,
+        Cause::PoolAtZero,
+        &["interactive has no replicas"],
+    );
+    let mut world = World::new().pool(0, 0);
+    world.pools.as_mut().unwrap()[0].max = 0;
+    world.says(&job(JobState::Ready), 0, Cause::PoolAtZero, &["maxReplicas"]);
+}
+
+#[test]
+fn pool_starting() {
+    World::new().pool(2, 0).says(&job(JobState::Ready), 0, Cause::PoolStarting, &["starting 2 replicas"]);
+}
+
+#[test]
+fn pods_unschedulable() {
+    let world = World::new().pool(1, 0).pod(PodProblem::Unschedulable, "0/3 nodes: insufficient memory");
+    world.says(
+        &job(JobState::Ready),
+        0,
+        Cause::PodsUnschedulable,
+        &["no node takes", "insufficient memory", "requests"],
+    );
+}
+
+#[test]
+fn pods_failing() {
+    for problem in [PodProblem::ImagePull, PodProblem::CrashLoop, PodProblem::Config, PodProblem::Other] {
+        let world = World::new().pool(1, 0).pod(problem, "the message");
+        world.says(&job(JobState::Ready), 0, Cause::PodsFailing, &["pod interactive-x", "the message"]);
+    }
+}
+
+#[test]
+fn pool_at_max_with_all_slots_busy() {
+    let world = World::new().pool(2, 2).worker(10).worker(10);
+    world.says(
+        &job(JobState::Ready),
+        3,
+        Cause::PoolAtMax,
+        &["All 20 slots", "maximum of 2", "3 jobs of lane fast go first"],
+    );
+}
+
+#[test]
+fn slots_busy_while_the_pool_may_grow() {
+    World::new().pool(1, 1).worker(10).says(&job(JobState::Ready), 0, Cause::SlotsBusy, &["may still grow"]);
+}
+
+#[test]
+fn behind_others() {
+    let world = World::new().pool(1, 1).worker(3);
+    world.says(
+        &job(JobState::Ready),
+        7,
+        Cause::BehindOthers,
+        &["7 jobs of lane fast go first, of 9 waiting"],
+    );
+    world.says(&job(JobState::Ready), 1, Cause::BehindOthers, &["1 job of lane fast goes first"]);
+}
+
+#[test]
+fn next() {
+    World::new().pool(1, 1).worker(3).says(&job(JobState::Ready), 0, Cause::Next, &["any moment"]);
+}
+
+fn leased(expires_ms: u64) -> Job {
+    let mut running = job(JobState::Running);
+    running.lease = Some(Lease {
+        worker: "interactive-x".into(),
+        pool: "interactive".into(),
+        node: "n1".into(),
+        token: 1,
+        since_ms: NOW - 20_000,
+        expires_ms,
+    });
+    running
+}
+
+#[test]
+fn leased_to_a_worker() {
+    let words = ["interactive-x on n1", "for 20 s", "another 9 s"];
+    World::new().says(&leased(NOW + 9_000), 0, Cause::Leased, &words);
+}
+
+#[test]
+fn lease_expired() {
+    World::new().says(
+        &leased(NOW - 3_000),
+        0,
+        Cause::LeaseExpired,
+        &["stopped renewing", "3 s ago", "sweep"],
+    );
+}
+
+#[test]
+fn dead() {
+    let mut dead = job(JobState::Dead);
+    dead.finished_ms = Some(NOW - 3_600_000);
+    dead.tries = 4;
+    dead.crashes = 3;
+    dead.history = vec![attempt("dead", "422 no such user.\nbody"), attempt("replay", "")];
+    let reasons = [
+        (DeadReason::PermanentError, "another try cannot help"),
+        (DeadReason::TriesExhausted, "all its 4 tries failed"),
+        (DeadReason::CrashBudgetExhausted, "3 attempts were lost"),
+        (DeadReason::GaveUp, "giveUpAfter"),
+    ];
+    for (reason, words) in reasons {
+        dead.dead_reason = Some(reason);
+        World::new().says(
+            &dead,
+            0,
+            Cause::Dead,
+            &["dead for 1 h", words, "HttpStatus: 422 no such user.", "replay"],
+        );
+    }
+}
+
+#[test]
+fn succeeded_and_cancelled() {
+    let mut done = job(JobState::Succeeded);
+    done.finished_ms = Some(NOW - 1_000);
+    done.attempts = 1;
+    World::new().says(&done, 0, Cause::Succeeded, &["succeeded 1 s ago, after 1 attempt"]);
+    done.state = JobState::Cancelled;
+    World::new().says(&done, 0, Cause::Cancelled, &["cancelled 1 s ago"]);
+}

@@ -1,0 +1,122 @@
+//! The claiming half of `settle_and_claim`.
+
+use std::collections::BTreeMap;
+
+use super::given::Given;
+use super::state::{Job, Lease, Model, Place};
+use crate::types::{ClaimReply, ClaimRequest, Claimed, WorkerIdentity};
+
+/// Most jobs that one claim puts into their lines.
+const PROMOTE: usize = 200;
+
+impl Model {
+    pub(super) fn claim(
+        &mut self,
+        worker: &WorkerIdentity,
+        want: &ClaimRequest,
+        now_ms: u64,
+        given: &Given,
+    ) -> ClaimReply {
+        let slots = want.slots.min(200) as usize;
+        let held = self.held();
+        let mut jobs = Vec::new();
+        if slots > 0 && held.is_none() {
+            self.promote(PROMOTE, now_ms);
+            let mut limits = want.type_limits.clone();
+            for lane in &want.lanes {
+                for id in self.heads(lane, slots - jobs.len(), &limits) {
+                    jobs.push(self.lease(worker, lane, &id, now_ms, given));
+                    let kind = &self.jobs[&id].job_type;
+                    limits.entry(kind.clone()).and_modify(|room| *room -= 1);
+                }
+            }
+        }
+        let next_due_ms = if jobs.len() < slots { self.next_due() } else { None };
+        self.touch(now_ms);
+        ClaimReply { now_ms, policy_version: self.version(), jobs, next_due_ms, held }
+    }
+
+    /// Why nothing is handed out.
+    pub(super) fn held(&self) -> Option<String> {
+        let policy = self.policy();
+        match (policy.paused, &policy.closed) {
+            (true, _) => Some("paused".to_owned()),
+            (false, Some(_)) => Some("closed".to_owned()),
+            (false, None) => None,
+        }
+    }
+
+    /// The jobs of a lane in line that go next, in order.
+    fn heads(&self, lane: &str, slots: usize, limits: &BTreeMap<String, u32>) -> Vec<String> {
+        let mut room: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut heads = Vec::new();
+        for (id, job) in self.lane_line(lane) {
+            if heads.len() >= slots {
+                break;
+            }
+            let left = room
+                .entry(&job.job_type)
+                .or_insert_with(|| limits.get(&job.job_type).map_or(usize::MAX, |limit| *limit as usize));
+            if *left > 0 {
+                *left -= 1;
+                heads.push(id.clone());
+            }
+        }
+        heads
+    }
+
+    /// All jobs in line in a lane, in order.
+    pub(super) fn lane_line(&self, lane: &str) -> Vec<(&String, &Job)> {
+        let policy = self.policy();
+        let Some(found) = policy.lane(lane) else { return Vec::new() };
+        let of_lane = |job: &Job| policy.job_types.get(&job.job_type).is_some_and(|kind| kind.lane == lane);
+        let mut line: Vec<_> =
+            self.jobs.iter().filter(|(_, job)| job.place == Place::Line && of_lane(job)).collect();
+        line.sort_by_cached_key(|(id, job)| (self.order.rank(job, Some(found)), (*id).clone()));
+        line
+    }
+
+    fn lease(
+        &mut self,
+        worker: &WorkerIdentity,
+        lane: &str,
+        id: &str,
+        now_ms: u64,
+        given: &Given,
+    ) -> Claimed {
+        let token = self.new_token(id, given.tokens.get(id));
+        let lease = Lease {
+            token,
+            since_ms: now_ms,
+            expires_ms: now_ms + self.lease_ms(now_ms),
+            holder: worker.clone(),
+            cancel: false,
+            lost: None,
+        };
+        self.leases.insert(id.to_owned(), lease);
+        if let Some(job) = self.jobs.get_mut(id) {
+            job.place = Place::Leased;
+        }
+        self.claimed(id, lane)
+    }
+
+    /// A leased job as its worker sees it.
+    pub(super) fn claimed(&self, id: &str, lane: &str) -> Claimed {
+        let (job, lease) = (&self.jobs[id], &self.leases[id]);
+        Claimed {
+            id: id.to_owned(),
+            token: lease.token,
+            job_type: job.job_type.clone(),
+            lane: lane.to_owned(),
+            payload: job.payload.clone(),
+            attempt: job.attempts + 1,
+            tries: job.tries,
+            crashes: job.crashes,
+            enqueued_ms: job.enqueued_ms.max(job.counts_from_ms),
+            due_ms: job.due_ms,
+            claimed_ms: lease.since_ms,
+            key: job.key.clone(),
+            meta: job.meta.clone(),
+        }
+    }
+}

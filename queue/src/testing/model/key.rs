@@ -1,0 +1,32 @@
+//! Idempotency keys from payloads.
+
+use lanekeeper_api::policy::KeyPart;
+use serde_json::Value;
+
+const MAX_INTEGER: i64 = 1 << 53;
+const MAX_KEY: usize = 512;
+
+/// The key, unless a placeholder names anything but a string or an integer below 2^53.
+pub(super) fn render(parts: &[KeyPart], payload: &[u8]) -> Option<String> {
+    let doc: Value = serde_json::from_slice(payload).ok().filter(Value::is_object)?;
+    let mut key = String::new();
+    for part in parts {
+        match part {
+            KeyPart::Text(text) => key.push_str(text),
+            KeyPart::Path(path) => key.push_str(&value_at(&doc, path)?),
+        }
+    }
+    (1..=MAX_KEY).contains(&key.len()).then_some(key)
+}
+
+fn value_at(doc: &Value, path: &[String]) -> Option<String> {
+    let value = path.iter().try_fold(doc, |at, name| at.as_object()?.get(name))?;
+    match value {
+        Value::String(text) => Some(text.replace('%', "%25").replace(':', "%3A")),
+        Value::Number(number) => {
+            let n = number.as_i64()?;
+            (n > -MAX_INTEGER && n < MAX_INTEGER).then(|| n.to_string())
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,83 @@
+//! A reference model of a queue: what the calls of `Queue` answer, without Redis.
+//!
+//! One file per transition, as in `queue/lua`, but plain: no indexes, no bytes, every question is a walk over all jobs. It
+//! speaks of what callers can see and of nothing else. What the library is free to choose (ids, tokens, versions) the
+//! model takes from its reply (`Given`) and checks for what it promises of them.
+
+mod act;
+mod claim;
+mod configure;
+mod enqueue;
+mod extend;
+mod given;
+mod key;
+mod look;
+mod op;
+mod options;
+mod order;
+mod reply;
+mod settle;
+mod state;
+mod stats;
+mod sweep;
+mod view;
+mod waiting;
+
+pub use given::Given;
+pub use op::Op;
+pub use order::Order;
+pub use reply::Reply;
+pub use state::Model;
+
+impl Model {
+    /// What a call at `now_ms` answers; the state is as after it. `given` holds what the library chose in its reply to the
+    /// same call. `Reply::Broken` when it chose what it promises never to choose.
+    pub fn apply(&mut self, op: &Op, now_ms: u64, given: &Given) -> Reply {
+        self.broken = None;
+        self.went_back |= now_ms < self.latest_ms;
+        self.latest_ms = now_ms.max(self.latest_ms);
+        let reply = self.dispatch(op, now_ms, given);
+        self.broken.take().map_or(reply, Reply::Broken)
+    }
+
+    fn dispatch(&mut self, op: &Op, now_ms: u64, given: &Given) -> Reply {
+        match op {
+            Op::Configure { policy, adopt } => {
+                return Reply::Configured(self.configure(policy, *adopt, now_ms, given));
+            }
+            Op::Destroy => return Reply::Destroyed(self.destroy()),
+            Op::Policy => return Reply::Policy(self.stored_policy().map(Box::new)),
+            _ if self.stored.is_none() => return Reply::NoPolicy,
+            _ => {}
+        }
+        match op {
+            Op::Enqueue(jobs) => Reply::Enqueued(self.enqueue(jobs, now_ms, given)),
+            Op::Work { worker, done, want } => {
+                let settled = self.settle_all(worker, done, now_ms);
+                Reply::Worked(settled, self.claim(worker, want, now_ms, given))
+            }
+            Op::Settle { worker, done } => {
+                let settled = self.settle_all(worker, done, now_ms);
+                // Without a word to settle the client makes no call.
+                if !done.is_empty() {
+                    self.touch(now_ms);
+                }
+                Reply::Settled(settled)
+            }
+            Op::Extend { worker, held } => Reply::Extended(self.extend(worker, held, now_ms)),
+            Op::Leave(worker) => self.leave(worker),
+            Op::PassOn(_) => Reply::Done,
+            Op::LeasesOf(worker) => Reply::Leases(self.leases_of(worker)),
+            Op::Sweep { sweeper, limit } => Reply::Swept(self.sweep(sweeper, *limit, now_ms, given)),
+            Op::Stats => Reply::Stats(Box::new(self.stats(now_ms))),
+            Op::Get { ids, with_payload } => Reply::Jobs(self.get(ids, *with_payload, now_ms)),
+            Op::Find(find) => Reply::Found(self.find(find, now_ms)),
+            Op::DeadList { job_type, .. } => Reply::Found(self.dead_list(job_type.as_deref(), now_ms)),
+            Op::Position(id) => Reply::Position(self.position(id)),
+            Op::Cancel(ids) => Reply::Acted(self.cancel(ids, now_ms)),
+            Op::Replay { ids, by } => Reply::Acted(self.replay(ids, by, now_ms)),
+            Op::Delete { ids, .. } => Reply::Acted(self.delete(ids, now_ms)),
+            Op::Configure { .. } | Op::Destroy | Op::Policy => unreachable!("answered above"),
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The calls.
+
+use lanekeeper_api::policy::QueuePolicy;
+
+use crate::types::{ClaimRequest, Find, Held, NewJob, Settlement, WorkerIdentity, WorkerInfo};
+
+/// One call of `Queue`, by the name of its method where nothing else is said.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Op {
+    /// `enqueue`.
+    Enqueue(Vec<NewJob>),
+    /// `settle_and_claim`.
+    Work {
+        /// Who.
+        worker: WorkerIdentity,
+        /// What is done.
+        done: Vec<Settlement>,
+        /// What is wanted.
+        want: ClaimRequest,
+    },
+    /// `settle`.
+    Settle {
+        /// Who.
+        worker: WorkerIdentity,
+        /// What is done.
+        done: Vec<Settlement>,
+    },
+    /// `extend`.
+    Extend {
+        /// Who.
+        worker: Box<WorkerInfo>,
+        /// What it holds.
+        held: Vec<Held>,
+    },
+    /// `leave`.
+    Leave(WorkerIdentity),
+    /// `pass_on`.
+    PassOn(Vec<String>),
+    /// `leases_of`.
+    LeasesOf(WorkerIdentity),
+    /// `sweep`.
+    Sweep {
+        /// Who.
+        sweeper: WorkerIdentity,
+        /// Most of each kind.
+        limit: u32,
+    },
+    /// `configure`.
+    Configure {
+        /// The policy.
+        policy: Box<QueuePolicy>,
+        /// Take the queue over from another owner.
+        adopt: bool,
+    },
+    /// `policy`.
+    Policy,
+    /// `stats`.
+    Stats,
+    /// `get`.
+    Get {
+        /// Which.
+        ids: Vec<String>,
+        /// Payloads too.
+        with_payload: bool,
+    },
+    /// `find`, over all its pages.
+    Find(Find),
+    /// `dead_list`, over all its pages.
+    DeadList {
+        /// Of one type, or all.
+        job_type: Option<String>,
+        /// Jobs of a page.
+        limit: u32,
+    },
+    /// `position`.
+    Position(String),
+    /// `cancel`.
+    Cancel(Vec<String>),
+    /// `dead_replay`.
+    Replay {
+        /// Which.
+        ids: Vec<String>,
+        /// Who asks.
+        by: String,
+    },
+    /// `dead_delete`.
+    Delete {
+        /// Which.
+        ids: Vec<String>,
+        /// Who asks.
+        by: String,
+    },
+    /// `destroy`.
+    Destroy,
+}

@@ -1,0 +1,49 @@
+//! The replies.
+
+use lanekeeper_api::policy::QueuePolicy;
+
+use crate::types::{
+    Acted, ClaimReply, Configured, Enqueued, HeartbeatReply, Held, Job, Position, Settled, Stats, SweepReply,
+};
+
+/// What a call answered, in a form that can be compared: sentences for people are left empty, and what has no promised
+/// order is sorted by id.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reply {
+    /// Of `enqueue`, messages empty.
+    Enqueued(Vec<Enqueued>),
+    /// Of `settle_and_claim`.
+    Worked(Vec<Settled>, ClaimReply),
+    /// Of `settle`.
+    Settled(Vec<Settled>),
+    /// Of `extend`.
+    Extended(HeartbeatReply),
+    /// Of calls that answer nothing.
+    Done,
+    /// Of `leases_of`.
+    Leases(Vec<Held>),
+    /// Of `sweep`.
+    Swept(SweepReply),
+    /// Of `configure`.
+    Configured(Configured),
+    /// Of `policy`.
+    Policy(Option<Box<(QueuePolicy, u64)>>),
+    /// Of `stats`, workers by name and boot.
+    Stats(Box<Stats>),
+    /// Of `get`.
+    Jobs(Vec<Option<Job>>),
+    /// Of `find`, by id, and of `dead_list`, newest first: the jobs of all pages.
+    Found(Vec<Job>),
+    /// Of `position`.
+    Position(Option<Position>),
+    /// Of `cancel`, `dead_replay`, `dead_delete`.
+    Acted(Vec<Acted>),
+    /// Of `destroy`.
+    Destroyed(u64),
+    /// The queue has no policy.
+    NoPolicy,
+    /// The call failed otherwise; the model never says so.
+    Failed(String),
+    /// The library chose an id, a token or a version that it promises never to choose; only the model says so.
+    Broken(String),
+}

@@ -1,0 +1,126 @@
+//! `settle`.
+
+use super::options::MAX_DELAY_MS;
+use super::state::{Job, Lease, Model, Place};
+use super::waiting::{MESSAGE_OLD, clip};
+use crate::types::{Attempt, AttemptError, ErrorClass, Outcome, Settled, Settlement, Spends, WorkerIdentity};
+
+const MESSAGE_LAST: usize = 65_536;
+const RESULT_MOST: usize = 65_536;
+const CODE_MOST: usize = 64;
+/// Largest integer that a number of Lua holds exactly.
+const MAX_INTEGER: u64 = 1 << 53;
+
+impl Model {
+    pub(super) fn settle_all(
+        &mut self,
+        worker: &WorkerIdentity,
+        done: &[Settlement],
+        now_ms: u64,
+    ) -> Vec<Settled> {
+        let mut kept = Vec::new();
+        let settled = done.iter().map(|word| self.settle_one(worker, word, now_ms, &mut kept)).collect();
+        self.trim_after(&kept);
+        settled
+    }
+
+    /// Adds the type of a job that this word finished and whose record stays to `kept`.
+    fn settle_one(
+        &mut self,
+        worker: &WorkerIdentity,
+        word: &Settlement,
+        now_ms: u64,
+        kept: &mut Vec<String>,
+    ) -> Settled {
+        let holds = |lease: &&Lease| lease.token == word.token && lease.holder.boot == worker.boot;
+        let Some(lease) = self.leases.get(&word.id).filter(holds).cloned() else { return Settled::Stale };
+        let Some(mut job) = self.jobs.remove(&word.id) else { return Settled::Stale };
+        self.leases.remove(&word.id);
+        let cancelled = lease.cancel && !matches!(word.outcome, Outcome::Success { .. });
+        let (id, kind) = (word.id.as_str(), job.job_type.clone());
+        job.end_attempt(&lease, worker, word, cancelled, now_ms);
+        let counters = self.counters(&kind);
+        counters.attempts += 1;
+        counters.busy_ms += now_ms.saturating_sub(lease.since_ms);
+        if matches!(word.outcome, Outcome::Retry { .. } | Outcome::Dead { .. }) {
+            counters.failed += 1;
+        }
+        match &word.outcome {
+            Outcome::Success { result, .. } => {
+                job.result = result[..result.len().min(RESULT_MOST)].to_vec();
+                self.finish(id, job, Place::Succeeded, now_ms, kept);
+                return Settled::Done;
+            }
+            _ if cancelled => {
+                self.finish(id, job, Place::Cancelled, now_ms, kept);
+                return Settled::Done;
+            }
+            Outcome::Dead { reason, .. } => {
+                job.place = Place::Dead;
+                job.finished_ms = Some(now_ms);
+                job.reason = Some(*reason);
+                self.counters(&kind).died += 1;
+            }
+            // A job that is handed back keeps its place.
+            Outcome::Release { .. } => job.wait(job.due_ms.min(now_ms), now_ms),
+            Outcome::Retry { delay_ms, .. } | Outcome::Snooze { delay_ms, .. } => {
+                job.wait(now_ms + (*delay_ms).min(MAX_DELAY_MS), now_ms);
+            }
+        }
+        self.jobs.insert(id.to_owned(), job);
+        Settled::Done
+    }
+}
+
+impl Job {
+    fn end_attempt(
+        &mut self,
+        lease: &Lease,
+        worker: &WorkerIdentity,
+        word: &Settlement,
+        cancelled: bool,
+        now_ms: u64,
+    ) {
+        let (outcome, spends, error) = told(&word.outcome);
+        self.attempts += 1;
+        match spends {
+            Spends::Try => self.tries += 1,
+            Spends::Crash => self.crashes += 1,
+            Spends::Nothing => {}
+        }
+        // A sweeper speaks for the worker that lost the lease.
+        let (by, token) = lease.lost.as_ref().map_or((worker, lease.token), |(by, token)| (by, *token));
+        self.remember(Attempt {
+            number: self.attempts,
+            started_ms: lease.since_ms,
+            ended_ms: now_ms,
+            worker: by.name.clone(),
+            node: by.node.clone(),
+            token,
+            policy_version: word.policy_version.min(MAX_INTEGER),
+            outcome: if cancelled { "cancel" } else { outcome }.to_owned(),
+            error,
+        });
+    }
+}
+
+/// What the history says of an outcome, and what it costs.
+fn told(outcome: &Outcome) -> (&'static str, Spends, Option<AttemptError>) {
+    let bounded = |error: &AttemptError| AttemptError {
+        class: error.class,
+        code: clip(&error.code, CODE_MOST),
+        message: clip(&error.message, MESSAGE_LAST),
+    };
+    let back = |code: &str, why: &str| AttemptError {
+        class: ErrorClass::Transient,
+        code: code.to_owned(),
+        message: clip(why, MESSAGE_OLD),
+    };
+    match outcome {
+        Outcome::Success { .. } => ("success", Spends::Nothing, None),
+        Outcome::Retry { spends, error, .. } => ("retry", *spends, Some(bounded(error))),
+        Outcome::Dead { spends, error, .. } => ("dead", *spends, Some(bounded(error))),
+        Outcome::Release { why } => ("release", Spends::Nothing, Some(back("Released", why))),
+        Outcome::Snooze { why, .. } => ("snooze", Spends::Nothing, Some(back("Snoozed", why))),
+    }
+}

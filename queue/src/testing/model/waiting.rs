@@ -1,0 +1,141 @@
+//! Jobs that wait, jobs that have ended, and what retention removes.
+
+use super::state::{Job, Model, Owner, Place};
+use crate::types::Attempt;
+
+/// History kept: the first attempts and the last ones.
+const HISTORY_FIRST: usize = 5;
+const HISTORY_MOST: usize = 30;
+/// Bytes of message kept of an attempt that is no longer the last.
+pub(super) const MESSAGE_OLD: usize = 1024;
+
+/// The first `limit` bytes of a text, cut between characters.
+pub(super) fn clip(text: &str, limit: usize) -> String {
+    let mut end = text.len().min(limit);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}
+
+impl Job {
+    /// Puts the job where it waits until `due_ms`.
+    pub(super) fn wait(&mut self, due_ms: u64, now_ms: u64) {
+        self.line_ms = due_ms;
+        self.due_ms = due_ms;
+        self.place = if due_ms > now_ms { Place::Schedule } else { Place::Line };
+    }
+
+    /// Adds a finished attempt to the history.
+    pub(super) fn remember(&mut self, attempt: Attempt) {
+        if let Some(error) = self.history.last_mut().and_then(|last| last.error.as_mut()) {
+            error.message = clip(&error.message, MESSAGE_OLD);
+        }
+        if self.history.len() >= HISTORY_MOST {
+            self.history.remove(HISTORY_FIRST);
+            self.dropped += 1;
+        }
+        self.history.push(attempt);
+    }
+}
+
+impl Model {
+    /// The job ends well or is called off. Adds its type to `kept` when its record stays.
+    pub(super) fn finish(
+        &mut self,
+        id: &str,
+        mut job: Job,
+        place: Place,
+        now_ms: u64,
+        kept: &mut Vec<String>,
+    ) {
+        let rules = self.rules(&job.job_type);
+        let (key_for_ms, completed) = (rules.key_for_ms, rules.completed);
+        job.place = place;
+        job.finished_ms = Some(now_ms);
+        match &job.key {
+            Some(key) if place == Place::Succeeded && key_for_ms > 0 => {
+                // Only the key's owner has a say in how long it stays taken.
+                if self.keys.get(key).is_none_or(|owner| owner.id == id && owner.until_ms.is_none()) {
+                    let until_ms = now_ms + key_for_ms;
+                    self.keys.insert(key.clone(), Owner { id: id.to_owned(), until_ms: Some(until_ms) });
+                    self.key_checks.insert(key.clone(), until_ms);
+                }
+            }
+            key => self.free_key(id, key.as_deref()),
+        }
+        let counters = self.counters(&job.job_type);
+        if place == Place::Succeeded {
+            counters.succeeded += 1;
+        } else {
+            counters.cancelled += 1;
+        }
+        if completed.keep > 0 && completed.for_ms > 0 {
+            kept.push(job.job_type.clone());
+            self.jobs.insert(id.to_owned(), job);
+        } else {
+            self.jobs.remove(id);
+        }
+    }
+
+    /// The finished jobs of a type, oldest first.
+    pub(super) fn finished_of(&self, job_type: &str) -> Vec<(u64, String)> {
+        let mut found: Vec<_> = self
+            .jobs
+            .iter()
+            .filter(|(_, job)| job.place.is_finished() && job.job_type == job_type)
+            .map(|(id, job)| (job.finished_ms.unwrap_or(0), id.clone()))
+            .collect();
+        found.sort();
+        found
+    }
+
+    /// Removes finished jobs of a type that are too many, at most `most`; how many.
+    pub(super) fn trim_count(&mut self, job_type: &str, most: usize) -> usize {
+        let finished = self.finished_of(job_type);
+        let keep = usize::try_from(self.rules(job_type).completed.keep).unwrap_or(usize::MAX);
+        let excess = finished.len().saturating_sub(keep).min(most);
+        for (_, id) in &finished[..excess] {
+            self.jobs.remove(id);
+        }
+        excess
+    }
+
+    /// What every call does that finished jobs whose records stay, `kept` their types: at most twice as many go beyond the
+    /// bound.
+    pub(super) fn trim_after(&mut self, kept: &[String]) {
+        let mut types: Vec<&String> = kept.iter().collect();
+        types.sort();
+        types.dedup();
+        for job_type in types {
+            let came = kept.iter().filter(|name| *name == job_type).count();
+            self.trim_count(job_type, 2 * came);
+        }
+    }
+
+    /// Puts at most `most` jobs that became due into their lines; how many. Types go by their first due job.
+    pub(super) fn promote(&mut self, most: usize, now_ms: u64) -> usize {
+        let mut firsts: std::collections::BTreeMap<&str, u64> = Default::default();
+        let mut due: Vec<(u64, u8, &String, &str)> = Vec::new();
+        for (id, job) in &self.jobs {
+            if job.place == Place::Schedule && job.line_ms <= now_ms {
+                let first = firsts.entry(&job.job_type).or_insert(job.line_ms);
+                *first = job.line_ms.min(*first);
+                due.push((job.line_ms, job.priority, id, &job.job_type));
+            }
+        }
+        due.sort_by_key(|&(due, priority, id, kind)| (firsts[kind], kind, due, priority, id));
+        let chosen: Vec<String> = due.into_iter().take(most).map(|(_, _, id, _)| id.clone()).collect();
+        for id in &chosen {
+            if let Some(job) = self.jobs.get_mut(id) {
+                job.place = Place::Line;
+            }
+        }
+        chosen.len()
+    }
+
+    /// When the first job of the schedule becomes or became due.
+    pub(super) fn next_due(&self) -> Option<u64> {
+        self.jobs.values().filter(|job| job.place == Place::Schedule).map(|job| job.line_ms).min()
+    }
+}

@@ -1,0 +1,146 @@
+//! A real Redis with the library under test, and calls of it in the model's words.
+
+use std::time::Duration;
+
+use lanekeeper_queue::testing::model::{Op, Reply};
+use lanekeeper_queue::testing::{TestRedis, clock};
+use lanekeeper_queue::types::{Enqueued, Find, Job};
+use lanekeeper_queue::{Error, Queue, Result, Waker, library_source};
+use tokio::sync::Mutex;
+
+/// Where the clock starts, µs since the epoch.
+pub const BIRTH_US: u64 = 1_700_000_000_123_456;
+/// It never goes back further than here.
+pub const EARLIEST_US: u64 = BIRTH_US - 100_000_000_000;
+
+pub struct Bench {
+    _redis: TestRedis,
+    queue: Queue,
+    waker: Mutex<Waker>,
+    source: String,
+}
+
+impl Bench {
+    pub async fn start() -> Self {
+        let source = match std::env::var("LANEKEEPER_LIBRARY_FILE") {
+            Ok(file) => std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{file}: {e}")),
+            Err(_) => library_source().to_owned(),
+        };
+        if let Ok(file) = std::env::var("LANEKEEPER_LIBRARY_DUMP") {
+            std::fs::write(&file, &source).unwrap_or_else(|e| panic!("{file}: {e}"));
+        }
+        let source = clock::with_test_clock(&source).unwrap_or_else(|e| panic!("{e}"));
+        let redis = TestRedis::start_with(&["--appendonly", "no"]).await.unwrap();
+        let queue = Queue::connect(&redis.options(), "apps/saas".parse().unwrap()).await.unwrap();
+        let waker = Waker::connect(&redis.options(), queue.name().clone()).await.unwrap();
+        Self { _redis: redis, queue, waker: Mutex::new(waker), source }
+    }
+
+    /// Nothing in Redis, and a library that remembers nothing.
+    pub async fn reset(&self) {
+        let mut conn = self.queue.connection();
+        let _: redis::Value = redis::cmd("FLUSHALL").query_async(&mut conn).await.unwrap();
+        clock::load(&mut conn, &self.source).await.unwrap();
+    }
+
+    pub async fn set_clock(&self, us: u64) {
+        clock::set(&mut self.queue.connection(), us).await.unwrap();
+    }
+
+    /// What is wrong where jobs wait in a lane and no worker would be woken. A token that is there is taken and put back.
+    pub async fn sleepers(&self, lane: &str) -> Option<Reply> {
+        let lanes = [lane.to_owned()];
+        let woken = self.waker.lock().await.wait(&lanes, Duration::from_millis(10)).await;
+        match (woken, self.queue.pass_on(&lanes).await) {
+            (Ok(true), Ok(())) => None,
+            (Ok(false), Ok(())) => {
+                Some(Reply::Failed(format!("jobs wait in line in lane {lane}, but it has no wake token")))
+            }
+            (Err(error), _) | (_, Err(error)) => Some(Reply::Failed(error.to_string())),
+        }
+    }
+
+    /// The reply, errors included.
+    pub async fn call(&self, op: &Op) -> Reply {
+        self.try_call(op).await.unwrap_or_else(|error| match error {
+            Error::NoPolicy(_) => Reply::NoPolicy,
+            other => Reply::Failed(other.to_string()),
+        })
+    }
+
+    async fn try_call(&self, op: &Op) -> Result<Reply> {
+        let queue = &self.queue;
+        Ok(match op {
+            Op::Enqueue(jobs) => Reply::Enqueued(without_messages(queue.enqueue(jobs).await?)),
+            Op::Work { worker, done, want } => {
+                let (settled, claim) = queue.settle_and_claim(worker, done, want).await?;
+                Reply::Worked(settled, claim)
+            }
+            Op::Settle { worker, done } => Reply::Settled(queue.settle(worker, done).await?),
+            Op::Extend { worker, held } => Reply::Extended(queue.extend(worker, held).await?),
+            Op::Leave(worker) => queue.leave(worker).await.map(|()| Reply::Done)?,
+            Op::PassOn(lanes) => queue.pass_on(lanes).await.map(|()| Reply::Done)?,
+            Op::LeasesOf(worker) => Reply::Leases(queue.leases_of(worker).await?),
+            Op::Sweep { sweeper, limit } => Reply::Swept(queue.sweep(sweeper, *limit).await?),
+            Op::Configure { policy, adopt } => Reply::Configured(queue.configure(policy, *adopt).await?),
+            Op::Policy => Reply::Policy(queue.policy().await?.map(Box::new)),
+            Op::Stats => {
+                let mut stats = queue.stats().await?;
+                stats.workers.sort_by_key(|w| (w.identity.name.clone(), w.identity.boot.clone()));
+                Reply::Stats(Box::new(stats))
+            }
+            Op::Get { ids, with_payload } => Reply::Jobs(queue.get(ids, *with_payload).await?),
+            Op::Find(find) => Reply::Found(self.find_all(find).await?),
+            Op::DeadList { job_type, limit } => {
+                Reply::Found(self.all_dead(job_type.as_deref(), *limit).await?)
+            }
+            Op::Position(id) => Reply::Position(queue.position(id).await?),
+            Op::Cancel(ids) => Reply::Acted(queue.cancel(ids).await?),
+            Op::Replay { ids, by } => Reply::Acted(queue.dead_replay(ids, by).await?),
+            Op::Delete { ids, by } => Reply::Acted(queue.dead_delete(ids, by).await?),
+            Op::Destroy => Reply::Destroyed(queue.destroy().await?),
+        })
+    }
+
+    /// All pages, by id. A job that comes twice stays twice, so that it is noticed.
+    async fn find_all(&self, find: &Find) -> Result<Vec<Job>> {
+        let (mut all, mut find) = (Vec::new(), find.clone());
+        loop {
+            let page = self.queue.find(&find).await?;
+            check_size(page.jobs.len(), find.limit);
+            all.extend(page.jobs);
+            find.cursor = page.cursor;
+            if find.cursor.is_none() {
+                break;
+            }
+        }
+        all.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(all)
+    }
+
+    async fn all_dead(&self, job_type: Option<&str>, limit: u32) -> Result<Vec<Job>> {
+        let (mut all, mut cursor) = (Vec::new(), None);
+        loop {
+            let page = self.queue.dead_list(job_type, limit, cursor.as_deref()).await?;
+            check_size(page.jobs.len(), limit);
+            all.extend(page.jobs);
+            cursor = page.cursor;
+            if cursor.is_none() {
+                return Ok(all);
+            }
+        }
+    }
+}
+
+fn check_size(jobs: usize, limit: u32) {
+    assert!(jobs <= limit.clamp(1, 200) as usize, "a page of {jobs} jobs, {limit} were asked for");
+}
+
+fn without_messages(mut outcomes: Vec<Enqueued>) -> Vec<Enqueued> {
+    for outcome in &mut outcomes {
+        if let Enqueued::Rejected { message, .. } = outcome {
+            message.clear();
+        }
+    }
+    outcomes
+}

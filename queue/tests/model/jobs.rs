@@ -1,0 +1,125 @@
+//! The generator's enqueues: jobs that are accepted, duplicates, and all that is refused.
+
+use std::collections::BTreeMap;
+
+use lanekeeper_queue::testing::model::{Model, Op};
+use lanekeeper_queue::types::{EnqueueOptions, NewJob};
+use rand::Rng;
+use rand::seq::IndexedRandom;
+
+use crate::ops::{Generator, Mood};
+use crate::policies::TYPES;
+
+/// Above it, fewer jobs come in.
+const MANY_JOBS: usize = 250;
+
+impl Generator {
+    pub fn enqueue(&mut self, model: &Model, now_ms: u64) -> Op {
+        let jobs = model.jobs_in(None, now_ms).len();
+        if self.mood == Mood::Few && jobs > 1 {
+            return self.work(model);
+        }
+        let count = if jobs > MANY_JOBS { 1 } else { self.batch() };
+        Op::Enqueue((0..count).map(|_| self.job(model, now_ms)).collect())
+    }
+
+    fn job(&mut self, model: &Model, now_ms: u64) -> NewJob {
+        let (name, _) = *TYPES.choose(&mut self.rng).expect("not empty");
+        let name = if self.chance(0.02) { "unknown" } else { name };
+        let mut options = EnqueueOptions { job_type: name.to_owned(), ..EnqueueOptions::default() };
+        if self.chance(0.15) {
+            options.id = Some(match self.rng.random_range(0..10) {
+                0 => self.ids(model, now_ms, &[]).swap_remove(0),
+                1 => "x".repeat(128),
+                n => format!("job-{}", n * 10 + self.rng.random_range(0..10)),
+            });
+        }
+        if self.chance(0.15) {
+            options.key = Some(self.key());
+        }
+        if self.chance(0.3) {
+            options.priority = Some(self.rng.random_range(0..=9));
+        }
+        match self.rng.random_range(0..20) {
+            0..3 => options.delay = Some(self.rng.random_range(0..20)),
+            3 => options.delay = Some(self.rng.random_range(0..100_000)),
+            4 => options.run_at = Some(now_ms + self.rng.random_range(0..200)),
+            5 => options.run_at = Some(self.rng.random_range(0..=now_ms)),
+            _ => {}
+        }
+        if self.chance(0.1) {
+            options.meta =
+                BTreeMap::from([("traceparent".into(), "00-é".into()), (String::new(), "x".into())]);
+        }
+        if self.chance(0.02) {
+            self.spoil(&mut options);
+        }
+        NewJob { payload: self.payload(name), options }
+    }
+
+    /// Options that are refused, and their last valid neighbours.
+    fn spoil(&mut self, options: &mut EnqueueOptions) {
+        const TEN_YEARS_MS: u64 = 315_360_000_000;
+        match self.rng.random_range(0..10) {
+            0 => options.id = Some(String::new()),
+            1 => options.id = Some("with space".into()),
+            2 => options.id = Some("x".repeat(129)),
+            3 => options.key = Some("k".repeat(self.rng.random_range(512..=513))),
+            4 => options.priority = Some(10),
+            5 => options.delay = Some(TEN_YEARS_MS + self.rng.random_range(0..=1)),
+            6 => (options.delay, options.run_at) = (Some(1), Some(1)),
+            7 => options.run_at = Some(5_000_000_000_000 + self.rng.random_range(0..=1)),
+            8 => {
+                let n = self.rng.random_range(32..=33);
+                options.meta = (0..n).map(|n| (format!("m{n}"), "v".to_owned())).collect();
+            }
+            _ => {
+                let n = self.rng.random_range(4_095..=4_096);
+                options.meta = BTreeMap::from([("m".to_owned(), "v".repeat(n))]);
+            }
+        }
+    }
+
+    fn payload(&mut self, job_type: &str) -> Vec<u8> {
+        if job_type == "keyed" && self.chance(0.9) {
+            return self.keyed_payload();
+        }
+        let rng = &mut self.rng;
+        match rng.random_range(0..40) {
+            0 => vec![0x93; 4_097],
+            1 => vec![0; 4_096],
+            2 => vec![b'x'; rng.random_range(100..=101)],
+            3..8 => Vec::new(),
+            // What looks like a header of ours.
+            8 => b"\x94\x01\xa4mail\xce\x00\x00\x00\x01\x05".to_vec(),
+            _ => (0..rng.random_range(1..40)).map(|_| rng.random()).collect(),
+        }
+    }
+
+    fn keyed_payload(&mut self) -> Vec<u8> {
+        let rng = &mut self.rng;
+        let user = match rng.random_range(0..24) {
+            0 => "null",
+            1 => "1.5",
+            2 => "1.0",
+            3 => "9007199254740992",
+            4 => "true",
+            5 => "[1]",
+            6 => "{}",
+            7 => "\"\"",
+            8 => "-9007199254740991",
+            9 => "\"a:b\"",
+            10 => "\"50%\"",
+            11 => "\"\\u00e9\"",
+            12 => "1e2",
+            _ => ["7", "8", "9", "10"].choose(rng).copied().unwrap_or_default(),
+        };
+        let event = match rng.random_range(0..20) {
+            0 => String::new(),
+            1 => ",\"event\":null".to_owned(),
+            2 => format!(",\"event\":\"{}\"", "l".repeat(rng.random_range(508..=511))),
+            n => format!(",\"event\":\"created{}\"", n % 3),
+        };
+        format!("{{\"x\":[1.25,\"}}\"],\"user\":{{\"id\":{user}}}{event}}}").into_bytes()
+    }
+}

@@ -1,0 +1,53 @@
+//! The library and the reference model, side by side, on random operations until they diverge.
+//!
+//! `LANEKEEPER_MODEL_OPS` bounds the operations, `LANEKEEPER_MODEL_SEED` repeats a run. `LANEKEEPER_LIBRARY_FILE` names the
+//! source of a function library to test instead of this crate's, as one file; `LANEKEEPER_LIBRARY_DUMP` writes this
+//! crate's to such a file. `LANEKEEPER_MODEL_SHRINK=0` leaves a failing run as long as it is.
+#![allow(clippy::unwrap_used, clippy::print_stdout, unreachable_pub, reason = "tests")]
+
+mod bench;
+mod drive;
+mod jobs;
+mod ops;
+mod policies;
+mod report;
+mod settlements;
+mod shrink;
+
+use std::time::Instant;
+
+use bench::Bench;
+use drive::run_case;
+
+const DEFAULT_OPS: u64 = 20_000;
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} must be a number, not {text:?}")))
+}
+
+#[tokio::test]
+async fn the_library_does_what_the_model_says() {
+    let seed = number("LANEKEEPER_MODEL_SEED").unwrap_or_else(|| rand::random::<u32>().into());
+    let ops = number("LANEKEEPER_MODEL_OPS").unwrap_or(DEFAULT_OPS);
+    println!("LANEKEEPER_MODEL_SEED={seed} LANEKEEPER_MODEL_OPS={ops}");
+    let mut bench = Bench::start().await;
+    let (started, mut done, mut cases) = (Instant::now(), 0, 0);
+    let mut seen = report::Tally::default();
+    while done < ops {
+        let case = run_case(&mut bench, seed, cases, ops - done, &mut seen).await;
+        done += case.steps.len() as u64;
+        cases += 1;
+        if let Some(divergence) = case.divergence {
+            println!(
+                "diverged after {done} operations and {:.1} s in case {cases} of seed {seed}; shrinking",
+                started.elapsed().as_secs_f64()
+            );
+            let (steps, divergence) = shrink::shrink(&mut bench, case.steps, divergence).await;
+            panic!("{}", report::failure(seed, done, &steps, &divergence));
+        }
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    println!("{done} operations in {cases} cases, {seconds:.1} s, no divergence\n{seen}");
+    seen.check(done);
+}

@@ -1,0 +1,155 @@
+//! The policy that cases begin with, and changes of it.
+
+use std::collections::BTreeMap;
+
+use lanekeeper_api::policy::{
+    Backoff, ExecHandler, Handler, Jitter, JobTypePolicy, KeyPart, LanePolicy, QueuePolicy, Retention,
+    RetryPolicy, Source,
+};
+use rand::Rng;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+
+pub const LANES: [&str; 3] = ["fast", "slow", "spare"];
+/// Types and the lanes they begin in.
+pub const TYPES: [(&str, &str); 7] = [
+    ("brief", "slow"),
+    ("few", "slow"),
+    ("keyed", "fast"),
+    ("limited", "fast"),
+    ("mail", "fast"),
+    ("report", "slow"),
+    ("reset", "fast"),
+];
+const LEASES_MS: [u64; 4] = [10_000, 60_000, 30_000, 7_001];
+
+pub fn first(rng: &mut StdRng) -> QueuePolicy {
+    QueuePolicy {
+        queue: "apps/saas".into(),
+        source: Source { owner: "kubernetes:a".into(), uid: "u1".into(), created_ms: 1_000, generation: 1 },
+        paused: false,
+        closed: None,
+        max_payload: 4_096,
+        lease_ms: *LEASES_MS.choose(rng).expect("not empty"),
+        lanes: LANES[..2].iter().map(|name| lane(name)).collect(),
+        job_types: TYPES.iter().map(|(name, lane)| ((*name).to_owned(), job_type(name, lane))).collect(),
+    }
+}
+
+fn lane(name: &str) -> LanePolicy {
+    LanePolicy::new(name, if name == "fast" { 10_000 } else { 86_400_000 })
+}
+
+fn job_type(name: &str, lane: &str) -> JobTypePolicy {
+    let path = |path: &str| KeyPart::Path(path.split('.').map(str::to_owned).collect());
+    let (keep, for_ms) = match name {
+        "brief" => (0, 60_000),
+        "few" => (3, 20_000),
+        _ => (20, 3_600_000),
+    };
+    JobTypePolicy {
+        lane: lane.into(),
+        owner: None,
+        priority: if name == "reset" { 1 } else { 5 },
+        key: (name == "keyed").then(|| vec![KeyPart::Text("e:".into()), path("user.id"), path("event")]),
+        key_for_ms: match name {
+            "few" => 5_000,
+            "report" => 0,
+            _ => 120_000,
+        },
+        per_worker: (name == "limited").then_some(2),
+        concurrency_key: None,
+        on_conflict: Default::default(),
+        debounce: None,
+        on_dead: None,
+        timeout_ms: 10_000,
+        retry: RetryPolicy { limit: 3, backoff: Backoff::Schedule(vec![1_000]), jitter: Jitter::None },
+        give_up_after_ms: 604_800_000,
+        crash_budget: 3,
+        completed: Retention { keep, for_ms },
+        handler: Handler::Exec(ExecHandler {
+            command: vec!["/bin/true".into()],
+            env: BTreeMap::new(),
+            permanent_exit_codes: vec![],
+        }),
+    }
+}
+
+/// A write of a policy: mostly the next generation of the present one, changed.
+pub fn next(rng: &mut StdRng, present: &QueuePolicy) -> (QueuePolicy, bool) {
+    let mut policy = present.clone();
+    let held = policy.paused || policy.closed.is_some();
+    if held && rng.random_bool(0.7) {
+        (policy.paused, policy.closed) = (false, None);
+    } else {
+        for _ in 0..rng.random_range(1..=3) {
+            change(rng, &mut policy);
+        }
+    }
+    let source = &mut policy.source;
+    let adopt = rng.random_bool(0.03);
+    match rng.random_range(0..100) {
+        // The same object and generation with other contents.
+        0..6 => {}
+        6..14 => source.generation -= 1,
+        14..22 => return (present.clone(), adopt),
+        22..28 => source.owner = ["cli", "kubernetes:b"].choose(rng).copied().unwrap_or_default().into(),
+        28..36 => {
+            source.uid = ["u1", "u2", "u3"].choose(rng).copied().unwrap_or_default().into();
+            source.created_ms = (source.created_ms + rng.random_range(0..3)).saturating_sub(1);
+            source.generation = 1;
+        }
+        36..38 => {
+            source.owner = "cli".into();
+            return (policy, true);
+        }
+        _ => source.generation += 1,
+    }
+    (policy, adopt)
+}
+
+fn change(rng: &mut StdRng, policy: &mut QueuePolicy) {
+    let (name, home) = *TYPES.choose(rng).expect("not empty");
+    let there = policy.job_types.get_mut(name);
+    match (rng.random_range(0..12), there) {
+        (0, Some(_)) => drop(policy.job_types.remove(name)),
+        (0..=5, None) => {
+            let lane_there = policy.lanes.iter().any(|lane| lane.name == home);
+            let to = if lane_there { home } else { policy.lanes[0].name.as_str() };
+            let spec = job_type(name, to);
+            policy.job_types.insert(name.to_owned(), spec);
+        }
+        (1, Some(spec)) => spec.lane = policy.lanes.choose(rng).expect("not empty").name.clone(),
+        (2, Some(spec)) => spec.priority = rng.random_range(0..=9),
+        (3, Some(spec)) => {
+            spec.completed.keep = *[0, 1, 3, 20].choose(rng).expect("not empty");
+            spec.completed.for_ms = *[0, 1, 20_000, 3_600_000].choose(rng).expect("not empty");
+        }
+        (4, Some(spec)) => spec.key_for_ms = *[0, 1, 5_000, 120_000].choose(rng).expect("not empty"),
+        (6 | 7, _) => policy.lease_ms = *LEASES_MS.choose(rng).expect("not empty"),
+        (8, _) if rng.random_bool(0.4) => policy.paused = true,
+        (9, _) if rng.random_bool(0.4) => policy.closed = Some("RedisUnsafe".into()),
+        (10, _) => policy.max_payload = *[100, 4_096].choose(rng).expect("not empty"),
+        (11, _) => change_lanes(rng, policy),
+        _ => {}
+    }
+}
+
+/// A lane more, or one less and its types in another, or another order.
+fn change_lanes(rng: &mut StdRng, policy: &mut QueuePolicy) {
+    let name = *LANES.choose(rng).expect("not empty");
+    let at = policy.lanes.iter().position(|lane| lane.name == name);
+    match at {
+        None => policy.lanes.push(lane(name)),
+        Some(at) if policy.lanes.len() > 1 => {
+            policy.lanes.remove(at);
+            let other = policy.lanes[0].name.clone();
+            let move_over = rng.random_bool(0.5);
+            policy.job_types.retain(|_, spec| spec.lane != name || move_over);
+            for spec in policy.job_types.values_mut().filter(|spec| spec.lane == name) {
+                spec.lane.clone_from(&other);
+            }
+        }
+        Some(_) => {}
+    }
+}

@@ -1,0 +1,107 @@
+//! Indexes that were lost or damaged are found and mended by sweeps.
+
+use super::common::*;
+use lanekeeper_queue::types::*;
+
+/// A bed with jobs in every state: 300 ready, 40 scheduled, 30 running, 20 dead, 10 done; two of each with keys.
+async fn stocked() -> Bed {
+    let bed = Bed::new().await;
+    let w = worker("w");
+    let keyed = |n: usize| with(job("mail", n.to_string()), |o| o.key = (n < 2).then(|| format!("k{n}")));
+    let fill = async |from: usize, count: usize| {
+        let jobs: Vec<NewJob> = (from..from + count).map(keyed).collect();
+        bed.queue.enqueue_all(&jobs).await.unwrap();
+    };
+    fill(0, 60).await;
+    let claimed = bed.claim(&w, &["fast"], 60).await;
+    let word = |(n, job): (usize, &Claimed)| settlement(job, if n < 20 { dead("no") } else { success() });
+    let words: Vec<Settlement> = claimed[..30].iter().enumerate().map(word).collect();
+    bed.queue.settle(&w, &words).await.unwrap();
+    fill(100, 300).await;
+    let later: Vec<NewJob> = (400..440).map(|n| with(keyed(n), |o| o.delay = Some(3_600_000))).collect();
+    bed.queue.enqueue_all(&later).await.unwrap();
+    bed.calm().await;
+    bed
+}
+
+/// What the figures say: ready, scheduled, running, dead, and dead of the type.
+async fn figures(bed: &Bed) -> (u64, u64, u64, u64, u64) {
+    let stats = bed.queue.stats().await.unwrap();
+    let Some(mail) = stats.lanes[0].types.iter().find(|t| t.name == "mail") else { return (0, 0, 0, 0, 0) };
+    (mail.ready, mail.scheduled, mail.running, stats.dead, mail.dead)
+}
+
+async fn succeeded(bed: &Bed) -> usize {
+    let find = Find { state: Some(JobState::Succeeded), limit: 200, ..Find::default() };
+    bed.queue.find(&find).await.unwrap().jobs.len()
+}
+
+/// Sweeps while there is more to do; how often.
+async fn sweep(bed: &Bed) -> usize {
+    let mut calls = 1;
+    while bed.queue.sweep(&worker("s"), 100).await.unwrap().more {
+        calls += 1;
+        assert!(calls < 100, "sweeps find no end");
+    }
+    calls
+}
+
+#[tokio::test]
+async fn every_index_that_is_lost_is_made_anew() {
+    let bed = stocked().await;
+    let expected = (300, 40, 30, 20, 20);
+    assert_eq!((figures(&bed).await, succeeded(&bed).await), (expected, 10));
+    for suffix in
+        ["q:mail", "s:mail", "n", "r", "d", "d:mail", "f:mail", "t", "c", "w:fast", "kx", "wake", "g", "yg"]
+    {
+        bed.poke(&["DEL", &bed.key(suffix)]).await;
+        sweep(&bed).await;
+        assert_eq!(
+            (figures(&bed).await, succeeded(&bed).await),
+            (expected, 10),
+            "after the loss of {suffix}"
+        );
+        assert_eq!(bed.raw::<u64>(&["ZCARD", &bed.key("r")]).await.unwrap(), 30, "{suffix}");
+        assert!(bed.raw::<f64>(&["ZSCORE", &bed.key("n"), "mail"]).await.unwrap() > 1e12);
+    }
+    // All at once.
+    for suffix in ["q:mail", "s:mail", "n", "r", "d", "d:mail", "f:mail", "t", "c"] {
+        bed.poke(&["DEL", &bed.key(suffix)]).await;
+    }
+    sweep(&bed).await;
+    assert_eq!((figures(&bed).await, succeeded(&bed).await), (expected, 10));
+    let claimed = bed.claim(&worker("w"), &["fast"], 200).await;
+    let order: Vec<usize> =
+        claimed.iter().map(|job| String::from_utf8_lossy(&job.payload).parse().unwrap()).collect();
+    assert!(order.is_sorted() && order.len() == 200, "in their old order");
+}
+
+#[tokio::test]
+async fn single_entries_and_keys_are_put_back_and_nothing_is_put_where_it_does_not_belong() {
+    let bed = stocked().await;
+    let ready =
+        bed.queue.find(&Find { state: Some(JobState::Ready), limit: 5, ..Find::default() }).await.unwrap();
+    for job in &ready.jobs {
+        bed.poke(&["ZREM", &bed.key("q:mail"), &job.id]).await;
+    }
+    bed.poke(&["DEL", &bed.key("k")]).await;
+    let before = bed.queue.stats().await.unwrap().damaged;
+    sweep(&bed).await;
+    assert_eq!(figures(&bed).await, (300, 40, 30, 20, 20));
+    assert!(matches!(
+        bed.put(with(job("mail", "x"), |o| o.key = Some("k1".into()))).await,
+        Enqueued::Duplicate { .. }
+    ));
+    let damaged = bed.queue.stats().await.unwrap().damaged - before;
+    assert!((5..=7).contains(&damaged), "{damaged}");
+    // A sound queue is left as it is, and one with an unreadable record is not gone through for ever.
+    bed.poke(&["HSET", &bed.key("j"), &ready.jobs[0].id, "junk"]).await;
+    bed.poke(&["ZREM", &bed.key("q:mail"), &ready.jobs[0].id]).await;
+    sweep(&bed).await;
+    let calm = bed.queue.stats().await.unwrap().damaged;
+    for _ in 0..5 {
+        assert_eq!(sweep(&bed).await, 1);
+    }
+    assert_eq!(bed.queue.stats().await.unwrap().damaged, calm);
+    assert_eq!(figures(&bed).await, (299, 40, 30, 20, 20));
+}
