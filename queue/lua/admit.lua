@@ -29,7 +29,8 @@ function lk.read_pair(ctx, text, payload)
       ctx.policy.max_payload))
   end
   local debounced = ty.debounce and not options.delay and not options.run_at
-  local due = debounced and ctx.now + ty.debounce.wait or options.delay and ctx.now + options.delay or (options.run_at and max(options.run_at, ctx.now)) or ctx.now
+  local delay = debounced and ty.debounce.wait or options.delay or 0
+  local due = options.run_at and max(options.run_at, ctx.now) or ctx.now + delay
   if due - ctx.now > lk.MAX_DELAY then
     return nil, rejected('invalid-options', 'option runAt is more than ten years away')
   end
@@ -161,7 +162,7 @@ local function replaces(ctx, spec, owner)
     or (owner.state ~= 'ready' and owner.state ~= 'scheduled') then
     return false
   end
-  spec.first, spec.before = job[ENQUEUED], job
+  spec.first = job[ENQUEUED]
   if spec.debounced then
     spec.due = max(ctx.now, min(spec.due, spec.first + ty.debounce.most))
   end

@@ -88,19 +88,11 @@ local function place(ctx, ty, group, turn)
   end
 end
 
--- Jobs of a grouped type came into line: {score, id, ...} as they went into the type's own.
-function lk.line_up(ctx, ty, pairs_of)
-  local ids, scores = {}, {}
-  for i = 1, #pairs_of, 2 do
-    scores[#scores + 1], ids[#ids + 1] = pairs_of[i], pairs_of[i + 1]
-  end
-  local groups, seen = groups_of(ctx, ids), {}
-  for i, group in ipairs(groups) do
-    if group == '' then
-      -- From before the type had a key: from now on it has a line.
-      call('HSET', ctx.keys.group_of, ids[i], '')
-    end
-    call('ZADD', line_of(ty, group), scores[i], ids[i])
+-- Calls `act(group, place of the job in the list)` for each job, and then puts the groups where they belong.
+local function with_groups(ctx, ty, ids, act)
+  local seen = {}
+  for i, group in ipairs(groups_of(ctx, ids)) do
+    act(group, i)
     seen[group] = true
   end
   for group in pairs(seen) do
@@ -108,16 +100,26 @@ function lk.line_up(ctx, ty, pairs_of)
   end
 end
 
+-- Jobs of a grouped type came into line: {score, id, ...} as they went into the type's own.
+function lk.line_up(ctx, ty, pairs_of)
+  local ids, scores = {}, {}
+  for i = 1, #pairs_of, 2 do
+    scores[#scores + 1], ids[#ids + 1] = pairs_of[i], pairs_of[i + 1]
+  end
+  with_groups(ctx, ty, ids, function(group, i)
+    if group == '' then
+      -- From before the type had a key: from now on it has a line.
+      call('HSET', ctx.keys.group_of, ids[i], '')
+    end
+    call('ZADD', line_of(ty, group), scores[i], ids[i])
+  end)
+end
+
 -- Jobs of a grouped type left the line without being handed out.
 function lk.line_down(ctx, ty, ids)
-  local seen = {}
-  for i, group in ipairs(groups_of(ctx, ids)) do
+  with_groups(ctx, ty, ids, function(group, i)
     call('ZREM', line_of(ty, group), ids[i])
-    seen[group] = true
-  end
-  for group in pairs(seen) do
-    place(ctx, ty, group)
-  end
+  end)
 end
 
 -- Groups whose time has come may go again; at most `most`.
@@ -274,16 +276,11 @@ end
 
 -- Attempts of the type ended.
 function lk.groups_freed(ctx, ty, ids)
-  local seen = {}
-  for _, group in ipairs(groups_of(ctx, ids)) do
+  with_groups(ctx, ty, ids, function(group)
     if call('HINCRBY', ty.groups.running, group, -1) <= 0 then
       call('HDEL', ty.groups.running, group)
     end
-    seen[group] = true
-  end
-  for group in pairs(seen) do
-    place(ctx, ty, group)
-  end
+  end)
 end
 
 -- A dependency asked for patience for the group of this job.

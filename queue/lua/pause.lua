@@ -17,51 +17,41 @@ local function read_lanes(ctx, args, from)
   return lanes[1] and lanes or {''}
 end
 
-local function field_of(name)
-  return name == '' and 'p' or 'p:' .. name
+-- Does `change(ctx, field)` to the pause of every lane named behind the first `texts` arguments, which must be UTF-8;
+-- `wakes`: jobs may start by that.
+local function toggle(keys, args, texts, wakes, change)
+  local ctx, failure = lk.open(keys)
+  if failure then
+    return failure
+  end
+  if #args < texts or not lk.is_utf8(concat(args, ' ', 1, texts)) then
+    return lk.error('LKARGS', 'lk_pause takes who asks, why, and lanes; lk_resume who asks, and lanes; all UTF-8')
+  end
+  local lanes, wrong = read_lanes(ctx, args, texts + 1)
+  if wrong then
+    return wrong
+  end
+  local replies = {}
+  for i, name in ipairs(lanes) do
+    replies[i] = {name, change(ctx, name == '' and 'p' or 'p:' .. name)}
+  end
+  if wakes then
+    lk.wake_lanes(ctx.keys, ctx.policy, lk.queue_held(ctx))
+  end
+  call('PUBLISH', ctx.keys.wake, 'gates')
+  return replies
 end
 
 local function pause(keys, args)
-  local ctx, failure = lk.open(keys)
-  if failure then
-    return failure
-  end
-  if #args < 2 or not lk.is_utf8(args[1]) or not lk.is_utf8(args[2]) then
-    return lk.error('LKARGS', 'lk_pause takes who asks, why, and lanes, all UTF-8')
-  end
-  local lanes, wrong = read_lanes(ctx, args, 3)
-  if wrong then
-    return wrong
-  end
-  local replies = {}
-  for i, name in ipairs(lanes) do
-    local value = pack({ctx.now, lk.clip(args[1], 128), lk.clip(args[2], 1024)})
-    replies[i] = {name, call('HSETNX', ctx.keys.gates, field_of(name), value)}
-  end
-  call('PUBLISH', ctx.keys.wake, 'gates')
-  return replies
+  return toggle(keys, args, 2, false, function(ctx, field)
+    return call('HSETNX', ctx.keys.gates, field, pack({ctx.now, lk.clip(args[1], 128), lk.clip(args[2], 1024)}))
+  end)
 end
 
 local function resume(keys, args)
-  local ctx, failure = lk.open(keys)
-  if failure then
-    return failure
-  end
-  if #args < 1 or not lk.is_utf8(args[1]) then
-    return lk.error('LKARGS', 'lk_resume takes who asks, and lanes, all UTF-8')
-  end
-  local lanes, wrong = read_lanes(ctx, args, 2)
-  if wrong then
-    return wrong
-  end
-  local replies = {}
-  for i, name in ipairs(lanes) do
-    replies[i] = {name, call('HDEL', ctx.keys.gates, field_of(name))}
-  end
-  ctx.gates = nil
-  lk.wake_lanes(ctx.keys, ctx.policy, lk.queue_held(ctx))
-  call('PUBLISH', ctx.keys.wake, 'gates')
-  return replies
+  return toggle(keys, args, 1, true, function(ctx, field)
+    return call('HDEL', ctx.keys.gates, field)
+  end)
 end
 
 redis.register_function{function_name = 'lk_pause', callback = pause, flags = {'allow-oom'}}

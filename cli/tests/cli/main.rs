@@ -7,6 +7,7 @@ mod cluster;
 mod dead;
 mod grammar;
 mod jobs;
+mod local_mode;
 mod pause;
 mod support;
 mod up;

@@ -86,34 +86,12 @@ pub(super) fn ending(outcome: &Outcome, stopped: Option<Cause>) -> Ending {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::handler::{Answer, testing::claimed};
-    use lanekeeper_api::policy::{Backoff, ExecHandler, HttpHandler, Jitter, Retention, RetryPolicy};
+    use crate::handler::{
+        Answer,
+        testing::{claimed, policy},
+    };
+    use lanekeeper_api::policy::HttpHandler;
     use lanekeeper_queue::types::ErrorClass;
-
-    fn policy() -> JobTypePolicy {
-        JobTypePolicy {
-            lane: "fast".into(),
-            owner: None,
-            priority: 5,
-            key: None,
-            key_for_ms: 0,
-            concurrency_key: None,
-            on_conflict: Default::default(),
-            debounce: None,
-            on_dead: None,
-            per_worker: None,
-            timeout_ms: 1000,
-            retry: RetryPolicy { limit: 3, backoff: Backoff::Schedule(vec![1000]), jitter: Jitter::None },
-            give_up_after_ms: 60_000,
-            crash_budget: 3,
-            completed: Retention { keep: 1, for_ms: 1 },
-            handler: Handler::Exec(ExecHandler {
-                command: vec![],
-                env: Default::default(),
-                permanent_exit_codes: vec![],
-            }),
-        }
-    }
 
     fn of(ended: Ended, stopped: Option<Cause>) -> Option<Outcome> {
         let job = claimed(b"");

@@ -255,11 +255,9 @@ fn weight(settlement: &Settlement) -> usize {
 mod tests {
     use super::*;
     use crate::engine::lanes::Order;
-    use crate::handler::{Always, Answer, Handler, Handlers as _, Running as Future, testing::context};
+    use crate::handler::{Always, Answer, Handler, Handlers as _, Running as Future, testing};
     use crate::metrics::Metrics;
-    use lanekeeper_api::policy::{
-        self, Backoff, ExecHandler, Jitter, JobTypePolicy, LanePolicy, Retention, RetryPolicy,
-    };
+    use lanekeeper_api::policy::{JobTypePolicy, LanePolicy};
 
     struct Done;
 
@@ -270,35 +268,13 @@ mod tests {
     }
 
     fn entry(per_worker: Option<u32>) -> Arc<TypeEntry> {
-        let handler = policy::Handler::Exec(ExecHandler {
-            command: vec![],
-            env: BTreeMap::new(),
-            permanent_exit_codes: vec![],
-        });
-        let policy = JobTypePolicy {
-            lane: "fast".into(),
-            owner: None,
-            priority: 5,
-            key: None,
-            key_for_ms: 0,
-            concurrency_key: None,
-            on_conflict: Default::default(),
-            debounce: None,
-            on_dead: None,
-            per_worker,
-            timeout_ms: 1000,
-            retry: RetryPolicy { limit: 3, backoff: Backoff::Schedule(vec![1000]), jitter: Jitter::None },
-            give_up_after_ms: 60_000,
-            crash_budget: 3,
-            completed: Retention { keep: 1, for_ms: 1 },
-            handler,
-        };
+        let policy = JobTypePolicy { per_worker, ..testing::policy() };
         let handler = Always(Arc::new(Done)).handler("mail", &policy);
         Arc::new(TypeEntry { policy, handler, metrics: Metrics::default().of_type("mail") })
     }
 
     fn start(table: &mut Table, per_worker: Option<u32>) -> (usize, Arc<JobContext>) {
-        let ctx = Arc::new(context(b"", Duration::from_secs(1)));
+        let ctx = Arc::new(testing::context(b"", Duration::from_secs(1)));
         (table.start(Arc::clone(&ctx), entry(per_worker)).unwrap(), ctx)
     }
 
@@ -325,7 +301,7 @@ mod tests {
         let lanes = Lanes::new(&["urgent".to_owned(), "rest".to_owned()], &Order::Strict, &[lane]);
         let mut table = Table::new(2);
         let begin = |table: &mut Table, lane: &str| {
-            let mut ctx = context(b"", Duration::from_secs(1));
+            let mut ctx = testing::context(b"", Duration::from_secs(1));
             ctx.job.lane = lane.to_owned();
             table.start(Arc::new(ctx), entry(None)).unwrap()
         };
