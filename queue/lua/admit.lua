@@ -120,14 +120,27 @@ local function give_ids(ctx, specs)
   end
 end
 
+-- What stands before the payload of a job that has nothing of its own: many of a call share it.
+local function plain_head(ctx, ty, priority)
+  if ctx.head_of ~= ty or ctx.head_priority ~= priority then
+    ctx.head_of, ctx.head_priority = ty, priority
+    ctx.head = lk.write_record({1, ty.name, ctx.now, priority}, '')
+  end
+  return ctx.head
+end
+
 local function store(ctx, stage, spec)
-  local ty, options = spec.ty, spec.options
-  local enqueued = spec.first or ctx.now
-  local job = {
-    1, ty.name, enqueued, options.priority or ty.priority, spec.due - enqueued, spec.key or '', options.meta or NONE,
-  }
-  lk.stage_waiting(ctx, stage, ty, spec.id, job, spec.due)
-  lk.push2(stage.record_set, spec.id, lk.write_record(job, spec.payload))
+  local ty, options, now = spec.ty, spec.options, ctx.now
+  local priority = options.priority or ty.priority
+  lk.stage_waiting(ctx, stage, ty, spec.id, priority, spec.due)
+  local record
+  if spec.due == now and not (spec.first or spec.key or options.meta) then
+    record = plain_head(ctx, ty, priority) .. spec.payload
+  else
+    local enqueued = spec.first or now
+    record = lk.write_record({1, ty.name, enqueued, priority, spec.due - enqueued, spec.key or '', options.meta or NONE}, spec.payload)
+  end
+  lk.push2(stage.record_set, spec.id, record)
   if options.id then
     -- What a damaged job left behind under this id would speak of another one now.
     stage.past_del[#stage.past_del + 1] = spec.id
@@ -186,6 +199,9 @@ local function find_duplicates(ctx, specs, replies)
   for _, spec in ipairs(specs) do
     ids[#ids + 1] = spec.options.id
     keys[#keys + 1] = spec.key
+  end
+  if not ids[1] and not keys[1] then
+    return specs
   end
   local records, pasts = lookup(ctx.keys.jobs, ids), lookup(ctx.keys.pasts, ids)
   local owners = owners_of(ctx, keys)

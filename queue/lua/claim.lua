@@ -205,17 +205,13 @@ local function read_want(ctx, blob)
   return slots and {slots = slots, lanes = lanes, limits = limits, urgent = want[4] == 1, shares = shares}
 end
 
--- When there is a reason to look again: a scheduled job falls due, or a gate opens.
-local function next_due(ctx, opens)
-  local head = call('ZRANGE', ctx.keys.next, 0, 0, 'WITHSCORES')
-  local due = head[2] and tonumber(head[2])
-  return due and min(due, opens or due) or opens or -1
-end
-
--- Hands out jobs under one token; returns what was staged.
-local function hand_out(ctx, want, out)
+-- Hands out jobs under one token; counts them in `settled`.
+local function hand_out(ctx, want, out, settled)
   local stage = lk.stage()
-  lk.promote(ctx, lk.PROMOTE)
+  if out.due and out.due <= ctx.now then
+    lk.promote(ctx, lk.PROMOTE)
+    out.due = lk.next_scheduled(ctx)
+  end
   out.token, out.expiry = lk.new_token(ctx), lk.digits(ctx.now + ctx.lease)
   out.reply[6] = out.token
   if want.urgent then
@@ -223,20 +219,19 @@ local function hand_out(ctx, want, out)
   else
     claim_listed(ctx, stage, want, out)
   end
-  for ty, count in pairs(out.leased) do
-    lk.count(stage, 'r', ty, count)
-  end
   for _, lane in ipairs(want.lanes) do
     if out.touched[lane] then
       tidy_wake(ctx, lane, out.touched[lane], out)
     end
   end
+  for ty, count in pairs(out.leased) do
+    lk.count(settled, 'r', ty, count)
+  end
   lk.commit_jobs(ctx, stage)
-  return stage
 end
 
 local function claim(keys, args)
-  local ctx, failure = lk.open(keys)
+  local ctx, failure = lk.open(keys, true)
   if failure then
     return failure
   end
@@ -248,20 +243,23 @@ local function claim(keys, args)
   end
   local stage = lk.stage()
   local letters, refusals = lk.settle_all(ctx, stage, who, list)
-  -- Before lanes are asked how much runs in them.
   lk.commit_settled(ctx, stage)
-  ctx.handed_out = {}
+  -- One write per counter for what ended and what begins; who asks meanwhile how much runs is told by `uncounted`.
+  ctx.handed_out, ctx.uncounted = {}, stage
   local held = lk.queue_held(ctx)
   local out = {
     reply = {ctx.now, ctx.policy.version, -1, held or '', letters, 0, refusals}, count = 0, bytes = 0, limits = want.limits,
-    identity = args[1], plain = {}, keyed = {}, leased = {}, touched = {},
+    identity = args[1], plain = {}, keyed = {}, leased = {}, touched = {}, due = lk.next_scheduled(ctx),
   }
   if want.slots > 0 and not held then
-    lk.commit_counts(ctx, hand_out(ctx, want, out))
+    hand_out(ctx, want, out, stage)
   end
+  lk.commit_counts(ctx, stage)
+  ctx.handed_out, ctx.uncounted = nil, nil
   lk.wake_for_room(ctx)
   if out.count < want.slots then
-    out.reply[3] = next_due(ctx, out.opens)
+    -- When there is a reason to look again: a scheduled job falls due, or a gate opens.
+    out.reply[3] = out.due and min(out.due, out.opens or out.due) or out.opens or -1
   end
   lk.touch(ctx)
   return out.reply

@@ -51,6 +51,8 @@ local function compile_type(keys, name, lane, spec)
     debounce = spec and type(spec.debounce) == 'table' and {wait = spec.debounce.waitMs, most = spec.debounce.mostMs} or nil,
     on_dead = spec and type(spec.onDead) == 'table' and spec.onDead.type or nil,
     keep = retention.keep,
+    -- Finished records beyond `keep` that may stand until the next sweep, so that not every settlement has to trim.
+    slack = min(floor(retention.keep / 8), 100),
     keep_for = retention.forMs,
     groups = spec and compile_groups(keys, name, spec.concurrencyKey) or nil,
     stamp = stamp,
@@ -152,18 +154,20 @@ local function lease_now(lease, now, longer, till)
 end
 lk.lease_now = lease_now
 
--- Opens a call: the context, or nil and an error reply.
-function lk.open(keys)
+-- Opens a call: the context, or nil and an error reply. `serves`: the call is a worker's and deals with leases.
+function lk.open(keys, serves)
   if not lk.booted then
     lk.boot()
   end
   local root = keys[1]
-  if #keys ~= 1 or not find(root, '^lk:{[^{}]+}$') then
+  local known = policies[root]
+  if #keys ~= 1 or not (known or find(root, '^lk:{[^{}]+}$')) then
     return nil, lk.error('LKARGS', 'give exactly one key, the root of the queue: lk:{<namespace>/<queue>}')
   end
   local time = call('TIME')
   local us = time[1] * 1000000 + time[2]
-  local meta = call('HMGET', root .. ':m', 'v', 'a', 't', 'o', 's', 'back', 'lp', 'lu')
+  local meta_key = known and known.keys.meta or root .. ':m'
+  local meta = serves and call('HMGET', meta_key, 'v', 's', 'a', 't', 'o', 'back', 'lp', 'lu') or call('HMGET', meta_key, 'v', 's')
   local version = tonumber(meta[1])
   local policy, why
   if version then
@@ -172,12 +176,13 @@ function lk.open(keys)
   if not policy then
     return nil, lk.error('NOPOLICY', why or ('queue ' .. sub(root, 5, -2) .. ' has no policy here: apply a JobQueue first'))
   end
-  local now = floor(us / 1000)
-  return {
-    us = us, now = now, policy = policy, keys = policy.keys, salt = meta[5] or '000', last_us = 0,
-    activity = tonumber(meta[2]), token = tonumber(meta[3]) or 0, outage = tonumber(meta[4]) or 0,
-    back = tonumber(meta[6]), lease = lease_now(policy.lease, now, tonumber(meta[7]), tonumber(meta[8])),
-  }
+  local ctx = {us = us, now = floor(us / 1000), policy = policy, keys = policy.keys, salt = meta[2] or '000', last_us = 0}
+  if serves then
+    ctx.activity, ctx.token, ctx.outage = tonumber(meta[3]), tonumber(meta[4]) or 0, tonumber(meta[5]) or 0
+    ctx.back = tonumber(meta[6])
+    ctx.lease = lease_now(policy.lease, ctx.now, tonumber(meta[7]), tonumber(meta[8]))
+  end
+  return ctx
 end
 
 -- The digits of a score or time. Redis would write a Lua number with 17 digits by a slow path; within a call the same few

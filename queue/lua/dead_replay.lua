@@ -43,7 +43,7 @@ local function replay_one(ctx, stage, by, id, job, claimed)
   lk.remember(job, {job[ATTEMPTS], ctx.now, ctx.now, by, '', 0, ctx.policy.version, 'replay'})
   job[TRIES], job[CRASHES], job[STATE], job[FINISHED], job[REASON] = 0, 0, LIVE, 0, ''
   job[COUNTS_FROM], job[DUE] = ctx.now, ctx.now
-  lk.stage_waiting(ctx, stage, ty, id, job, ctx.now)
+  lk.stage_waiting(ctx, stage, ty, id, job[PRIORITY], ctx.now)
   lk.push2(stage.past_set, id, lk.write_past(job))
   if key ~= '' then
     claimed[key] = true

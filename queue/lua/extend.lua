@@ -4,7 +4,7 @@
 -- lease. held: msgpack list of {id, token}. An expired lease that was not swept is extended like any other.
 
 local function extend(keys, args)
-  local ctx, failure = lk.open(keys)
+  local ctx, failure = lk.open(keys, true)
   if failure then
     return failure
   end

@@ -80,8 +80,10 @@ local function running_in(ctx, lane)
   end
   local running = ctx.handed_out and ctx.handed_out[lane] or 0
   if fields[1] then
-    for _, count in ipairs(call('HMGET', ctx.keys.counters, unpack_list(fields))) do
-      running = running + max(0, tonumber(count) or 0)
+    local counts = call('HMGET', ctx.keys.counters, unpack_list(fields))
+    for i, ty in ipairs(lane.types) do
+      local staged = ctx.uncounted and ctx.uncounted.types[ty]
+      running = running + max(0, (tonumber(counts[i]) or 0) + (staged and staged.counts.r or 0))
     end
   end
   return running

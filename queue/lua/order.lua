@@ -13,8 +13,9 @@ local function segments(key, room)
   if count == 0 then
     return {}
   end
-  local last = call('ZRANGE', key, -1, -1, 'WITHSCORES')
-  local low, high = floor(head[2] / lk.PRIORITY_STEP), floor(last[2] / lk.PRIORITY_STEP)
+  -- A line that is shorter than there is room for has been read whole.
+  local last = count < 2 * room and head[count] or call('ZRANGE', key, -1, -1, 'WITHSCORES')[2]
+  local low, high = floor(head[2] / lk.PRIORITY_STEP), floor(last / lk.PRIORITY_STEP)
   if low == high then
     return {head}
   end

@@ -111,8 +111,8 @@ function lk.due_of(job)
 end
 
 -- Where a ready job stands: by priority, then by due time. Claims let age outweigh priority, see order.lua.
-function lk.ready_score(job, due)
-  return job[PRIORITY] * lk.PRIORITY_STEP + due
+function lk.ready_score(priority, due)
+  return priority * lk.PRIORITY_STEP + due
 end
 
 function lk.state_of(ctx, id, job)

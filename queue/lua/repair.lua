@@ -13,7 +13,7 @@ end
 local function mend_waiting(ctx, stage, ty, id, job)
   local ready, scheduled = not missing(ty.ready, id), not missing(ty.scheduled, id)
   if not ready and not scheduled then
-    lk.stage_waiting(ctx, stage, ty, id, job, lk.due_of(job))
+    lk.stage_waiting(ctx, stage, ty, id, job[PRIORITY], lk.due_of(job))
     return true
   end
   if ready and ty.groups then

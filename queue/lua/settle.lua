@@ -157,7 +157,7 @@ local function not_succeed(ctx, stage, ty, who, id, word, lease, past_raw)
   else
     -- A job that is handed back keeps its place; one that is held or retried stands by its new due time.
     job[DUE] = kind == 'l' and min(lk.due_of(job), ctx.now) or ctx.now + word.delay
-    lk.stage_waiting(ctx, stage, ty, id, job, job[DUE])
+    lk.stage_waiting(ctx, stage, ty, id, job[PRIORITY], job[DUE])
     lk.push2(stage.past_set, id, lk.write_past(job))
   end
   return true
@@ -238,7 +238,7 @@ function lk.settle_all(ctx, stage, who, list)
   return concat(letters), refusals
 end
 
--- Writes what the settlements staged, and the jobs that they bring.
+-- Writes what the settlements staged but for its counters, and the jobs that they bring.
 function lk.commit_settled(ctx, stage)
   lk.commit_jobs(ctx, stage)
   if ctx.brought and ctx.brought[1] then
@@ -250,7 +250,6 @@ function lk.commit_settled(ctx, stage)
     lk.commit_jobs(ctx, bringing)
     lk.commit_counts(ctx, bringing)
   end
-  lk.commit_counts(ctx, stage)
 end
 
 -- The identity and list of a call; or nil, nil and an error reply.
@@ -275,7 +274,7 @@ function lk.read_worker_call(identity, blob, most)
 end
 
 local function settle(keys, args)
-  local ctx, failure = lk.open(keys)
+  local ctx, failure = lk.open(keys, true)
   if failure then
     return failure
   end
@@ -287,6 +286,7 @@ local function settle(keys, args)
   local stage = lk.stage()
   local letters, refusals = lk.settle_all(ctx, stage, who, list)
   lk.commit_settled(ctx, stage)
+  lk.commit_counts(ctx, stage)
   lk.wake_for_room(ctx)
   lk.touch(ctx)
   return {ctx.now, ctx.policy.version, letters, refusals}

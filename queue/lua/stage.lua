@@ -1,19 +1,23 @@
 -- Staged writes. A transition decides on everything first and stages what it wants; `lk.commit` then writes it in
 -- few, batched commands. Nothing can be refused half-way, because everything was checked before.
 
+-- A list that is asked for comes to be, and is known to `has`: most calls use few of the many there are, and tables are
+-- what Lua's collector works on.
+local lists = {__index = function(owner, name)
+  local list = {}
+  owner[name], owner.has[name] = list, list
+  return list
+end}
+
 function lk.stage()
-  return {
-    record_set = {}, past_set = {}, past_del = {}, record_del = {}, lease_set = {}, lease_del = {}, running_add = {}, running_del = {},
-    key_set = {}, key_del = {}, key_expiry = {}, dead_add = {}, dead_del = {}, types = {}, touched = {},
-    group_set = {}, class_set = {},
-  }
+  return setmetatable({has = {}, types = {}, touched = {}}, lists)
 end
 
 -- The staged index changes of one type.
 local function of_type(stage, ty)
   local own = stage.types[ty]
   if not own then
-    own = {ready = {}, scheduled = {}, finished = {}, dead = {}, dead_del = {}, freed = {}, counts = {}, first_due = false}
+    own = setmetatable({has = {}, counts = {}, first_due = false}, lists)
     stage.types[ty] = own
     stage.touched[#stage.touched + 1] = ty
   end
@@ -35,15 +39,15 @@ function lk.count(stage, letter, ty, by)
 end
 
 -- The job waits: in line when due, else scheduled.
-function lk.stage_waiting(ctx, stage, ty, id, job, due)
+function lk.stage_waiting(ctx, stage, ty, id, priority, due)
   local own = of_type(stage, ty)
   if due > ctx.now then
-    push2(own.scheduled, lk.text(ctx, due * 10 + job[PRIORITY]), id)
+    push2(own.scheduled, lk.text(ctx, due * 10 + priority), id)
     if not own.first_due or due < own.first_due then
       own.first_due = due
     end
   else
-    push2(own.ready, lk.text(ctx, lk.ready_score(job, due)), id)
+    push2(own.ready, lk.text(ctx, lk.ready_score(priority, due)), id)
   end
 end
 
@@ -104,30 +108,54 @@ function lk.stage_unlease(stage, id, ty)
   end
 end
 
--- Wakes about one worker per job that became ready, and the operator when the line was empty before.
+-- When the operator was last told that jobs wait in a lane, ms, by the lane's wake list. Kept by this server only: when in
+-- doubt it is told again.
+local told, told_count = {}, 0
+
+-- Tells the operator, but not at each of many jobs that are taken as soon as they come.
+local function tell(ctx, lane)
+  local last = told[lane.wake]
+  if last and ctx.now >= last and ctx.now - last < lk.TELL then
+    return
+  end
+  if not last then
+    if told_count >= 4096 then
+      told, told_count = {}, 0
+    end
+    told_count = told_count + 1
+  end
+  told[lane.wake] = ctx.now
+  call('PUBLISH', ctx.keys.wake, 'ready:' .. lane.name)
+end
+
+-- Wakes about one worker per job that became ready, and the operator when nobody knew of waiting jobs before.
 local function announce(ctx, ty, added)
   local lane = ty.lane
   if not lane or ctx.policy.held then
     return
   end
-  local room = lk.WAKE_CAP - call('LLEN', lane.wake)
-  if room >= 1 then
-    local tokens = {}
-    for i = 1, min(added, room) do
-      tokens[i] = '1'
-    end
-    call('RPUSH', lane.wake, unpack_list(tokens))
+  local tokens = call('LLEN', lane.wake)
+  if tokens == 0 then
+    tell(ctx, lane)
   end
-  if call('ZCARD', ty.ready) <= added then
-    call('PUBLISH', ctx.keys.wake, 'ready:' .. lane.name)
+  local room = min(added, lk.WAKE_CAP - tokens)
+  if room == 1 then
+    call('RPUSH', lane.wake, '1')
+  elseif room > 1 then
+    local more = {}
+    for i = 1, room do
+      more[i] = '1'
+    end
+    call('RPUSH', lane.wake, unpack_list(more))
   end
 end
 lk.announce = announce
 
 -- Calls `command key values...` unless there are none.
 local function write(command, key, values)
-  for from = 1, #values, 4000 do
-    call(command, key, unpack_list(values, from, min(from + 3999, #values)))
+  local count = values and #values or 0
+  for from = 1, count, 4000 do
+    call(command, key, unpack_list(values, from, min(from + 3999, count)))
   end
 end
 
@@ -151,12 +179,14 @@ function lk.read_all(ctx, ids)
   return call('HMGET', ctx.keys.jobs, unpack_list(ids)), call('HMGET', ctx.keys.pasts, unpack_list(ids))
 end
 
--- Removes the finished records of a type that are too many; returns how many.
-function lk.trim_count(ctx, ty, most)
-  local excess = min(call('ZCARD', ty.finished) - ty.keep, most)
-  if excess <= 0 then
+-- Removes the finished records of a type that are too many, at most `most`, unless they are `slack` or fewer; returns how
+-- many.
+function lk.trim_count(ctx, ty, most, slack)
+  local excess = call('ZCARD', ty.finished) - ty.keep
+  if excess <= slack then
     return 0
   end
+  excess = min(excess, most)
   local popped = call('ZPOPMIN', ty.finished, excess)
   local ids = {}
   for i = 1, #popped, 2 do
@@ -168,23 +198,24 @@ end
 
 local function commit_type(ctx, stage, ty)
   local own = stage.types[ty]
-  write('ZADD', ty.scheduled, own.scheduled)
+  local has = own.has
+  write('ZADD', ty.scheduled, has.scheduled)
   if own.first_due then
     call('ZADD', ctx.keys.next, 'LT', own.first_due, ty.name)
   end
-  write('ZADD', ty.dead, own.dead)
-  write('ZREM', ty.dead, own.dead_del)
-  if own.ready[1] then
-    write('ZADD', ty.ready, own.ready)
+  write('ZADD', ty.dead, has.dead)
+  write('ZREM', ty.dead, has.dead_del)
+  if has.ready then
+    write('ZADD', ty.ready, has.ready)
     if ty.groups then
-      lk.line_up(ctx, ty, own.ready)
+      lk.line_up(ctx, ty, has.ready)
     end
-    announce(ctx, ty, #own.ready / 2)
+    announce(ctx, ty, #has.ready / 2)
   end
-  if own.finished[1] then
-    write('ZADD', ty.finished, own.finished)
-    -- Twice as many as came, so that a lowered bound is reached in time; the sweep does the rest.
-    lk.trim_count(ctx, ty, #own.finished)
+  if has.finished then
+    write('ZADD', ty.finished, has.finished)
+    -- Now and then, many at once; at least twice as many as came, so that a lowered bound is reached in time. The sweep does the rest.
+    lk.trim_count(ctx, ty, max(#has.finished, ty.slack), ty.slack)
   end
 end
 
@@ -201,37 +232,37 @@ lk.commit_counts = commit_counts
 
 -- Writes everything but the counters.
 function lk.commit_jobs(ctx, stage)
-  local keys = ctx.keys
-  write('HSET', keys.jobs, stage.record_set)
-  write('HDEL', keys.pasts, stage.past_del)
-  write('HSET', keys.pasts, stage.past_set)
-  write('HSET', keys.leases, stage.lease_set)
-  write('ZADD', keys.running, stage.running_add)
-  write('HSET', keys.group_of, stage.group_set)
-  for i = 1, #stage.class_set, 2 do
-    call('HSET', stage.class_set[i], unpack_list(stage.class_set[i + 1]))
+  local keys, has = ctx.keys, stage.has
+  write('HSET', keys.jobs, has.record_set)
+  write('HDEL', keys.pasts, has.past_del)
+  write('HSET', keys.pasts, has.past_set)
+  write('HSET', keys.leases, has.lease_set)
+  write('ZADD', keys.running, has.running_add)
+  write('HSET', keys.group_of, has.group_set)
+  for i = 1, has.class_set and #has.class_set or 0, 2 do
+    call('HSET', has.class_set[i], unpack_list(has.class_set[i + 1]))
   end
-  write('HDEL', keys.leases, stage.lease_del)
-  write('ZREM', keys.running, stage.running_del)
-  write('HSET', keys.keys, stage.key_set)
-  write('ZADD', keys.keys_by_expiry, stage.key_expiry)
-  write('HDEL', keys.keys, stage.key_del)
-  write('ZREM', keys.keys_by_expiry, stage.key_del)
-  write('ZADD', keys.dead, stage.dead_add)
-  write('ZREM', keys.dead, stage.dead_del)
+  write('HDEL', keys.leases, has.lease_del)
+  write('ZREM', keys.running, has.running_del)
+  write('HSET', keys.keys, has.key_set)
+  write('ZADD', keys.keys_by_expiry, has.key_expiry)
+  write('HDEL', keys.keys, has.key_del)
+  write('ZREM', keys.keys_by_expiry, has.key_del)
+  write('ZADD', keys.dead, has.dead_add)
+  write('ZREM', keys.dead, has.dead_del)
   -- Before anything is trimmed: a job that goes at once takes the name of its group with it.
   for _, ty in ipairs(stage.touched) do
-    local freed = stage.types[ty].freed
-    if ty.groups and freed[1] then
+    local freed = stage.types[ty].has.freed
+    if ty.groups and freed then
       lk.groups_freed(ctx, ty, freed)
     end
   end
   for _, ty in ipairs(stage.touched) do
     commit_type(ctx, stage, ty)
   end
-  write('HDEL', keys.jobs, stage.record_del)
-  write('HDEL', keys.pasts, stage.record_del)
-  write('HDEL', keys.group_of, stage.record_del)
+  write('HDEL', keys.jobs, has.record_del)
+  write('HDEL', keys.pasts, has.record_del)
+  write('HDEL', keys.group_of, has.record_del)
 end
 
 function lk.commit(ctx, stage)
@@ -244,6 +275,11 @@ function lk.damaged(ctx, count)
   if count > 0 then
     call('HINCRBY', ctx.keys.meta, 'x', count)
   end
+end
+
+-- When the next scheduled job falls due, ms; nil when none is scheduled.
+function lk.next_scheduled(ctx)
+  return tonumber(call('ZRANGE', ctx.keys.next, 0, 0, 'WITHSCORES')[2])
 end
 
 -- Moves jobs that became due into their lines, at most `most`; returns how many moved and whether more are due.

@@ -33,7 +33,7 @@ local function repair(ctx, stage, id, job)
   stage.running_del[#stage.running_del + 1] = id
   local ty = job and lk.type_of(ctx.policy, job[TYPE])
   if job and job[STATE] == LIVE and not call('ZSCORE', ty.scheduled, id) then
-    lk.push2(lk.of_type(stage, ty).ready, lk.digits(lk.ready_score(job, lk.due_of(job))), id)
+    lk.push2(lk.of_type(stage, ty).ready, lk.digits(lk.ready_score(job[PRIORITY], lk.due_of(job))), id)
   end
 end
 
@@ -91,7 +91,7 @@ local function trim(ctx, limit)
   for _, name in ipairs(names) do
     local ty = lk.type_of(ctx.policy, name)
     if removed < limit then
-      removed = removed + lk.trim_count(ctx, ty, limit - removed)
+      removed = removed + lk.trim_count(ctx, ty, limit - removed, 0)
     end
     if removed < limit then
       local old = call('ZRANGEBYSCORE', ty.finished, '-inf', ctx.now - ty.keep_for, 'LIMIT', 0, limit - removed)
@@ -142,7 +142,7 @@ local function forget_workers(ctx)
 end
 
 local function sweep(keys, args)
-  local ctx, failure = lk.open(keys)
+  local ctx, failure = lk.open(keys, true)
   if failure then
     return failure
   end

@@ -115,7 +115,7 @@ impl Model {
         let names: Vec<String> = self.types.keys().cloned().collect();
         let mut removed = 0;
         for name in names {
-            removed += self.trim_count(&name, limit - removed);
+            removed += self.trim_count(&name, limit - removed, 0);
             let old = self.too_old(&name, now_ms);
             for id in old.iter().take(limit - removed) {
                 self.jobs.remove(id);

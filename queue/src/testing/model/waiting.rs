@@ -90,26 +90,32 @@ impl Model {
         found
     }
 
-    /// Removes finished jobs of a type that are too many, at most `most`; how many.
-    pub(super) fn trim_count(&mut self, job_type: &str, most: usize) -> usize {
+    /// Removes finished jobs of a type that are too many, at most `most`, unless they are `slack` or fewer; how many.
+    pub(super) fn trim_count(&mut self, job_type: &str, most: usize, slack: usize) -> usize {
         let finished = self.finished_of(job_type);
         let keep = usize::try_from(self.rules(job_type).completed.keep).unwrap_or(usize::MAX);
-        let excess = finished.len().saturating_sub(keep).min(most);
+        let excess = finished.len().saturating_sub(keep);
+        if excess <= slack {
+            return 0;
+        }
+        let excess = excess.min(most);
         for (_, id) in &finished[..excess] {
             self.jobs.remove(id);
         }
         excess
     }
 
-    /// What every call does that finished jobs whose records stay, `kept` their types: at most twice as many go beyond the
-    /// bound.
+    /// What every call does that finished jobs whose records stay, `kept` their types: an eighth beyond the bound may stay,
+    /// then many go at once, at least twice as many as came.
     pub(super) fn trim_after(&mut self, kept: &[String]) {
         let mut types: Vec<&String> = kept.iter().collect();
         types.sort();
         types.dedup();
         for job_type in types {
             let came = kept.iter().filter(|name| *name == job_type).count();
-            self.trim_count(job_type, 2 * came);
+            let keep = usize::try_from(self.rules(job_type).completed.keep).unwrap_or(usize::MAX);
+            let slack = (keep / 8).min(100);
+            self.trim_count(job_type, (2 * came).max(slack), slack);
         }
     }
 
