@@ -175,7 +175,8 @@ local function replaces(ctx, spec, owner)
     or (owner.state ~= 'ready' and owner.state ~= 'scheduled') then
     return false
   end
-  spec.first = job[ENQUEUED]
+  -- Not after now, where the clock went back: a job cannot be due before it was enqueued.
+  spec.first = min(job[ENQUEUED], ctx.now)
   if spec.debounced then
     spec.due = max(ctx.now, min(spec.due, spec.first + ty.debounce.most))
   end

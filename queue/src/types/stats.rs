@@ -12,7 +12,7 @@ pub struct Stats {
     pub now_ms: u64,
     /// Policy version.
     pub policy_version: u64,
-    /// Paused by the policy.
+    /// Paused, by the policy or by hand.
     pub paused: bool,
     /// Why workers start nothing although nobody paused the queue.
     #[serde(default, skip_serializing_if = "Option::is_none")]

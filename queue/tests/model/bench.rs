@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lanekeeper_queue::testing::model::{Op, Reply};
 use lanekeeper_queue::testing::{TestRedis, clock};
-use lanekeeper_queue::types::{Enqueued, Find, Job};
+use lanekeeper_queue::types::{Enqueued, Find, Job, Settled};
 use lanekeeper_queue::{Error, Queue, Result, Waker, library_source};
 use tokio::sync::Mutex;
 
@@ -74,9 +74,9 @@ impl Bench {
             Op::Enqueue(jobs) => Reply::Enqueued(without_messages(queue.enqueue(jobs).await?)),
             Op::Work { worker, done, want } => {
                 let (settled, claim) = queue.settle_and_claim(worker, done, want).await?;
-                Reply::Worked(settled, claim)
+                Reply::Worked(without_reasons(settled), claim)
             }
-            Op::Settle { worker, done } => Reply::Settled(queue.settle(worker, done).await?),
+            Op::Settle { worker, done } => Reply::Settled(without_reasons(queue.settle(worker, done).await?)),
             Op::Extend { worker, held } => Reply::Extended(queue.extend(worker, held).await?),
             Op::Leave(worker) => queue.leave(worker).await.map(|()| Reply::Done)?,
             Op::PassOn(lanes) => queue.pass_on(lanes).await.map(|()| Reply::Done)?,
@@ -98,6 +98,8 @@ impl Bench {
             Op::Cancel(ids) => Reply::Acted(queue.cancel(ids).await?),
             Op::Replay { ids, by } => Reply::Acted(queue.dead_replay(ids, by).await?),
             Op::Delete { ids, by } => Reply::Acted(queue.dead_delete(ids, by).await?),
+            Op::Pause { lanes, by, why } => Reply::Toggled(queue.pause(by, why, lanes).await?),
+            Op::Resume(lanes) => Reply::Toggled(queue.resume("anna", lanes).await?),
             Op::Destroy => Reply::Destroyed(queue.destroy().await?),
         })
     }
@@ -143,4 +145,13 @@ fn without_messages(mut outcomes: Vec<Enqueued>) -> Vec<Enqueued> {
         }
     }
     outcomes
+}
+
+fn without_reasons(mut settled: Vec<Settled>) -> Vec<Settled> {
+    for one in &mut settled {
+        if let Settled::Refused { why } = one {
+            why.clear();
+        }
+    }
+    settled
 }

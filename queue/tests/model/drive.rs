@@ -56,7 +56,7 @@ pub async fn run_case(bench: &mut Bench, seed: u64, case: u64, most: u64, tally:
         let step = steps.last().expect("pushed a moment ago");
         let mut divergence = apply(bench, &mut model, step, Some(tally)).await.err();
         if divergence.is_none() && (steps.len() % CHECK_EVERY == 0 || steps.len() == length) {
-            divergence = compare(bench, &mut model, at_us / 1_000).await.err();
+            divergence = compare(bench, &mut model, at_us).await.err();
         }
         if divergence.is_some() {
             return Case { steps, divergence };
@@ -80,7 +80,7 @@ pub async fn rerun(bench: &Bench, steps: &[Step]) -> Option<(usize, Divergence)>
             return Some((at + 1, divergence));
         }
         let due = often || (at + 1) % CHECK_EVERY == 0 || at + 1 == steps.len();
-        if due && let Err(divergence) = compare(bench, &mut model, now_ms).await {
+        if due && let Err(divergence) = compare(bench, &mut model, step.at_us).await {
             return Some((at + 1, divergence));
         }
     }
@@ -90,6 +90,11 @@ pub async fn rerun(bench: &Bench, steps: &[Step]) -> Option<(usize, Divergence)>
 fn foreseen(model: &Model, op: &Op, now_ms: u64) -> bool {
     match op {
         Op::Sweep { limit, .. } => model.foresees_sweep(*limit, now_ms),
+        // A lane that is not there is an error of the call.
+        Op::Pause { lanes, .. } | Op::Resume(lanes) => {
+            let policy = model.present_policy();
+            policy.is_some_and(|policy| lanes.iter().all(|lane| policy.lane(lane).is_some()))
+        }
         _ => true,
     }
 }
@@ -101,16 +106,16 @@ async fn apply(
     tally: Option<&mut Tally>,
 ) -> Result<(), Divergence> {
     bench.set_clock(step.at_us).await;
-    let expected = one(bench, model, &step.op, step.at_us / 1_000).await.map_err(|d| *d)?;
+    let expected = one(bench, model, &step.op, step.at_us).await.map_err(|d| *d)?;
     if let Some(tally) = tally {
         tally.note(&step.op, &expected);
     }
     Ok(())
 }
 
-async fn one(bench: &Bench, model: &mut Model, op: &Op, now_ms: u64) -> Result<Reply, Box<Divergence>> {
+async fn one(bench: &Bench, model: &mut Model, op: &Op, now_us: u64) -> Result<Reply, Box<Divergence>> {
     let found = bench.call(op).await;
-    let expected = model.apply(op, now_ms, &Given::of(&found));
+    let expected = model.apply(op, now_us, &Given::of(&found));
     if expected == found {
         Ok(expected)
     } else {
@@ -119,7 +124,8 @@ async fn one(bench: &Bench, model: &mut Model, op: &Op, now_ms: u64) -> Result<R
 }
 
 /// Compares all that callers can see.
-async fn compare(bench: &Bench, model: &mut Model, now_ms: u64) -> Result<(), Divergence> {
+async fn compare(bench: &Bench, model: &mut Model, now_us: u64) -> Result<(), Divergence> {
+    let now_ms = now_us / 1_000;
     let holders: Vec<WorkerIdentity> = model.leases().map(|(_, _, holder)| holder.clone()).take(3).collect();
     let standing = model.jobs_in(None, now_ms);
     let stands: BTreeSet<&String> = standing.iter().collect();
@@ -148,7 +154,7 @@ async fn compare(bench: &Bench, model: &mut Model, now_ms: u64) -> Result<(), Di
             .map(|key| Op::Find(Find { key: Some(key), limit: 1, ..Find::default() })),
     );
     for op in ops {
-        one(bench, model, &op, now_ms).await.map(drop).map_err(|d| *d)?;
+        one(bench, model, &op, now_us).await.map(drop).map_err(|d| *d)?;
     }
     for lane in model.waiting_lanes() {
         if let Some(found) = bench.sleepers(&lane).await {

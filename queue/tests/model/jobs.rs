@@ -7,6 +7,7 @@ use lanekeeper_queue::types::{EnqueueOptions, NewJob};
 use rand::Rng;
 use rand::seq::IndexedRandom;
 
+use crate::bench::EARLIEST_US;
 use crate::ops::{Generator, Mood};
 use crate::policies::TYPES;
 
@@ -23,6 +24,18 @@ impl Generator {
         Op::Enqueue((0..count).map(|_| self.job(model, now_ms)).collect())
     }
 
+    /// Jobs that an answer asks for. They have ids, for the reply does not tell those that the library would make.
+    pub fn follow_ups(&mut self, model: &Model) -> Vec<NewJob> {
+        let now_ms = EARLIEST_US / 1_000;
+        (0..self.rng.random_range(1..=3))
+            .map(|_| {
+                let mut job = self.job(model, now_ms);
+                job.options.id.get_or_insert_with(|| format!("next-{}", self.rng.random_range(0..400)));
+                job
+            })
+            .collect()
+    }
+
     fn job(&mut self, model: &Model, now_ms: u64) -> NewJob {
         let (name, _) = *TYPES.choose(&mut self.rng).expect("not empty");
         let name = if self.chance(0.02) { "unknown" } else { name };
@@ -30,7 +43,8 @@ impl Generator {
         if self.chance(0.15) {
             options.id = Some(match self.rng.random_range(0..10) {
                 0 => self.ids(model, now_ms, &[]).swap_remove(0),
-                1 => "x".repeat(128),
+                // Deaths of these are told of under a hash of the id.
+                1 if name != "report" => "x".repeat(128),
                 n => format!("job-{}", n * 10 + self.rng.random_range(0..10)),
             });
         }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use lanekeeper_queue::testing::model::{Model, Op};
-use lanekeeper_queue::types::{ClaimRequest, Find, JobState, WorkerIdentity, WorkerInfo};
+use lanekeeper_queue::types::{
+    ClaimRequest, Find, Held, JobState, Outcome, Settlement, WorkerIdentity, WorkerInfo,
+};
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
@@ -126,6 +128,9 @@ impl Generator {
         if (policy.paused || policy.closed.is_some()) && self.chance(0.1) {
             return self.configure(model);
         }
+        if model.pauses() && self.chance(0.1) {
+            return self.toggle(model);
+        }
         self.any(model, now_ms)
     }
 
@@ -154,12 +159,27 @@ impl Generator {
             }
             975..980 => Op::Stats,
             980..985 => Op::LeasesOf(self.holder(model)),
-            985..990 => Op::Leave(self.worker()),
-            990..993 => Op::PassOn(self.lanes()),
-            993..998 => Op::Policy,
+            985..988 => Op::Leave(self.worker()),
+            988..990 => Op::PassOn(self.lanes()),
+            990..993 => Op::Policy,
+            993..998 => self.toggle(model),
             _ if self.chance(0.5) => Op::Destroy,
             _ => Op::Stats,
         }
+    }
+
+    /// A pause, or its end.
+    fn toggle(&mut self, model: &Model) -> Op {
+        let lanes: Vec<String> = model
+            .present_policy()
+            .map(|policy| policy.lanes.iter().map(|lane| lane.name.clone()).collect())
+            .unwrap_or_default();
+        let lanes: Vec<String> = lanes.into_iter().filter(|_| self.chance(0.4)).collect();
+        if self.chance(0.35) {
+            let why = if self.chance(0.1) { "ü".repeat(600) } else { "a deploy".to_owned() };
+            return Op::Pause { lanes, by: self.by(), why };
+        }
+        Op::Resume(lanes)
     }
 
     fn worker(&mut self) -> WorkerIdentity {
@@ -243,7 +263,19 @@ impl Generator {
         let worker = if self.chance(0.5) { self.holder(model) } else { self.worker() };
         let most = if self.chance(0.3) { 0 } else { self.batch() };
         let lost = held(&mut self.rng, model, &worker, most);
-        Op::Work { done: settlements(&mut self.rng, lost, self.mood == Mood::Few), want: self.want(), worker }
+        Op::Work { done: self.settlements(model, lost), want: self.want(), worker }
+    }
+
+    fn settlements(&mut self, model: &Model, held: Vec<Held>) -> Vec<Settlement> {
+        let mut words = settlements(&mut self.rng, held, self.mood == Mood::Few);
+        for word in &mut words {
+            if let Outcome::Success { follow_ups, .. } = &mut word.outcome
+                && self.chance(0.15)
+            {
+                *follow_ups = self.follow_ups(model);
+            }
+        }
+        words
     }
 
     fn settle(&mut self, model: &Model) -> Op {
@@ -252,7 +284,7 @@ impl Generator {
         let mut done = Vec::new();
         while done.is_empty() {
             let chosen = held(&mut self.rng, model, &worker, most);
-            done = settlements(&mut self.rng, chosen, self.mood == Mood::Few);
+            done = self.settlements(model, chosen);
             if done.is_empty() && model.known_ids().next().is_none() {
                 return Op::Stats;
             }

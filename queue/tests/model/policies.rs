@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use lanekeeper_api::policy::{
-    Backoff, ExecHandler, Handler, Jitter, JobTypePolicy, KeyPart, LanePolicy, QueuePolicy, Retention,
-    RetryPolicy, Source,
+    Backoff, Circuit, Debounce, ExecHandler, Handler, Jitter, JobTypePolicy, KeyPart, LanePolicy, OnConflict,
+    OnDead, QueuePolicy, RateLimit, Retention, RetryPolicy, Source,
 };
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -24,6 +24,12 @@ pub const TYPES: [(&str, &str); 7] = [
 const LEASES_MS: [u64; 4] = [10_000, 60_000, 30_000, 7_001];
 
 pub fn first(rng: &mut StdRng) -> QueuePolicy {
+    let mut lanes: Vec<LanePolicy> = LANES[..2].iter().map(|name| lane(name)).collect();
+    for lane in &mut lanes {
+        if rng.random_bool(0.4) {
+            change_gates(rng, lane);
+        }
+    }
     QueuePolicy {
         queue: "apps/saas".into(),
         source: Source { owner: "kubernetes:a".into(), uid: "u1".into(), created_ms: 1_000, generation: 1 },
@@ -31,7 +37,7 @@ pub fn first(rng: &mut StdRng) -> QueuePolicy {
         closed: None,
         max_payload: 4_096,
         lease_ms: *LEASES_MS.choose(rng).expect("not empty"),
-        lanes: LANES[..2].iter().map(|name| lane(name)).collect(),
+        lanes,
         job_types: TYPES.iter().map(|(name, lane)| ((*name).to_owned(), job_type(name, lane))).collect(),
     }
 }
@@ -59,9 +65,13 @@ fn job_type(name: &str, lane: &str) -> JobTypePolicy {
         },
         per_worker: (name == "limited").then_some(2),
         concurrency_key: None,
-        on_conflict: Default::default(),
+        on_conflict: match name {
+            "brief" => OnConflict::Replace,
+            "limited" => OnConflict::Reject,
+            _ => OnConflict::Existing,
+        },
         debounce: None,
-        on_dead: None,
+        on_dead: (name == "report").then(|| OnDead { r#type: "mail".into() }),
         timeout_ms: 10_000,
         retry: RetryPolicy { limit: 3, backoff: Backoff::Schedule(vec![1_000]), jitter: Jitter::None },
         give_up_after_ms: 604_800_000,
@@ -111,8 +121,8 @@ pub fn next(rng: &mut StdRng, present: &QueuePolicy) -> (QueuePolicy, bool) {
 fn change(rng: &mut StdRng, policy: &mut QueuePolicy) {
     let (name, home) = *TYPES.choose(rng).expect("not empty");
     let there = policy.job_types.get_mut(name);
-    match (rng.random_range(0..12), there) {
-        (0, Some(_)) => drop(policy.job_types.remove(name)),
+    match (rng.random_range(0..16), there) {
+        (0, Some(_)) if rng.random_bool(0.4) => drop(policy.job_types.remove(name)),
         (0..=5, None) => {
             let lane_there = policy.lanes.iter().any(|lane| lane.name == home);
             let to = if lane_there { home } else { policy.lanes[0].name.as_str() };
@@ -131,7 +141,40 @@ fn change(rng: &mut StdRng, policy: &mut QueuePolicy) {
         (9, _) if rng.random_bool(0.4) => policy.closed = Some("RedisUnsafe".into()),
         (10, _) => policy.max_payload = *[100, 4_096].choose(rng).expect("not empty"),
         (11, _) => change_lanes(rng, policy),
+        (12 | 13, _) => {
+            let at = rng.random_range(0..policy.lanes.len());
+            change_gates(rng, &mut policy.lanes[at]);
+        }
+        (14, Some(spec)) => {
+            spec.on_conflict = *[OnConflict::Existing, OnConflict::Replace, OnConflict::Reject]
+                .choose(rng)
+                .expect("not empty");
+            spec.debounce = None;
+        }
+        (15, Some(spec)) => {
+            spec.on_conflict = OnConflict::Replace;
+            spec.debounce = Some(Debounce { wait_ms: rng.random_range(1..5_000), most_ms: 20_000 });
+        }
         _ => {}
+    }
+}
+
+/// Another limit, or none.
+fn change_gates(rng: &mut StdRng, lane: &mut LanePolicy) {
+    match rng.random_range(0..6) {
+        0 => lane.concurrency = Some(rng.random_range(1..=5)),
+        1 => {
+            let burst = rng.random_bool(0.5).then(|| rng.random_range(1..=4));
+            let per_ms = *[1, 50, 1_000, 60_000].choose(rng).expect("not empty");
+            lane.rate_limit = Some(RateLimit { limit: rng.random_range(1..=30), per_ms, burst, by: None });
+        }
+        2 => {
+            let probe_after_ms = *[1, 3_000, 400_000].choose(rng).expect("not empty");
+            lane.circuit = Some(Circuit { failures: rng.random_range(1..=4), probe_after_ms });
+        }
+        3 => lane.concurrency = None,
+        4 => lane.rate_limit = None,
+        _ => lane.circuit = None,
     }
 }
 

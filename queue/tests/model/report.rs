@@ -52,14 +52,25 @@ impl Tally {
                 1,
             ),
             Reply::NoPolicy => self.add("no policy", 1),
+            Reply::Toggled(lanes) => {
+                self.add("pause changed", lanes.iter().filter(|lane| lane.changed).count() as u64);
+            }
+            Reply::Stats(stats) => {
+                stats.gates.iter().for_each(|closed| self.add(&format!("closed {:?}", closed.gate), 1));
+            }
             _ => {}
         }
     }
 
     fn settled(&mut self, settled: &[Settled]) {
-        let done = settled.iter().filter(|one| **one == Settled::Done).count();
-        self.add("settled", done as u64);
-        self.add("settled stale", (settled.len() - done) as u64);
+        for one in settled {
+            let what = match one {
+                Settled::Done => "settled",
+                Settled::Stale => "settled stale",
+                Settled::Refused { .. } => "follow-ups refused",
+            };
+            self.add(what, 1);
+        }
     }
 
     fn add(&mut self, what: &str, by: u64) {
@@ -94,6 +105,10 @@ impl Tally {
             "policy stale",
             "policy foreign",
             "no policy",
+            "job replaced",
+            "job key-conflict",
+            "follow-ups refused",
+            "pause changed",
         ];
         let never: Vec<_> = must.iter().filter(|what| self.0.get(**what).is_none_or(|n| *n == 0)).collect();
         assert!(ops < 10_000 || never.is_empty(), "in {ops} operations there never was: {never:?}");
@@ -127,6 +142,8 @@ fn name(op: &Op) -> &'static str {
         Op::Cancel(_) => "cancel",
         Op::Replay { .. } => "dead_replay",
         Op::Delete { .. } => "dead_delete",
+        Op::Pause { .. } => "pause",
+        Op::Resume(_) => "resume",
         Op::Destroy => "destroy",
     }
 }
@@ -139,10 +156,18 @@ pub fn describe(op: &Op) -> String {
         .iter()
         .map(|(name, t)| {
             let (keep, for_ms) = (t.completed.keep, t.completed.for_ms);
-            format!("{name}@{} p{} keyFor {} keep {keep} for {for_ms}", t.lane, t.priority, t.key_for_ms)
+            let conflict = format!("{:?} {:?} {:?}", t.on_conflict, t.debounce, t.on_dead);
+            format!(
+                "{name}@{} p{} keyFor {} keep {keep} for {for_ms} {conflict}",
+                t.lane, t.priority, t.key_for_ms
+            )
         })
         .collect();
-    let lanes: Vec<&str> = policy.lanes.iter().map(|lane| lane.name.as_str()).collect();
+    let lanes: Vec<String> = policy
+        .lanes
+        .iter()
+        .map(|lane| format!("{} {:?} {:?} {:?}", lane.name, lane.concurrency, lane.rate_limit, lane.circuit))
+        .collect();
     format!(
         "Configure {{ source: {:?}, adopt: {adopt}, paused: {}, closed: {:?}, lease_ms: {}, max_payload: {}, lanes: {lanes:?}, \
          types: {types:?} }}",

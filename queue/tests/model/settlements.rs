@@ -82,7 +82,10 @@ fn outcome(rng: &mut StdRng) -> Outcome {
             Outcome::Dead { reason, error: error(rng), spends: spends(rng) }
         }
         76..88 => Outcome::Release { why: text(rng) },
-        _ => Outcome::Snooze { delay_ms, why: text(rng), holds: Holds::Job },
+        _ => {
+            let holds = *[Holds::Job, Holds::Job, Holds::Key, Holds::Lane].choose(rng).expect("not empty");
+            Outcome::Snooze { delay_ms, why: text(rng), holds }
+        }
     }
 }
 

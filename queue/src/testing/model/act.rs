@@ -67,7 +67,7 @@ impl Model {
             error: None,
         });
         (job.tries, job.crashes, job.finished_ms, job.reason) = (0, 0, None, None);
-        job.counts_from_ms = now_ms;
+        job.replayed_ms = now_ms;
         job.wait(now_ms, now_ms);
         if let Some(key) = &job.key {
             self.keys.insert(key.clone(), Owner { id: id.to_owned(), until_ms: None });

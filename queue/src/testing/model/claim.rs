@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use lanekeeper_api::policy::LanePolicy;
+
 use super::given::Given;
 use super::state::{Job, Lease, Model, Place};
 use crate::types::{ClaimReply, ClaimRequest, Claimed, WorkerIdentity};
@@ -14,35 +16,53 @@ impl Model {
         &mut self,
         worker: &WorkerIdentity,
         want: &ClaimRequest,
-        now_ms: u64,
+        now_us: u64,
         given: &Given,
     ) -> ClaimReply {
+        let now_ms = now_us / 1_000;
         let slots = want.slots.min(200) as usize;
         let held = self.held();
-        let mut jobs = Vec::new();
+        let (mut jobs, mut opens) = (Vec::new(), None);
         if slots > 0 && held.is_none() {
             self.promote(PROMOTE, now_ms);
             let mut limits = want.type_limits.clone();
-            for lane in &want.lanes {
-                for id in self.heads(lane, slots - jobs.len(), &limits) {
-                    jobs.push(self.lease(worker, lane, &id, now_ms, given));
-                    let kind = &self.jobs[&id].job_type;
-                    limits.entry(kind.clone()).and_modify(|room| *room -= 1);
+            let mut visited = Vec::new();
+            for name in &want.lanes {
+                let Some(lane) = self.policy().lane(name).cloned() else { continue };
+                if jobs.len() < slots {
+                    self.claim_lane(worker, &lane, slots - jobs.len(), &mut limits, now_us, given, &mut jobs);
+                    visited.push(lane);
                 }
             }
+            let waiting = visited.iter().filter(|lane| !self.lane_line(&lane.name).is_empty());
+            opens = waiting.filter_map(|lane| self.lane_room(lane, 1, now_us).err()?.1).min();
         }
-        let next_due_ms = if jobs.len() < slots { self.next_due() } else { None };
+        let next = self.next_due().into_iter().chain(opens).min();
+        let next_due_ms = if jobs.len() < slots { next } else { None };
         self.touch(now_ms);
         ClaimReply { now_ms, policy_version: self.version(), jobs, next_due_ms, held }
     }
 
-    /// Why nothing is handed out.
-    pub(super) fn held(&self) -> Option<String> {
-        let policy = self.policy();
-        match (policy.paused, &policy.closed) {
-            (true, _) => Some("paused".to_owned()),
-            (false, Some(_)) => Some("closed".to_owned()),
-            (false, None) => None,
+    /// Adds to `jobs` what the lane's gates let through.
+    #[allow(clippy::too_many_arguments, reason = "the claim's own state, used once")]
+    fn claim_lane(
+        &mut self,
+        worker: &WorkerIdentity,
+        lane: &LanePolicy,
+        most: usize,
+        limits: &mut BTreeMap<String, u32>,
+        now_us: u64,
+        given: &Given,
+        jobs: &mut Vec<Claimed>,
+    ) {
+        let room = self.lane_room(lane, most, now_us).unwrap_or(0);
+        let ids = self.heads(&lane.name, room, limits);
+        for id in &ids {
+            jobs.push(self.lease(worker, &lane.name, id, now_us / 1_000, given));
+            limits.entry(self.jobs[id].job_type.clone()).and_modify(|room| *room -= 1);
+        }
+        if let Some(last) = ids.last() {
+            self.lane_spent(lane, ids.len(), last, now_us);
         }
     }
 
@@ -112,7 +132,7 @@ impl Model {
             attempt: job.attempts + 1,
             tries: job.tries,
             crashes: job.crashes,
-            enqueued_ms: job.enqueued_ms.max(job.counts_from_ms),
+            enqueued_ms: job.asked_ms.max(job.replayed_ms),
             due_ms: job.due_ms,
             claimed_ms: lease.since_ms,
             key: job.key.clone(),

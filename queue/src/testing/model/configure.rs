@@ -34,6 +34,7 @@ impl Model {
             if changed { Some(before.policy.source.uid) } else { before.replaced }
         });
         self.stored = Some(Stored { policy: policy.clone(), version, replaced });
+        self.forget_gates();
         for name in policy.job_types.keys() {
             self.counters(name);
         }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use lanekeeper_api::policy::OnConflict;
+
 use super::given::Given;
 use super::key;
 use super::options::{MAX_DELAY_MS, valid};
@@ -9,11 +11,23 @@ use super::state::{Job, Model, Owner, Place};
 use crate::types::{EnqueueOptions, Enqueued, JobState, NewJob};
 
 /// A job that may be accepted.
-struct Spec<'a> {
-    options: &'a EnqueueOptions,
-    payload: &'a [u8],
+#[derive(Debug, Clone)]
+pub(super) struct Spec {
+    options: EnqueueOptions,
+    payload: Vec<u8>,
     due_ms: u64,
     key: Option<String>,
+    debounced: bool,
+}
+
+/// What becomes of one, by the state before the call.
+enum Fate {
+    Answered(Enqueued),
+    /// As an earlier one of the call, by its place.
+    Twin(usize),
+    New,
+    /// In the place of this job.
+    Replaces(String),
 }
 
 fn rejected(reason: &str) -> Enqueued {
@@ -26,37 +40,68 @@ fn waiting(due_ms: u64, now_ms: u64) -> JobState {
 
 impl Model {
     pub(super) fn enqueue(&mut self, jobs: &[NewJob], now_ms: u64, given: &Given) -> Vec<Enqueued> {
-        // What earlier jobs of the same call took: by id and by key, their place.
-        let (mut by_id, mut by_key) = (BTreeMap::new(), BTreeMap::new());
-        let mut outcomes: Vec<Enqueued> = Vec::with_capacity(jobs.len());
-        for (at, job) in jobs.iter().enumerate() {
-            let outcome = match self.read(job, now_ms) {
-                Err(reason) => rejected(reason),
-                Ok(spec) => {
-                    let twin = spec.options.id.as_ref().and_then(|id| by_id.get(id));
-                    let twin = twin.or_else(|| spec.key.as_ref().and_then(|key| by_key.get(key)));
-                    match twin.map(|&twin: &usize| &outcomes[twin]) {
-                        Some(Enqueued::Accepted { id, state }) => {
-                            Enqueued::Duplicate { id: id.clone(), state: *state }
-                        }
-                        _ => match self.standing(&spec, now_ms) {
-                            Some(duplicate) => duplicate,
-                            None => {
-                                by_id.extend(spec.options.id.clone().map(|id| (id, at)));
-                                by_key.extend(spec.key.clone().map(|key| (key, at)));
-                                let made = given.ids.get(at).and_then(Clone::clone);
-                                self.store(spec, made, now_ms)
-                            }
-                        },
+        let read: Vec<_> = jobs.iter().map(|job| self.read(job, now_ms)).collect();
+        self.admit(read, now_ms, given)
+    }
+
+    /// Takes in what can be; the outcomes by place.
+    pub(super) fn admit(
+        &mut self,
+        read: Vec<Result<Spec, &'static str>>,
+        now_ms: u64,
+        given: &Given,
+    ) -> Vec<Enqueued> {
+        let fates = self.fates(&read, now_ms);
+        let mut outcomes: Vec<Enqueued> = Vec::with_capacity(read.len());
+        for (at, (fate, spec)) in fates.into_iter().zip(read).enumerate() {
+            let outcome = match (fate, spec) {
+                (Fate::Answered(outcome), _) => outcome,
+                (Fate::Twin(first), _) => match &outcomes[first] {
+                    Enqueued::Accepted { id, state } | Enqueued::Replaced { id, state } => {
+                        Enqueued::Duplicate { id: id.clone(), state: *state }
                     }
+                    other => other.clone(),
+                },
+                (Fate::New, Ok(spec)) => {
+                    let made = given.ids.get(at).and_then(Clone::clone);
+                    self.store_new(spec, made, now_ms)
                 }
+                (Fate::Replaces(id), Ok(spec)) => self.replace(&id, spec, now_ms),
+                (_, Err(reason)) => rejected(reason),
             };
             outcomes.push(outcome);
         }
         outcomes
     }
 
-    fn read<'a>(&self, job: &'a NewJob, now_ms: u64) -> Result<Spec<'a>, &'static str> {
+    fn fates(&self, read: &[Result<Spec, &'static str>], now_ms: u64) -> Vec<Fate> {
+        // What earlier jobs of the same call took: by id and by key, their place.
+        let (mut by_id, mut by_key) = (BTreeMap::new(), BTreeMap::new());
+        let mut fates = Vec::with_capacity(read.len());
+        for (at, spec) in read.iter().enumerate() {
+            let spec = match spec {
+                Ok(spec) => spec,
+                Err(reason) => {
+                    fates.push(Fate::Answered(rejected(reason)));
+                    continue;
+                }
+            };
+            let (id, key) = (spec.options.id.as_ref(), spec.key.as_ref());
+            let twin = id.and_then(|id| by_id.get(id)).or_else(|| key.and_then(|key| by_key.get(key)));
+            let fate = match twin {
+                Some(&first) => Fate::Twin(first),
+                None => self.standing(spec, now_ms),
+            };
+            if matches!(fate, Fate::New | Fate::Replaces(_)) {
+                by_id.extend(id.map(|id| (id, at)));
+                by_key.extend(key.map(|key| (key, at)));
+            }
+            fates.push(fate);
+        }
+        fates
+    }
+
+    pub(super) fn read(&self, job: &NewJob, now_ms: u64) -> Result<Spec, &'static str> {
         let options = &job.options;
         if !valid(options) {
             return Err("invalid-options");
@@ -68,50 +113,85 @@ impl Model {
         if job.payload.len() as u64 > policy.max_payload {
             return Err("payload-too-large");
         }
-        let delayed = options.delay.map(|delay| now_ms + delay);
-        let due_ms = delayed.or(options.run_at).unwrap_or(now_ms).max(now_ms);
+        let rules = self.rules(&options.job_type);
+        let debounce = rules.debounce.filter(|_| options.delay.is_none() && options.run_at.is_none());
+        let delay = debounce.map(|debounce| debounce.wait_ms).or(options.delay);
+        let due_ms = delay.map(|delay| now_ms + delay).or(options.run_at).unwrap_or(now_ms).max(now_ms);
         if due_ms - now_ms > MAX_DELAY_MS {
             return Err("invalid-options");
         }
-        let key = match (&options.key, self.rules(&options.job_type).key) {
+        let key = match (&options.key, rules.key) {
             (Some(key), _) => Some(key.clone()),
             (None, Some(parts)) => Some(key::render(parts, &job.payload).ok_or("key-field")?),
             (None, None) => None,
         };
-        Ok(Spec { options, payload: &job.payload, due_ms, key })
+        let debounced = debounce.is_some();
+        Ok(Spec { options: options.clone(), payload: job.payload.clone(), due_ms, key, debounced })
     }
 
-    /// The answer where the id or the key is taken by a job of an earlier call.
-    fn standing(&self, spec: &Spec, now_ms: u64) -> Option<Enqueued> {
+    /// What jobs of earlier calls mean for this one.
+    fn standing(&self, spec: &Spec, now_ms: u64) -> Fate {
         if let Some((id, job)) = spec.options.id.as_ref().and_then(|id| self.jobs.get_key_value(id)) {
-            return Some(Enqueued::Duplicate { id: id.clone(), state: self.state_of(id, job, now_ms) });
+            let state = self.state_of(id, job, now_ms);
+            return Fate::Answered(Enqueued::Duplicate { id: id.clone(), state });
         }
-        let owner = self.keys.get(spec.key.as_ref()?)?;
+        let Some(owner) = spec.key.as_ref().and_then(|key| self.keys.get(key)) else { return Fate::New };
+        let rules = self.rules(&spec.options.job_type);
         let state = match owner.until_ms {
             Some(until_ms) if until_ms > now_ms => JobState::Succeeded,
-            Some(_) => return None,
+            Some(_) => return Fate::New,
             None => {
-                let job = self.jobs.get(&owner.id).filter(|job| job.place != Place::Cancelled)?;
-                self.state_of(&owner.id, job, now_ms)
+                let known = self.jobs.get(&owner.id).filter(|job| job.place != Place::Cancelled);
+                let Some(job) = known else { return Fate::New };
+                let state = self.state_of(&owner.id, job, now_ms);
+                let untouched = job.job_type == spec.options.job_type && job.attempts == 0;
+                let waits = matches!(state, JobState::Ready | JobState::Scheduled);
+                if rules.on_conflict == OnConflict::Replace && untouched && waits {
+                    return Fate::Replaces(owner.id.clone());
+                }
+                state
             }
         };
-        Some(Enqueued::Duplicate { id: owner.id.clone(), state })
+        Fate::Answered(if rules.on_conflict == OnConflict::Reject {
+            rejected("key-conflict")
+        } else {
+            Enqueued::Duplicate { id: owner.id.clone(), state }
+        })
     }
 
-    fn store(&mut self, spec: Spec, made: Option<String>, now_ms: u64) -> Enqueued {
+    /// Debounced jobs are put off again with each that comes, but not for ever.
+    fn replace(&mut self, id: &str, mut spec: Spec, now_ms: u64) -> Enqueued {
+        let first_ms = self.jobs.get(id).map_or(now_ms, |job| job.enqueued_ms.min(now_ms));
+        if let Some(debounce) = self.rules(&spec.options.job_type).debounce.filter(|_| spec.debounced) {
+            spec.due_ms = spec.due_ms.min(first_ms + debounce.most_ms).max(now_ms);
+        }
+        let state = waiting(spec.due_ms, now_ms);
+        self.put(id, spec, first_ms, now_ms);
+        Enqueued::Replaced { id: id.to_owned(), state }
+    }
+
+    fn store_new(&mut self, spec: Spec, made: Option<String>, now_ms: u64) -> Enqueued {
         let own = spec.options.id.clone();
         if own.is_none() {
             self.check_made(made.as_deref(), now_ms);
         }
         let id = own.or(made).unwrap_or_default();
+        let state = waiting(spec.due_ms, now_ms);
+        self.counters(&spec.options.job_type).enqueued += 1;
+        self.put(&id, spec, now_ms, now_ms);
+        Enqueued::Accepted { id, state }
+    }
+
+    fn put(&mut self, id: &str, spec: Spec, enqueued_ms: u64, now_ms: u64) {
         let kind = &spec.options.job_type;
         let mut job = Job {
             job_type: kind.clone(),
             place: Place::Line,
-            enqueued_ms: now_ms,
+            enqueued_ms,
             due_ms: now_ms,
             line_ms: now_ms,
-            counts_from_ms: spec.due_ms,
+            asked_ms: spec.due_ms,
+            replayed_ms: 0,
             priority: spec.options.priority.unwrap_or(self.rules(kind).priority),
             key: spec.key.clone(),
             meta: spec.options.meta.clone(),
@@ -123,16 +203,14 @@ impl Model {
             finished_ms: None,
             reason: None,
             result: Vec::new(),
-            payload: spec.payload.to_vec(),
+            payload: spec.payload,
         };
         job.wait(spec.due_ms, now_ms);
         if let Some(key) = spec.key {
-            self.keys.insert(key, Owner { id: id.clone(), until_ms: None });
+            self.keys.insert(key, Owner { id: id.to_owned(), until_ms: None });
         }
-        self.counters(kind).enqueued += 1;
-        self.ids.insert(id.clone());
-        self.jobs.insert(id.clone(), job);
-        Enqueued::Accepted { id, state: waiting(spec.due_ms, now_ms) }
+        self.ids.insert(id.to_owned());
+        self.jobs.insert(id.to_owned(), job);
     }
 
     /// An id that the library made is new, and sorts behind those it made before, unless the clock went back.

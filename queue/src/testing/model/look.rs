@@ -32,8 +32,9 @@ impl Model {
         if self.held().is_some() {
             return Vec::new();
         }
-        let lanes = policy.lanes.iter().map(|lane| lane.name.clone());
-        lanes.filter(|lane| !self.lane_line(lane).is_empty()).collect()
+        // Nobody is woken for a gate that time opens: who claimed in vain knows when.
+        let open = policy.lanes.iter().filter(|lane| self.open_for_good(lane));
+        open.filter(|lane| !self.lane_line(&lane.name).is_empty()).map(|lane| lane.name.clone()).collect()
     }
 
     /// The jobs whose records stand, in a state or in any.
@@ -70,6 +71,7 @@ impl Model {
         moments.extend(self.longer.map(|(_, until)| until));
         moments.extend(self.leases.values().map(|lease| lease.expires_ms));
         moments.extend(self.key_checks.values());
+        moments.extend(self.gate_moments());
         moments.extend(self.workers.values().map(|worker| worker.seen_ms + 3 * self.policy().lease_ms));
         for job in self.jobs.values() {
             match (job.place, job.finished_ms) {

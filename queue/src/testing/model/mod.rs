@@ -9,9 +9,11 @@ mod claim;
 mod configure;
 mod enqueue;
 mod extend;
+mod gates;
 mod given;
 mod key;
 mod look;
+mod on_dead;
 mod op;
 mod options;
 mod order;
@@ -30,17 +32,19 @@ pub use reply::Reply;
 pub use state::Model;
 
 impl Model {
-    /// What a call at `now_ms` answers; the state is as after it. `given` holds what the library chose in its reply to the
+    /// What a call at `now_us` answers; the state is as after it. `given` holds what the library chose in its reply to the
     /// same call. `Reply::Broken` when it chose what it promises never to choose.
-    pub fn apply(&mut self, op: &Op, now_ms: u64, given: &Given) -> Reply {
+    pub fn apply(&mut self, op: &Op, now_us: u64, given: &Given) -> Reply {
         self.broken = None;
+        let now_ms = now_us / 1_000;
         self.went_back |= now_ms < self.latest_ms;
         self.latest_ms = now_ms.max(self.latest_ms);
-        let reply = self.dispatch(op, now_ms, given);
+        let reply = self.dispatch(op, now_us, given);
         self.broken.take().map_or(reply, Reply::Broken)
     }
 
-    fn dispatch(&mut self, op: &Op, now_ms: u64, given: &Given) -> Reply {
+    fn dispatch(&mut self, op: &Op, now_us: u64, given: &Given) -> Reply {
+        let now_ms = now_us / 1_000;
         match op {
             Op::Configure { policy, adopt } => {
                 return Reply::Configured(self.configure(policy, *adopt, now_ms, given));
@@ -54,7 +58,7 @@ impl Model {
             Op::Enqueue(jobs) => Reply::Enqueued(self.enqueue(jobs, now_ms, given)),
             Op::Work { worker, done, want } => {
                 let settled = self.settle_all(worker, done, now_ms);
-                Reply::Worked(settled, self.claim(worker, want, now_ms, given))
+                Reply::Worked(settled, self.claim(worker, want, now_us, given))
             }
             Op::Settle { worker, done } => {
                 let settled = self.settle_all(worker, done, now_ms);
@@ -69,7 +73,7 @@ impl Model {
             Op::PassOn(_) => Reply::Done,
             Op::LeasesOf(worker) => Reply::Leases(self.leases_of(worker)),
             Op::Sweep { sweeper, limit } => Reply::Swept(self.sweep(sweeper, *limit, now_ms, given)),
-            Op::Stats => Reply::Stats(Box::new(self.stats(now_ms))),
+            Op::Stats => Reply::Stats(Box::new(self.stats(now_us))),
             Op::Get { ids, with_payload } => Reply::Jobs(self.get(ids, *with_payload, now_ms)),
             Op::Find(find) => Reply::Found(self.find(find, now_ms)),
             Op::DeadList { job_type, .. } => Reply::Found(self.dead_list(job_type.as_deref(), now_ms)),
@@ -77,6 +81,8 @@ impl Model {
             Op::Cancel(ids) => Reply::Acted(self.cancel(ids, now_ms)),
             Op::Replay { ids, by } => Reply::Acted(self.replay(ids, by, now_ms)),
             Op::Delete { ids, .. } => Reply::Acted(self.delete(ids, now_ms)),
+            Op::Pause { lanes, by, why } => Reply::Toggled(self.pause(by, why, lanes, now_ms)),
+            Op::Resume(lanes) => Reply::Toggled(self.resume(lanes)),
             Op::Configure { .. } | Op::Destroy | Op::Policy => unreachable!("answered above"),
         }
     }

@@ -90,6 +90,17 @@ pub enum Op {
         /// Who asks.
         by: String,
     },
+    /// `pause`.
+    Pause {
+        /// Lanes; none: the whole queue.
+        lanes: Vec<String>,
+        /// Who asks.
+        by: String,
+        /// Why.
+        why: String,
+    },
+    /// `resume`.
+    Resume(Vec<String>),
     /// `destroy`.
     Destroy,
 }

@@ -74,7 +74,7 @@ mod tests {
             };
             let reply = model.apply(
                 &Op::Enqueue(vec![NewJob { payload: vec![], options }]),
-                minute * 60_000,
+                minute * 60_000_000,
                 &Given::default(),
             );
             let accepted = Enqueued::Accepted { id: (*id).into(), state: JobState::Ready };
@@ -84,7 +84,9 @@ mod tests {
             WorkerIdentity { name: "w".into(), boot: "b".into(), pool: String::new(), node: String::new() };
         let want = ClaimRequest { slots: 9, lanes: vec!["l".into()], ..ClaimRequest::default() };
         let work = Op::Work { worker, done: vec![], want };
-        let Reply::Worked(_, claim) = model.apply(&work, 1_000 * 60_000, &Given::default()) else { panic!() };
+        let Reply::Worked(_, claim) = model.apply(&work, 1_000 * 60_000_000, &Given::default()) else {
+            panic!()
+        };
         claim.jobs.into_iter().map(|job| job.id).collect()
     }
 

@@ -4,6 +4,7 @@ use lanekeeper_api::policy::QueuePolicy;
 
 use crate::types::{
     Acted, ClaimReply, Configured, Enqueued, HeartbeatReply, Held, Job, Position, Settled, Stats, SweepReply,
+    Toggled,
 };
 
 /// What a call answered, in a form that can be compared: sentences for people are left empty, and what has no promised
@@ -38,6 +39,8 @@ pub enum Reply {
     Position(Option<Position>),
     /// Of `cancel`, `dead_replay`, `dead_delete`.
     Acted(Vec<Acted>),
+    /// Of `pause` and `resume`.
+    Toggled(Vec<Toggled>),
     /// Of `destroy`.
     Destroyed(u64),
     /// The queue has no policy.

@@ -1,5 +1,9 @@
 //! `settle`.
 
+use std::collections::BTreeSet;
+
+use super::enqueue::Spec;
+use super::given::Given;
 use super::options::MAX_DELAY_MS;
 use super::state::{Job, Lease, Model, Place};
 use super::waiting::{MESSAGE_OLD, clip};
@@ -11,6 +15,15 @@ const CODE_MOST: usize = 64;
 /// Largest integer that a number of Lua holds exactly.
 const MAX_INTEGER: u64 = 1 << 53;
 
+/// What the words of one call bring beside themselves.
+#[derive(Default)]
+struct Told {
+    /// Types of jobs that were finished and whose records stay.
+    kept: Vec<String>,
+    follow_ups: Vec<Spec>,
+    deaths: Vec<Spec>,
+}
+
 impl Model {
     pub(super) fn settle_all(
         &mut self,
@@ -18,23 +31,43 @@ impl Model {
         done: &[Settlement],
         now_ms: u64,
     ) -> Vec<Settled> {
-        let mut kept = Vec::new();
-        let settled = done.iter().map(|word| self.settle_one(worker, word, now_ms, &mut kept)).collect();
-        self.trim_after(&kept);
+        let (mut told, mut refused) = (Told::default(), BTreeSet::new());
+        let mut settled = vec![Settled::Stale; done.len()];
+        for at in said_in_order(done) {
+            let word = &done[at];
+            // Not another word about a job whose follow-ups were refused in this call.
+            if !refused.contains(&word.id) {
+                settled[at] = self.settle_one(worker, word, now_ms, &mut told);
+            }
+            if matches!(settled[at], Settled::Refused { .. }) {
+                refused.insert(word.id.clone());
+            }
+        }
+        self.trim_after(&told.kept);
+        let brought = told.follow_ups.into_iter().chain(told.deaths).map(Ok).collect();
+        self.admit(brought, now_ms, &Given::default());
         settled
     }
 
-    /// Adds the type of a job that this word finished and whose record stays to `kept`.
+    /// Notes in `told` what else the word brings.
     fn settle_one(
         &mut self,
         worker: &WorkerIdentity,
         word: &Settlement,
         now_ms: u64,
-        kept: &mut Vec<String>,
+        told: &mut Told,
     ) -> Settled {
         let holds = |lease: &&Lease| lease.token == word.token && lease.holder.boot == worker.boot;
         let Some(lease) = self.leases.get(&word.id).filter(holds).cloned() else { return Settled::Stale };
+        if let Outcome::Success { follow_ups, .. } = &word.outcome {
+            let read: Result<Vec<_>, _> = follow_ups.iter().map(|job| self.read(job, now_ms)).collect();
+            match read {
+                Ok(specs) => told.follow_ups.extend(specs),
+                Err(_) => return Settled::Refused { why: String::new() },
+            }
+        }
         let Some(mut job) = self.jobs.remove(&word.id) else { return Settled::Stale };
+        let kept = &mut told.kept;
         self.leases.remove(&word.id);
         let cancelled = lease.cancel && !matches!(word.outcome, Outcome::Success { .. });
         let (id, kind) = (word.id.as_str(), job.job_type.clone());
@@ -45,6 +78,7 @@ impl Model {
         if matches!(word.outcome, Outcome::Retry { .. } | Outcome::Dead { .. }) {
             counters.failed += 1;
         }
+        self.tell_gates(&kind, id, &word.outcome, now_ms);
         match &word.outcome {
             Outcome::Success { result, .. } => {
                 job.result = result[..result.len().min(RESULT_MOST)].to_vec();
@@ -55,7 +89,8 @@ impl Model {
                 self.finish(id, job, Place::Cancelled, now_ms, kept);
                 return Settled::Done;
             }
-            Outcome::Dead { reason, .. } => {
+            Outcome::Dead { reason, error, .. } => {
+                told.deaths.extend(self.on_dead(id, &job, word.token, *reason, error, now_ms));
                 job.place = Place::Dead;
                 job.finished_ms = Some(now_ms);
                 job.reason = Some(*reason);
@@ -70,6 +105,20 @@ impl Model {
         self.jobs.insert(id.to_owned(), job);
         Settled::Done
     }
+}
+
+/// Successes without an answer go first, for the client says them together; only a circuit can tell the difference.
+fn said_in_order(done: &[Settlement]) -> Vec<usize> {
+    let mut said = BTreeSet::new();
+    let plain = |at: &usize| {
+        let word = &done[*at];
+        let first = said.insert(&word.id);
+        first
+            && matches!(&word.outcome, Outcome::Success { result, follow_ups } if result.is_empty() && follow_ups.is_empty())
+    };
+    let (mut first, rest): (Vec<usize>, Vec<usize>) = (0..done.len()).partition(plain);
+    first.sort_by_key(|at| (done[*at].token, done[*at].policy_version));
+    first.into_iter().chain(rest).collect()
 }
 
 impl Job {

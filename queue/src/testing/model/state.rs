@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lanekeeper_api::policy::{KeyPart, LanePolicy, QueuePolicy, Retention};
+use lanekeeper_api::policy::{Debounce, KeyPart, LanePolicy, OnConflict, QueuePolicy, Retention};
 
+use super::gates::Gates;
 use super::order::Order;
 use crate::types::{Attempt, DeadReason, WorkerIdentity, WorkerInfo};
 
@@ -19,6 +20,7 @@ pub struct Model {
     pub(super) stored: Option<Stored>,
     pub(super) jobs: BTreeMap<String, Job>,
     pub(super) leases: BTreeMap<String, Lease>,
+    pub(super) gates: Gates,
     /// Idempotency keys.
     pub(super) keys: BTreeMap<String, Owner>,
     /// When somebody will look whether a key is over.
@@ -101,8 +103,10 @@ pub(super) struct Job {
     pub(super) due_ms: u64,
     /// Where it stands among those that wait: its due time, or before it where the clock went back behind the enqueue.
     pub(super) line_ms: u64,
-    /// From when its age counts.
-    pub(super) counts_from_ms: u64,
+    /// Due time that the enqueue asked for.
+    pub(super) asked_ms: u64,
+    /// The last replay.
+    pub(super) replayed_ms: u64,
     pub(super) priority: u8,
     pub(super) key: Option<String>,
     pub(super) meta: BTreeMap<String, String>,
@@ -149,6 +153,8 @@ pub(super) struct TypeRules<'a> {
     pub(super) priority: u8,
     pub(super) key: Option<&'a [KeyPart]>,
     pub(super) key_for_ms: u64,
+    pub(super) on_conflict: OnConflict,
+    pub(super) debounce: Option<Debounce>,
     pub(super) completed: Retention,
 }
 
@@ -176,6 +182,8 @@ impl Model {
                 priority: found.priority,
                 key: found.key.as_deref(),
                 key_for_ms: found.key_for_ms,
+                on_conflict: found.on_conflict,
+                debounce: found.debounce,
                 completed: found.completed,
             },
             None => TypeRules {
@@ -183,6 +191,8 @@ impl Model {
                 priority: 5,
                 key: None,
                 key_for_ms: DAY_MS,
+                on_conflict: OnConflict::Existing,
+                debounce: None,
                 completed: Retention { keep: 1_000, for_ms: DAY_MS },
             },
         }

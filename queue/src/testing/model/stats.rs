@@ -7,7 +7,8 @@ use crate::types::{LaneStats, Stats, TypeStats, WorkerInfo};
 const ALIVE_LEASES: u64 = 3;
 
 impl Model {
-    pub(super) fn stats(&self, now_ms: u64) -> Stats {
+    pub(super) fn stats(&self, now_us: u64) -> Stats {
+        let now_ms = now_us / 1_000;
         let policy = self.policy();
         let mut lanes: Vec<LaneStats> =
             policy.lanes.iter().map(|lane| LaneStats { name: lane.name.clone(), types: vec![] }).collect();
@@ -25,14 +26,14 @@ impl Model {
         Stats {
             now_ms,
             policy_version: self.version(),
-            paused: policy.paused,
+            paused: policy.paused || self.paused_by_hand(),
             closed: policy.closed.clone(),
             dead: self.jobs.values().filter(|job| job.place == Place::Dead).count() as u64,
             next_due_ms: self.next_due(),
             lanes,
             damaged: 0,
             workers,
-            gates: Vec::new(),
+            gates: self.closed_gates(now_us),
         }
     }
 

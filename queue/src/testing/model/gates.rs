@@ -1,0 +1,291 @@
+//! Gates of lanes: pauses by hand, holds, circuits, concurrency, rates.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lanekeeper_api::policy::{LanePolicy, RateLimit};
+
+use super::state::Model;
+use super::waiting::clip;
+use crate::types::{ClosedGate, ErrorClass, Gate, Holds, Outcome, Spends, Toggled};
+
+/// Longest time for which a circuit stays open before the next probe, ms.
+const PROBE_MOST_MS: u64 = 300_000;
+const BY_MOST: usize = 128;
+const WHY_MOST: usize = 1024;
+
+/// What gates remember.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Gates {
+    /// Pauses by hand; the queue's under the empty name.
+    pauses: BTreeMap<String, Pause>,
+    /// Holds by lane: until when, and since when, ms.
+    holds: BTreeMap<String, (u64, u64)>,
+    /// Theoretical arrival times by lane, µs.
+    arrivals: BTreeMap<String, u64>,
+    /// Failures in a row by lane.
+    failures: BTreeMap<String, u32>,
+    open: BTreeMap<String, Open>,
+}
+
+#[derive(Debug, Clone)]
+struct Pause {
+    at_ms: u64,
+    by: String,
+    why: String,
+}
+
+/// A circuit that is open, or waits for its probe.
+#[derive(Debug, Clone)]
+struct Open {
+    until_ms: u64,
+    openings: u32,
+    since_ms: u64,
+    probe: Option<String>,
+}
+
+/// How much a gate lets through, or which does not and until when (ms) where time opens it.
+pub(super) type Room = Result<usize, (Gate, Option<u64>)>;
+
+fn lane_name(lane: &str) -> Option<String> {
+    (!lane.is_empty()).then(|| lane.to_owned())
+}
+
+/// Time per job, µs.
+fn each_us(rate: &RateLimit, jobs: f64) -> f64 {
+    jobs * rate.per_ms as f64 * 1_000.0 / f64::from(rate.limit)
+}
+
+fn burst(rate: &RateLimit) -> f64 {
+    f64::from(rate.burst.unwrap_or(rate.limit))
+}
+
+/// An arrival time that the rate cannot have produced says nothing.
+fn sound(rate: &RateLimit, arrival_us: u64, now_us: u64) -> f64 {
+    let farthest = now_us as f64 + each_us(rate, burst(rate)) + 1_000.0;
+    if arrival_us as f64 <= farthest { arrival_us as f64 } else { now_us as f64 }
+}
+
+fn rate_room(rate: &RateLimit, arrival_us: u64, now_us: u64, most: usize) -> Room {
+    let each = each_us(rate, 1.0);
+    let arrival = sound(rate, arrival_us, now_us);
+    let behind = (arrival - now_us as f64).max(0.0);
+    let tolerance = (burst(rate) - 1.0) * each;
+    let room = ((tolerance - behind) / each + 1.0 + 1e-9).floor();
+    if room >= 1.0 {
+        return Ok(most.min(room as usize));
+    }
+    Err((Gate::Rate, Some(((arrival - tolerance) / 1_000.0).ceil() as u64)))
+}
+
+impl Model {
+    /// Pauses lanes, or the queue.
+    pub(super) fn pause(&mut self, by: &str, why: &str, lanes: &[String], now_ms: u64) -> Vec<Toggled> {
+        let pause = Pause { at_ms: now_ms, by: clip(by, BY_MOST), why: clip(why, WHY_MOST) };
+        self.toggle(lanes, |gates, lane| {
+            let new = !gates.pauses.contains_key(lane);
+            gates.pauses.entry(lane.to_owned()).or_insert_with(|| pause.clone());
+            new
+        })
+    }
+
+    pub(super) fn resume(&mut self, lanes: &[String]) -> Vec<Toggled> {
+        self.toggle(lanes, |gates, lane| gates.pauses.remove(lane).is_some())
+    }
+
+    fn toggle(&mut self, lanes: &[String], change: impl Fn(&mut Gates, &str) -> bool) -> Vec<Toggled> {
+        let whole = [String::new()];
+        let lanes = if lanes.is_empty() { &whole } else { lanes };
+        lanes
+            .iter()
+            .map(|lane| Toggled { lane: lane_name(lane), changed: change(&mut self.gates, lane) })
+            .collect()
+    }
+
+    /// Why nothing is handed out.
+    pub(super) fn held(&self) -> Option<String> {
+        let policy = self.policy();
+        let word = match (policy.paused, &policy.closed) {
+            (true, _) => "paused",
+            (false, Some(_)) => "closed",
+            (false, None) if self.paused_by_hand() => "paused",
+            (false, None) => return None,
+        };
+        Some(word.to_owned())
+    }
+
+    /// Whether somebody paused the whole queue.
+    pub(super) fn paused_by_hand(&self) -> bool {
+        self.gates.pauses.contains_key("")
+    }
+
+    /// How many jobs the lane's gates let through, at most `most`.
+    pub(super) fn lane_room(&self, lane: &LanePolicy, mut most: usize, now_us: u64) -> Room {
+        let (gates, name, now_ms) = (&self.gates, lane.name.as_str(), now_us / 1_000);
+        if gates.pauses.contains_key(name) {
+            return Err((Gate::Paused, None));
+        }
+        if let Some((until_ms, _)) = gates.holds.get(name).filter(|(until_ms, _)| *until_ms > now_ms) {
+            return Err((Gate::Hold, Some(*until_ms)));
+        }
+        if let Some(open) = gates.open.get(name).filter(|_| lane.circuit.is_some()) {
+            if open.until_ms > now_ms {
+                return Err((Gate::Circuit, Some(open.until_ms)));
+            }
+            if open.probe.as_ref().is_some_and(|probe| self.leases.contains_key(probe)) {
+                return Err((Gate::Circuit, None));
+            }
+            most = most.min(1);
+        }
+        if let Some(concurrency) = lane.concurrency {
+            let room = (concurrency as usize).saturating_sub(self.running_in(name));
+            if room == 0 {
+                return Err((Gate::Concurrency, None));
+            }
+            most = most.min(room);
+        }
+        match &lane.rate_limit {
+            Some(rate) => rate_room(rate, gates.arrivals.get(name).copied().unwrap_or(0), now_us, most),
+            None => Ok(most),
+        }
+    }
+
+    fn running_in(&self, lane: &str) -> usize {
+        let types = &self.policy().job_types;
+        let of_lane = |id: &&String| {
+            let job = self.jobs.get(*id);
+            job.and_then(|job| types.get(&job.job_type)).is_some_and(|spec| spec.lane == lane)
+        };
+        self.leases.keys().filter(of_lane).count()
+    }
+
+    /// Jobs of the lane were handed out, this one last.
+    pub(super) fn lane_spent(&mut self, lane: &LanePolicy, count: usize, last: &str, now_us: u64) {
+        if let Some(rate) = &lane.rate_limit {
+            let arrival = self.gates.arrivals.entry(lane.name.clone()).or_default();
+            let from = sound(rate, *arrival, now_us).max(now_us as f64);
+            *arrival = (from + each_us(rate, count as f64)).floor() as u64;
+        }
+        if let Some(open) = self.gates.open.get_mut(&lane.name).filter(|_| lane.circuit.is_some()) {
+            open.probe = Some(last.to_owned());
+        }
+    }
+
+    /// What the end of an attempt means for the gates of its lane.
+    pub(super) fn tell_gates(&mut self, job_type: &str, id: &str, outcome: &Outcome, now_ms: u64) {
+        let Some(lane) = self.rules(job_type).lane.cloned() else { return };
+        match outcome {
+            Outcome::Snooze { delay_ms, holds: Holds::Lane, .. } => {
+                let until_ms = now_ms + (*delay_ms).min(super::options::MAX_DELAY_MS);
+                let standing = self.gates.holds.get(&lane.name).filter(|(until, _)| *until > now_ms);
+                let (until, since) = standing.copied().unwrap_or((0, now_ms));
+                self.gates.holds.insert(lane.name.clone(), (until.max(until_ms), since));
+            }
+            Outcome::Success { .. } => self.works(&lane),
+            Outcome::Retry { error, .. } | Outcome::Dead { error, .. }
+                if error.class == ErrorClass::Permanent =>
+            {
+                self.works(&lane);
+            }
+            Outcome::Retry { spends: Spends::Try, .. } | Outcome::Dead { spends: Spends::Try, .. } => {
+                self.fails(&lane, id, now_ms);
+            }
+            _ => {}
+        }
+    }
+
+    fn works(&mut self, lane: &LanePolicy) {
+        if lane.circuit.is_some() {
+            self.gates.failures.remove(&lane.name);
+            self.gates.open.remove(&lane.name);
+        }
+    }
+
+    fn fails(&mut self, lane: &LanePolicy, id: &str, now_ms: u64) {
+        let Some(circuit) = &lane.circuit else { return };
+        if let Some(open) = self.gates.open.get_mut(&lane.name) {
+            // Jobs that were running when it opened say nothing new.
+            if open.probe.as_deref() == Some(id) {
+                let longer = circuit.probe_after_ms.saturating_mul(1 << open.openings.min(40));
+                open.until_ms = now_ms + longer.min(PROBE_MOST_MS.max(circuit.probe_after_ms));
+                open.openings += 1;
+                open.probe = None;
+            }
+            return;
+        }
+        let failures = self.gates.failures.entry(lane.name.clone()).or_default();
+        *failures += 1;
+        if *failures >= circuit.failures {
+            let until_ms = now_ms + circuit.probe_after_ms;
+            let open = Open { until_ms, openings: 1, since_ms: now_ms, probe: None };
+            self.gates.open.insert(lane.name.clone(), open);
+        }
+    }
+
+    /// What holds lanes, for people.
+    pub(super) fn closed_gates(&self, now_us: u64) -> Vec<ClosedGate> {
+        let pause_of = |name: &str| {
+            let pause = self.gates.pauses.get(name)?;
+            Some(ClosedGate {
+                lane: lane_name(name),
+                gate: Gate::Paused,
+                until_ms: None,
+                since_ms: Some(pause.at_ms),
+                by: Some(pause.by.clone()),
+                why: Some(pause.why.clone()),
+            })
+        };
+        let mut closed: Vec<ClosedGate> = pause_of("").into_iter().collect();
+        for lane in &self.policy().lanes {
+            closed.extend(pause_of(&lane.name));
+            let mut room = self.lane_room(lane, 1, now_us);
+            if room.is_ok() && lane.circuit.is_some() && self.gates.open.contains_key(&lane.name) {
+                // The next job is a probe.
+                room = Err((Gate::Circuit, None));
+            }
+            let Err((gate, until_ms)) = room else { continue };
+            let since_ms = match gate {
+                Gate::Paused => continue,
+                Gate::Hold => self.gates.holds.get(&lane.name).map(|(_, since)| *since),
+                Gate::Circuit => self.gates.open.get(&lane.name).map(|open| open.since_ms),
+                Gate::Concurrency | Gate::Rate => None,
+            };
+            let lane = lane_name(&lane.name);
+            closed.push(ClosedGate { lane, gate, until_ms, since_ms, by: None, why: None });
+        }
+        closed
+    }
+
+    /// Gates of lanes that are gone are forgotten.
+    pub(super) fn forget_gates(&mut self) {
+        let mut names: BTreeSet<String> = self.policy().lanes.iter().map(|lane| lane.name.clone()).collect();
+        let gates = &mut self.gates;
+        gates.holds.retain(|name, _| names.contains(name));
+        gates.arrivals.retain(|name, _| names.contains(name));
+        gates.failures.retain(|name, _| names.contains(name));
+        gates.open.retain(|name, _| names.contains(name));
+        names.insert(String::new());
+        gates.pauses.retain(|name, _| names.contains(name));
+    }
+
+    /// Whether a lane is open, and no time, past or to come, has to do with it.
+    pub(super) fn open_for_good(&self, lane: &LanePolicy) -> bool {
+        let timed = lane.rate_limit.is_some()
+            || self.gates.holds.contains_key(&lane.name)
+            || (lane.circuit.is_some() && self.gates.open.contains_key(&lane.name));
+        !timed && self.lane_room(lane, 1, 0).is_ok()
+    }
+
+    /// Whether somebody paused anything by hand.
+    #[must_use]
+    pub fn pauses(&self) -> bool {
+        !self.gates.pauses.is_empty()
+    }
+
+    /// Moments at which a gate opens, ms; past ones among them.
+    pub(super) fn gate_moments(&self) -> impl Iterator<Item = u64> {
+        let holds = self.gates.holds.values().map(|(until_ms, _)| *until_ms);
+        holds
+            .chain(self.gates.open.values().map(|open| open.until_ms))
+            .chain(self.gates.arrivals.values().map(|us| us / 1_000))
+    }
+}
