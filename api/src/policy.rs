@@ -32,12 +32,28 @@ pub struct QueuePolicy {
     pub closed: Option<String>,
     /// Largest payload accepted, in bytes.
     pub max_payload: u64,
+    /// How much the queue holds before it refuses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<Capacity>,
     /// How long a lease lasts without renewal.
     pub lease_ms: u64,
     /// Lanes in declared order.
     pub lanes: Vec<LanePolicy>,
     /// Job types by name.
     pub job_types: BTreeMap<String, JobTypePolicy>,
+}
+
+/// How much a queue holds before it refuses new jobs. Both bounds count every job whose record stands: waiting, running, dead
+/// and completed; completed ones make way before anything is refused.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Capacity {
+    /// Most jobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jobs: Option<u64>,
+    /// Most bytes of their records, as estimated from a sample.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
 }
 
 /// Which manifest a policy came from; decides whether a write is newer, older or foreign.

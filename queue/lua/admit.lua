@@ -230,9 +230,13 @@ local function find_duplicates(ctx, specs, replies)
   return accepted
 end
 
--- Stages the jobs of the specs, each with its place in the reply (`at`), and puts their outcomes into `replies`.
-function lk.admit(ctx, stage, specs, replies)
+-- Stages the jobs of the specs, each with its place in the reply (`at`), and puts their outcomes into `replies`. `bounded`: what
+-- the queue has no room for is refused.
+function lk.admit(ctx, stage, specs, replies, bounded)
   local accepted = find_duplicates(ctx, specs, replies)
+  if bounded then
+    accepted = lk.fitting(ctx, accepted, replies)
+  end
   give_ids(ctx, accepted)
   for _, spec in ipairs(accepted) do
     if spec.first then
@@ -247,7 +251,7 @@ function lk.admit(ctx, stage, specs, replies)
   for _, spec in ipairs(specs) do
     if spec.twin then
       local reply = replies[spec.twin.at]
-      replies[spec.at] = {reply[1], 'duplicate', reply[3]}
+      replies[spec.at] = reply[1] and {reply[1], 'duplicate', reply[3]} or reply
     end
   end
 end

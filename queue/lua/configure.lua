@@ -36,6 +36,10 @@ local function check_policy(text)
   if type(doc.leaseMs) ~= 'number' or doc.leaseMs < 1 or type(doc.maxPayload) ~= 'number' then
     return 'leaseMs or maxPayload are missing'
   end
+  local capacity = doc.capacity
+  if type(capacity) == 'table' and not (is_count(capacity.jobs, true) and is_count(capacity.bytes, true)) then
+    return 'the capacity has a bound that is no number from 1 on'
+  end
   for name, spec in pairs(doc.jobTypes) do
     if type(name) ~= 'string' or type(spec) ~= 'table' or type(spec.lane) ~= 'string' or type(spec.priority) ~= 'number'
       or type(spec.keyForMs) ~= 'number' or type(spec.completed) ~= 'table' or type(spec.completed.keep) ~= 'number'

@@ -66,6 +66,7 @@ local function compile(root, version, text)
   local closed = doc.closed ~= cjson.null and doc.closed or nil
   local policy = {
     version = version, keys = keys, paused = doc.paused == true, closed = closed,
+    capacity = type(doc.capacity) == 'table' and {jobs = number_or_nil(doc.capacity.jobs), bytes = number_or_nil(doc.capacity.bytes)} or nil,
     max_payload = doc.maxPayload, lease = doc.leaseMs, lanes = {}, lane = {}, types = {}, gone = {}, gone_count = 0,
   }
   policy.held = policy.paused and 'paused' or (closed and 'closed') or false

@@ -39,7 +39,7 @@ local function enqueue(keys, args)
     end
   end
   local stage = lk.stage()
-  lk.admit(ctx, stage, specs, replies)
+  lk.admit(ctx, stage, specs, replies, true)
   lk.commit(ctx, stage)
   return replies
 end

@@ -179,21 +179,23 @@ function lk.read_all(ctx, ids)
   return call('HMGET', ctx.keys.jobs, unpack_list(ids)), call('HMGET', ctx.keys.pasts, unpack_list(ids))
 end
 
+-- Removes the oldest finished records of a type, at most `most`; returns how many.
+function lk.pop_finished(ctx, ty, most)
+  local popped, ids = most > 0 and call('ZPOPMIN', ty.finished, most) or NONE, {}
+  for i = 1, #popped, 2 do
+    ids[#ids + 1] = popped[i]
+  end
+  if ids[1] then
+    lk.forget_finished(ctx, ids)
+  end
+  return #ids
+end
+
 -- Removes the finished records of a type that are too many, at most `most`, unless they are `slack` or fewer; returns how
 -- many.
 function lk.trim_count(ctx, ty, most, slack)
   local excess = call('ZCARD', ty.finished) - ty.keep
-  if excess <= slack then
-    return 0
-  end
-  excess = min(excess, most)
-  local popped = call('ZPOPMIN', ty.finished, excess)
-  local ids = {}
-  for i = 1, #popped, 2 do
-    ids[#ids + 1] = popped[i]
-  end
-  lk.forget_finished(ctx, ids)
-  return #ids
+  return excess > slack and lk.pop_finished(ctx, ty, min(excess, most)) or 0
 end
 
 local function commit_type(ctx, stage, ty)

@@ -1,5 +1,5 @@
 -- lk_stats root  ->  {now, policy version, paused (0|1), closed or '', dead, next due or -1, damaged, lane names,
---   types, workers, closed gates (see gates.lua)}
+--   types, workers, closed gates (see gates.lua), records, their bytes about or -1, full (0|1)}
 --
 -- types: one {name, lane or '', ready, scheduled, running, dead, oldest due or -1,
 -- next due or -1, enqueued, succeeded, failed, died,
@@ -87,10 +87,11 @@ local function stats(keys)
   end
   local head = call('ZRANGE', ctx.keys.next, 0, 0, 'WITHSCORES')
   local gates = lk.closed_gates(ctx)
+  local records, bytes = lk.volume(ctx)
   return {
     ctx.now, ctx.policy.version, (ctx.policy.paused or lk.gates(ctx).p) and 1 or 0, ctx.policy.closed or '', call('ZCARD', ctx.keys.dead),
     head[2] and tonumber(head[2]) or -1, tonumber(call('HGET', ctx.keys.meta, 'x')) or 0, lanes, types, live_workers(ctx),
-    gates,
+    gates, records, bytes or -1, lk.is_full(ctx) and 1 or 0,
   }
 end
 

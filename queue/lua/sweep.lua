@@ -84,6 +84,25 @@ local function expire(ctx, stage, identity, limit, reply)
   return #ids == limit
 end
 
+-- Where the queue is nearly full, finished records go before their time: of every type in proportion.
+local function make_room(ctx, names, limit)
+  local excess = min(lk.pressure(ctx), limit)
+  if excess <= 0 then
+    return 0
+  end
+  local all, removed = 0, 0
+  for _, name in ipairs(names) do
+    all = all + call('ZCARD', lk.type_of(ctx.policy, name).finished)
+  end
+  table.sort(names)
+  for _, name in ipairs(names) do
+    local ty = lk.type_of(ctx.policy, name)
+    local share = math.ceil(excess * call('ZCARD', ty.finished) / max(1, all))
+    removed = removed + lk.pop_finished(ctx, ty, min(share, excess - removed))
+  end
+  return removed
+end
+
 -- Removes finished records beyond their age or number.
 local function trim(ctx, limit)
   local names = call('SMEMBERS', ctx.keys.types)
@@ -102,7 +121,7 @@ local function trim(ctx, limit)
       end
     end
   end
-  return removed
+  return removed + make_room(ctx, names, limit - removed)
 end
 
 -- Forgets idempotency keys whose time is over; an entry that a new owner took meanwhile stays.
@@ -166,6 +185,7 @@ local function sweep(keys, args)
   local more_keys = forget_keys(ctx, limit)
   forget_workers(ctx)
   local more_repairs = lk.repair(ctx)
+  lk.estimate(ctx)
   for _, ty in pairs(ctx.policy.types) do
     if ty.groups then
       lk.forget_groups(ctx, ty)

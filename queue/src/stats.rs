@@ -26,6 +26,9 @@ impl Queue {
             lanes: reply.texts()?.into_iter().map(|name| LaneStats { name, types: Vec::new() }).collect(),
             workers: Vec::new(),
             gates: Vec::new(),
+            records: 0,
+            bytes: None,
+            full: false,
         };
         let mut types = reply.list()?;
         for _ in 0..types.len() {
@@ -46,6 +49,9 @@ impl Queue {
         for _ in 0..gates.len() {
             stats.gates.extend(read_gate(&mut gates.list()?)?);
         }
+        stats.records = reply.uint()?;
+        stats.bytes = reply.maybe_uint()?;
+        stats.full = reply.int()? != 0;
         Ok(stats)
     }
 }

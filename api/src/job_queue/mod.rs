@@ -74,6 +74,9 @@ pub struct JobQueueSpec {
     #[x_kube(validation = Rule::new("quantity(self).isGreaterThan(quantity('0')) && quantity(self).compareTo(quantity('1Mi')) <= 0")
         .message("must be from 1 byte to 1Mi"))]
     pub max_payload: Size,
+    /// How much the queue holds before it refuses new jobs with `queue-full`. Absent: as much as Redis takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<CapacitySpec>,
     /// How long a worker's right to a job lasts without renewal, from 1s to 10m. Workers renew it three times in that
     /// time; a job whose worker died is taken over after it.
     #[serde(default = "default_lease")]
@@ -91,6 +94,23 @@ pub struct JobQueueSpec {
     #[schemars(length(max = 256))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub job_types: Vec<JobTypeSpec>,
+}
+
+/// How much a queue holds. Both bounds count every job whose record stands: waiting, running, dead and completed. From nine
+/// tenths on, completed records make way before their time; what was enqueued before is never touched, and follow-up jobs
+/// of an answer are always taken.
+#[derive(Serialize, Deserialize, KubeSchema, Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.jobs) || has(self.bytes)").message("set jobs, bytes or both"))]
+pub struct CapacitySpec {
+    /// Most jobs, from 1 to 100000000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000_000))]
+    pub jobs: Option<u64>,
+    /// Most bytes of their records, at least 1Mi; estimated from a sample every few seconds, and without Redis' own overhead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("quantity(self).compareTo(quantity('1Mi')) >= 0").message("must be at least 1Mi"))]
+    pub bytes: Option<Size>,
 }
 
 /// Which Redis, and as whom.

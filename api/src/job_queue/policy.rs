@@ -95,7 +95,7 @@ pub struct Exponential {
 #[derive(Serialize, Deserialize, KubeSchema, Debug, Clone, Copy, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Completed {
-    /// Most records kept per job type; 0 keeps none.
+    /// Most records kept per job type, and an eighth more, at most 100, between two sweeps; 0 keeps none.
     #[serde(default = "default_completed_keep")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub keep: u64,

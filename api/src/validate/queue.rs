@@ -5,11 +5,15 @@ use std::collections::BTreeMap;
 use super::policy::{Layer, resolve_completed, resolve_retry};
 use super::problem::{Problem, Problems};
 use super::{endings, gates, handler, key, name, reason, similar};
-use crate::job_queue::{JobQueue, JobTypeSpec, LaneSpec, MAX_JOB_TYPES, MAX_LANES, RedisSpec};
-use crate::policy::{JobTypePolicy, LanePolicy, OnConflict, QueuePolicy, Source};
+use crate::job_queue::{CapacitySpec, JobQueue, JobTypeSpec, LaneSpec, MAX_JOB_TYPES, MAX_LANES, RedisSpec};
+use crate::policy::{Capacity, JobTypePolicy, LanePolicy, OnConflict, QueuePolicy, Source};
 
 /// Largest payload, in bytes: one enqueue call carries at most that much.
 pub const MAX_PAYLOAD: u64 = 1 << 20;
+/// Largest bound on jobs; sharding is several queues.
+const MAX_CAPACITY: u64 = 100_000_000;
+/// Least bound on bytes: a payload of the largest size must fit in.
+const MIN_CAPACITY_BYTES: u64 = 1 << 20;
 /// Shortest lease, ms.
 const MIN_LEASE_MS: u64 = 1_000;
 /// Longest lease, ms.
@@ -41,6 +45,10 @@ pub fn job_queue(queue: &JobQueue, source: Source) -> Result<QueuePolicy, Vec<Pr
         paused: spec.paused,
         closed: None,
         max_payload: spec.max_payload.as_bytes(),
+        capacity: spec.capacity.map(|capacity| Capacity {
+            jobs: capacity.jobs,
+            bytes: capacity.bytes.map(|bytes| bytes.as_bytes()),
+        }),
         lease_ms: spec.lease.as_millis(),
         lanes: spec
             .lanes
@@ -114,6 +122,17 @@ fn check_figures(problems: &mut Problems, queue: &JobQueue) {
     let payload = queue.spec.max_payload;
     if !(1..=MAX_PAYLOAD).contains(&payload.as_bytes()) {
         problems.add(reason::INVALID_VALUE, "spec.maxPayload", payload, "must be from 1 byte to 1Mi");
+    }
+    if let Some(capacity) = queue.spec.capacity {
+        if capacity == CapacitySpec::default() {
+            problems.add(reason::INVALID_VALUE, "spec.capacity", "{}", "set jobs, bytes or both");
+        }
+        if let Some(jobs) = capacity.jobs.filter(|jobs| !(1..=MAX_CAPACITY).contains(jobs)) {
+            problems.add(reason::INVALID_VALUE, "spec.capacity.jobs", jobs, "must be from 1 to 100000000");
+        }
+        if let Some(bytes) = capacity.bytes.filter(|bytes| bytes.as_bytes() < MIN_CAPACITY_BYTES) {
+            problems.add(reason::INVALID_VALUE, "spec.capacity.bytes", bytes, "must be at least 1Mi");
+        }
     }
     let lease = queue.spec.lease;
     if !(MIN_LEASE_MS..=MAX_LEASE_MS).contains(&lease.as_millis()) {

@@ -127,6 +127,9 @@ fn headline(view: &QueueView) -> String {
     if let Some(why) = &stats.closed {
         line.push_str(&format!("  CLOSED ({why}): nothing is started"));
     }
+    if stats.full {
+        line.push_str("  FULL (spec.capacity): new jobs are refused");
+    }
     if stats.damaged > 0 {
         line.push_str(&format!("  missing or damaged: {}", count(stats.damaged, "record")));
     }

@@ -78,6 +78,22 @@ pub(super) fn held(stats: Option<&Stats>) -> Says {
     Says::new(kind::HELD, true, reason, sentences.collect::<Vec<_>>().join(". "))
 }
 
+/// Condition `Full`: new jobs are refused. The message stays the same while that lasts.
+pub(super) fn full(stats: Option<&Stats>) -> Says {
+    match stats {
+        None => {
+            let message = "Redis could not be asked how much the queue holds";
+            Says::new(kind::FULL, Status::Unknown, reason::UNKNOWN, message)
+        }
+        Some(stats) if stats.full => {
+            let message = "spec.capacity is used up: enqueues are refused with queue-full, what was accepted goes on. Waiting jobs and \
+                dead letters count: add workers, review dead letters (`lanekeeper dead ls`) or raise spec.capacity";
+            Says::new(kind::FULL, true, reason::CAPACITY_REACHED, message)
+        }
+        Some(_) => Says::new(kind::FULL, false, reason::HAS_ROOM, ""),
+    }
+}
+
 fn moment(wall_ms: u64) -> String {
     meta_time(wall_ms).0.to_string()
 }
@@ -92,7 +108,7 @@ pub(super) struct News {
 
 /// What has changed of pauses and holds. Where it was not known, nothing is said of an end.
 pub(super) fn news(old: Option<&JobQueueStatus>, new: &JobQueueStatus) -> Vec<News> {
-    [kind::PAUSED, kind::HELD].into_iter().filter_map(|kind| change(kind, old, new)).collect()
+    [kind::PAUSED, kind::HELD, kind::FULL].into_iter().filter_map(|kind| change(kind, old, new)).collect()
 }
 
 fn change(kind: &str, old: Option<&JobQueueStatus>, new: &JobQueueStatus) -> Option<News> {
@@ -108,6 +124,9 @@ fn change(kind: &str, old: Option<&JobQueueStatus>, new: &JobQueueStatus) -> Opt
         (_, "False") if !was => return None,
         (kind::PAUSED, "False") => {
             (EventType::Normal, events::reason::RESUMED.to_owned(), "jobs are started again".to_owned())
+        }
+        (kind::FULL, "False") => {
+            (EventType::Normal, says.reason, "the queue has room again: enqueues are accepted".to_owned())
         }
         (_, "False") => {
             let note = "no lane has been held back for long any more".to_owned();

@@ -150,6 +150,7 @@ mod tests {
             paused: false,
             closed: None,
             max_payload: 1,
+            capacity: None,
             lease_ms: 1,
             lanes: vec![],
             job_types: BTreeMap::new(),

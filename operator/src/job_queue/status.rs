@@ -96,6 +96,7 @@ pub fn says(name: &str, facts: &Facts) -> Vec<Says> {
     };
     said.extend(facts.paused.map(|by_spec| gates::paused(name, by_spec, stats)));
     said.push(gates::held(stats));
+    said.push(gates::full(stats));
     said
 }
 
@@ -269,6 +270,7 @@ mod tests {
         assert_eq!(said(&facts, kind::PROGRESSING).0, Status::False);
         assert_eq!(said(&facts, kind::PAUSED).0, Status::False);
         assert_eq!(said(&facts, kind::HELD).0, Status::False);
+        assert_eq!(said(&facts, kind::FULL).0, Status::False);
     }
 
     #[test]
@@ -314,6 +316,7 @@ mod tests {
         for facts in [facts(Redis::Unreachable("x".to_owned())), with(|r| r.stats = None)] {
             assert_eq!(said(&facts, kind::PAUSED).0, Status::Unknown);
             assert_eq!(said(&facts, kind::HELD).0, Status::Unknown);
+            assert_eq!(said(&facts, kind::FULL).0, Status::Unknown);
         }
         let by_spec = Facts { paused: Some(true), ..facts(Redis::Unreachable("x".to_owned())) };
         assert_eq!(said(&by_spec, kind::PAUSED), (Status::True, reason::PAUSED_BY_SPEC.to_owned()));

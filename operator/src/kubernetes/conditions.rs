@@ -18,6 +18,8 @@ pub mod kind {
     pub const PAUSED: &str = "Paused";
     /// What a lane depends on has held it back for long.
     pub const HELD: &str = "Held";
+    /// `spec.capacity` is used up: new jobs are refused.
+    pub const FULL: &str = "Full";
     /// The autoscaler follows the load.
     pub const SCALING_ACTIVE: &str = "ScalingActive";
     /// `minReplicas` or `maxReplicas` keeps replicas from following the load.
@@ -74,6 +76,10 @@ pub mod reason {
     pub const CIRCUIT_OPEN: &str = "CircuitOpen";
     /// No lane has been held back for long.
     pub const NOT_HELD: &str = "NotHeld";
+    /// The queue holds as much as it may.
+    pub const CAPACITY_REACHED: &str = "CapacityReached";
+    /// The queue has room for more jobs.
+    pub const HAS_ROOM: &str = "HasRoom";
     /// Not paused.
     pub const NOT_PAUSED: &str = "NotPaused";
     /// The JobQueue that a pool names is not there.

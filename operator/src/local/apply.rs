@@ -81,6 +81,7 @@ mod tests {
             paused,
             closed: None,
             max_payload: 1,
+            capacity: None,
             lease_ms: 15_000,
             lanes: Vec::new(),
             job_types: BTreeMap::new(),

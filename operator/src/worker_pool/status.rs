@@ -254,6 +254,7 @@ mod tests {
             paused: false,
             closed: None,
             max_payload: 1,
+            capacity: None,
             lease_ms: 1,
             lanes: vec![LanePolicy::new("fast", 5_000), LanePolicy::new("slow", 60_000)],
             job_types: BTreeMap::new(),

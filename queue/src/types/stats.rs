@@ -32,6 +32,15 @@ pub struct Stats {
     /// What holds due jobs back at this moment.
     #[serde(default)]
     pub gates: Vec<ClosedGate>,
+    /// Jobs whose records stand, completed ones included.
+    #[serde(default)]
+    pub records: u64,
+    /// Bytes of those records, estimated from a sample; only where the policy bounds them, and not before the first sweep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// The queue's capacity is used up: new jobs are refused.
+    #[serde(default)]
+    pub full: bool,
 }
 
 /// A kind of gate.

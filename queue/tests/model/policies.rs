@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use lanekeeper_api::policy::{
-    Backoff, Circuit, Debounce, ExecHandler, Handler, Jitter, JobTypePolicy, KeyPart, LanePolicy, OnConflict,
-    OnDead, QueuePolicy, RateLimit, Retention, RetryPolicy, Source,
+    Backoff, Capacity, Circuit, Debounce, ExecHandler, Handler, Jitter, JobTypePolicy, KeyPart, LanePolicy,
+    OnConflict, OnDead, QueuePolicy, RateLimit, Retention, RetryPolicy, Source,
 };
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -36,6 +36,7 @@ pub fn first(rng: &mut StdRng) -> QueuePolicy {
         paused: false,
         closed: None,
         max_payload: 4_096,
+        capacity: None,
         lease_ms: *LEASES_MS.choose(rng).expect("not empty"),
         lanes,
         job_types: TYPES.iter().map(|(name, lane)| ((*name).to_owned(), job_type(name, lane))).collect(),
@@ -139,7 +140,11 @@ fn change(rng: &mut StdRng, policy: &mut QueuePolicy) {
         (6 | 7, _) => policy.lease_ms = *LEASES_MS.choose(rng).expect("not empty"),
         (8, _) if rng.random_bool(0.4) => policy.paused = true,
         (9, _) if rng.random_bool(0.4) => policy.closed = Some("RedisUnsafe".into()),
-        (10, _) => policy.max_payload = *[100, 4_096].choose(rng).expect("not empty"),
+        (10, _) if rng.random_bool(0.5) => policy.max_payload = *[100, 4_096].choose(rng).expect("not empty"),
+        (10, _) => {
+            let jobs = *[None, Some(1), Some(10), Some(60)].choose(rng).expect("not empty");
+            policy.capacity = jobs.map(|jobs| Capacity { jobs: Some(jobs), bytes: None });
+        }
         (11, _) => change_lanes(rng, policy),
         (12 | 13, _) => {
             let at = rng.random_range(0..policy.lanes.len());

@@ -145,6 +145,7 @@ pub fn policy() -> QueuePolicy {
         paused: false,
         closed: None,
         max_payload: 256 * 1024,
+        capacity: None,
         lease_ms: LEASE_MS,
         lanes: vec![LanePolicy::new("fast", 10_000), LanePolicy::new("slow", 10_000)],
         job_types,

@@ -43,6 +43,7 @@ pub fn policy(effects: SocketAddr) -> QueuePolicy {
         paused: false,
         closed: None,
         max_payload: 262_144,
+        capacity: None,
         lease_ms: LEASE_MS,
         lanes: vec![LanePolicy::new("main", 10_000)],
         job_types: BTreeMap::from([("work".into(), work)]),

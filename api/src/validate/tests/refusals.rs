@@ -137,6 +137,9 @@ const QUEUE_REFUSALS: [Refusal; 33] = [
     ),
     ("spec:\n", "spec:\n  maxPayload: 2Mi\n", "spec.maxPayload", reason::INVALID_VALUE, true),
     ("spec:\n", "spec:\n  maxPayload: '0'\n", "spec.maxPayload", reason::INVALID_VALUE, true),
+    ("spec:\n", "spec:\n  capacity: {}\n", "spec.capacity", reason::INVALID_VALUE, true),
+    ("spec:\n", "spec:\n  capacity: {jobs: 0}\n", "spec.capacity.jobs", reason::INVALID_VALUE, true),
+    ("spec:\n", "spec:\n  capacity: {bytes: 1000Ki}\n", "spec.capacity.bytes", reason::INVALID_VALUE, true),
     ("spec:\n", "spec:\n  lease: 500ms\n", "spec.lease", reason::INVALID_VALUE, true),
     ("spec:\n", "spec:\n  lease: 11m\n", "spec.lease", reason::INVALID_VALUE, true),
     (

@@ -16,6 +16,7 @@ fn policy() -> QueuePolicy {
         paused: false,
         closed: None,
         max_payload: 1,
+        capacity: None,
         lease_ms: 15_000,
         lanes: vec![LanePolicy::new("fast", 10_000), LanePolicy::new("slow", 60_000)],
         job_types: BTreeMap::new(),

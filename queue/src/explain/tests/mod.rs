@@ -30,6 +30,7 @@ impl World {
             paused: false,
             closed: None,
             max_payload: 1,
+            capacity: None,
             lease_ms: 15_000,
             lanes: vec![LanePolicy::new("fast", 10_000)],
             job_types: BTreeMap::new(),

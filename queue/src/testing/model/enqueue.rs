@@ -41,13 +41,14 @@ fn waiting(due_ms: u64, now_ms: u64) -> JobState {
 impl Model {
     pub(super) fn enqueue(&mut self, jobs: &[NewJob], now_ms: u64, given: &Given) -> Vec<Enqueued> {
         let read: Vec<_> = jobs.iter().map(|job| self.read(job, now_ms)).collect();
-        self.admit(read, now_ms, given)
+        self.admit(read, true, now_ms, given)
     }
 
-    /// Takes in what can be; the outcomes by place.
+    /// Takes in what can be, and where it is bounded, what fits in; the outcomes by place.
     pub(super) fn admit(
         &mut self,
         read: Vec<Result<Spec, &'static str>>,
+        bounded: bool,
         now_ms: u64,
         given: &Given,
     ) -> Vec<Enqueued> {
@@ -62,6 +63,7 @@ impl Model {
                     }
                     other => other.clone(),
                 },
+                (Fate::New, Ok(_)) if bounded && self.is_full() => rejected("queue-full"),
                 (Fate::New, Ok(spec)) => {
                     let made = given.ids.get(at).and_then(Clone::clone);
                     self.store_new(spec, made, now_ms)
@@ -72,6 +74,11 @@ impl Model {
             outcomes.push(outcome);
         }
         outcomes
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        let most = self.policy().capacity.and_then(|capacity| capacity.jobs);
+        most.is_some_and(|most| self.jobs.len() as u64 >= most)
     }
 
     fn fates(&self, read: &[Result<Spec, &'static str>], now_ms: u64) -> Vec<Fate> {

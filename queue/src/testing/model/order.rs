@@ -54,6 +54,7 @@ mod tests {
             paused: false,
             closed: None,
             max_payload: 10,
+            capacity: None,
             lease_ms: 1_000,
             lanes: vec![LanePolicy::new("l", 90_000)],
             job_types: [("t".to_owned(), job_type)].into(),

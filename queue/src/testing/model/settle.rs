@@ -45,7 +45,7 @@ impl Model {
         }
         self.trim_after(&told.kept);
         let brought = told.follow_ups.into_iter().chain(told.deaths).map(Ok).collect();
-        self.admit(brought, now_ms, &Given::default());
+        self.admit(brought, false, now_ms, &Given::default());
         settled
     }
 

@@ -34,6 +34,9 @@ impl Model {
             damaged: 0,
             workers,
             gates: self.closed_gates(now_us),
+            records: self.jobs.len() as u64,
+            bytes: None,
+            full: self.is_full(),
         }
     }
 

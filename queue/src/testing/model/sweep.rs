@@ -51,7 +51,8 @@ impl Model {
         let promoted = self.promote(limit, now_ms);
         bound.note(promoted, limit, self.next_due().is_some_and(|due| due <= now_ms));
         let trimmed = self.trim(limit, now_ms);
-        bound.note(trimmed, limit, self.too_old_or_many(now_ms) > 0);
+        let left = self.too_old_or_many(now_ms) > 0;
+        bound.note(trimmed, limit, left && trimmed >= limit);
         let (checked, left) = self.forget_keys(limit, now_ms);
         bound.note(checked, limit, left);
         let silent_ms = now_ms.saturating_sub(SILENT_LEASES * self.policy().lease_ms);
@@ -122,7 +123,30 @@ impl Model {
             }
             removed += old.len().min(limit - removed);
         }
+        removed + self.make_room(limit - removed)
+    }
+
+    /// Where the queue is nearly full, finished jobs go before their time: of every type in proportion; how many.
+    fn make_room(&mut self, limit: usize) -> usize {
+        let excess = self.pressure().min(limit);
+        let finished: Vec<(String, Vec<(u64, String)>)> =
+            self.types.keys().map(|name| (name.clone(), self.finished_of(name))).collect();
+        let all: usize = finished.iter().map(|(_, jobs)| jobs.len()).sum();
+        let mut removed = 0;
+        for (_, jobs) in finished {
+            let share = (excess * jobs.len()).div_ceil(all.max(1)).min(excess - removed);
+            for (_, id) in jobs.iter().take(share) {
+                self.jobs.remove(id);
+                removed += 1;
+            }
+        }
         removed
+    }
+
+    /// How many jobs stand above nine tenths of the capacity.
+    fn pressure(&self) -> usize {
+        let most = self.policy().capacity.and_then(|capacity| capacity.jobs);
+        most.map_or(0, |most| (self.jobs.len() as f64 - 0.9 * most as f64).ceil().max(0.0) as usize)
     }
 
     fn too_old(&self, job_type: &str, now_ms: u64) -> Vec<String> {

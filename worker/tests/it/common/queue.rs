@@ -214,6 +214,7 @@ pub(crate) fn policy() -> QueuePolicy {
         paused: false,
         closed: None,
         max_payload: 256 * 1024,
+        capacity: None,
         lease_ms: u64::try_from(LEASE.as_millis()).unwrap(),
         lanes: vec![LanePolicy::new("fast", 1000), LanePolicy::new("slow", 60_000)],
         job_types: BTreeMap::from([("mail".into(), job_type("fast")), ("report".into(), job_type("slow"))]),

@@ -1,0 +1,77 @@
+-- How much a queue holds, and what makes way. Asked only where the policy sets bounds.
+
+-- Records whose size is looked at in one sweep; what the newest look counts for in the mean.
+local SAMPLE, NEWEST = 16, 0.3
+-- From this part of a bound on, completed records make way before their time.
+local PRESSURE = 0.9
+
+-- Records, and their bytes as far as that has been estimated.
+function lk.volume(ctx)
+  local jobs, mean = call('HLEN', ctx.keys.jobs), tonumber(call('HGET', ctx.keys.meta, 'sz'))
+  return jobs, mean and floor(jobs * mean) or nil
+end
+
+-- Whether not even a job without a payload fits in.
+function lk.is_full(ctx)
+  local capacity = ctx.policy.capacity
+  local jobs, bytes = lk.volume(ctx)
+  return capacity and ((capacity.jobs and jobs >= capacity.jobs) or (capacity.bytes and (bytes or 0) >= capacity.bytes)) or false
+end
+
+-- Of the specs those that fit in, in order; the others are refused. What takes another job's place always fits.
+function lk.fitting(ctx, specs, replies)
+  local capacity = ctx.policy.capacity
+  if not capacity then
+    return specs
+  end
+  local fitting, jobs, bytes = {}, lk.volume(ctx)
+  bytes = bytes or 0
+  for _, spec in ipairs(specs) do
+    local why
+    if spec.first then
+      why = nil
+    elseif capacity.jobs and jobs >= capacity.jobs then
+      why = fmt('the queue holds %s jobs, and its capacity is %s', lk.digits(jobs), lk.digits(capacity.jobs))
+    elseif capacity.bytes and bytes + #spec.payload > capacity.bytes then
+      why = fmt('the queue holds about %s bytes, and its capacity is %s', lk.digits(bytes), lk.digits(capacity.bytes))
+    else
+      jobs, bytes = jobs + 1, bytes + #spec.payload
+    end
+    if why then
+      replies[spec.at] = {false, 'rejected:queue-full', why}
+    else
+      fitting[#fitting + 1] = spec
+    end
+  end
+  return fitting
+end
+
+-- Estimates the mean size of a record, where the policy asks for bytes.
+function lk.estimate(ctx)
+  local capacity = ctx.policy.capacity
+  if not (capacity and capacity.bytes) then
+    return
+  end
+  local ids, bytes = call('HRANDFIELD', ctx.keys.jobs, SAMPLE), 0
+  for _, id in ipairs(ids) do
+    bytes = bytes + call('HSTRLEN', ctx.keys.jobs, id) + call('HSTRLEN', ctx.keys.pasts, id) + #id
+  end
+  if ids[1] then
+    local last, mean = tonumber(call('HGET', ctx.keys.meta, 'sz')), bytes / #ids
+    call('HSET', ctx.keys.meta, 'sz', fmt('%.1f', last and last + NEWEST * (mean - last) or mean))
+  end
+end
+
+-- How many records the queue has above the part of its capacity from which completed ones make way.
+function lk.pressure(ctx)
+  local capacity = ctx.policy.capacity
+  if not capacity then
+    return 0
+  end
+  local jobs, bytes = lk.volume(ctx)
+  local over = capacity.jobs and jobs - PRESSURE * capacity.jobs or 0
+  if capacity.bytes and bytes and bytes > 0 then
+    over = max(over, (bytes - PRESSURE * capacity.bytes) / bytes * jobs)
+  end
+  return max(0, math.ceil(over))
+end

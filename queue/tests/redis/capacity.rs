@@ -1,0 +1,92 @@
+//! How much a queue holds: what is refused, what never is, and what makes way.
+
+use super::common::*;
+use lanekeeper_api::policy::{Capacity, OnConflict};
+use lanekeeper_queue::types::*;
+
+fn of_jobs(jobs: u64) -> Option<Capacity> {
+    Some(Capacity { jobs: Some(jobs), bytes: None })
+}
+
+fn refused(outcome: &Enqueued) -> &str {
+    let Enqueued::Rejected { reason, message } = outcome else { panic!("taken: {outcome:?}") };
+    assert_eq!(reason, "queue-full");
+    message
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_new_jobs_and_nothing_else() {
+    let mut bed = Bed::with(|policy| {
+        policy.capacity = of_jobs(3);
+        policy.job_types.get_mut("mail").unwrap().on_conflict = OnConflict::Replace;
+    })
+    .await;
+    let keyed = |payload: &str| with(job("mail", payload), |options| options.key = Some("k".into()));
+    let first = bed.accept(keyed("1")).await;
+    let five: Vec<NewJob> =
+        (0..5).map(|n| with(job("reset", "x"), |o| o.key = Some(format!("r{}", n % 4)))).collect();
+    let outcomes = bed.queue.enqueue(&five).await.unwrap();
+    assert!(outcomes[..2].iter().all(|one| matches!(one, Enqueued::Accepted { .. })), "{outcomes:?}");
+    assert!(refused(&outcomes[2]).contains("its capacity is 3"), "{outcomes:?}");
+    refused(&outcomes[3]);
+    assert!(
+        matches!(&outcomes[4], Enqueued::Duplicate { .. }),
+        "the twin of one that was taken: {outcomes:?}"
+    );
+    assert!(bed.queue.stats().await.unwrap().full);
+    // What is there already answers as ever.
+    let state = JobState::Ready;
+    assert_eq!(bed.put(keyed("2")).await, Enqueued::Replaced { id: first.clone(), state });
+    let taken = with(job("report", ""), |options| options.id = Some(first.clone()));
+    assert_eq!(bed.put(taken).await, Enqueued::Duplicate { id: first.clone(), state });
+    // A success brings its follow-ups, full or not.
+    let w = worker("w");
+    let claimed = bed.claim(&w, &["fast"], 1).await.remove(0);
+    let follow_ups = vec![with(job("report", ""), |options| options.id = Some("next".into()))];
+    let outcome = Outcome::Success { result: vec![], follow_ups };
+    assert_eq!(bed.settle(&w, &claimed, outcome).await, Settled::Done);
+    assert_eq!(bed.state("next").await, state);
+    bed.change(|policy| policy.capacity = None).await;
+    assert!(!bed.queue.stats().await.unwrap().full);
+    bed.accept(job("mail", "")).await;
+}
+
+#[tokio::test]
+async fn completed_records_make_way_of_every_type_before_anything_is_refused() {
+    let mut bed = Bed::new().await;
+    let w = worker("w");
+    for kind in ["mail", "mail", "mail", "report", "mail", "mail", "mail", "report"] {
+        let job = bed.running(&w, job(kind, "")).await;
+        bed.settle(&w, &job, success()).await;
+    }
+    bed.dead(job("report", "dead")).await;
+    bed.accept(job("mail", "waits")).await;
+    bed.change(|policy| policy.capacity = of_jobs(7)).await;
+    refused(&bed.put(job("mail", "")).await);
+    let sweep = bed.queue.sweep(&w, 200).await.unwrap();
+    // Ten stand, nine tenths of seven may: three of six and one of two would be too many, so the first type gives three.
+    assert_eq!((sweep.trimmed, bed.queue.stats().await.unwrap().records), (4, 6));
+    let figures = |stats: Stats| {
+        (stats.dead, stats.lanes.iter().flat_map(|lane| &lane.types).map(|t| t.ready).sum::<u64>())
+    };
+    assert_eq!(figures(bed.queue.stats().await.unwrap()), (1, 1), "what is not finished stays");
+    bed.accept(job("mail", "")).await;
+}
+
+#[tokio::test]
+async fn bytes_are_estimated_by_sweeps_and_bound_the_queue() {
+    let mut bed =
+        Bed::with(|policy| policy.capacity = Some(Capacity { jobs: None, bytes: Some(1 << 20) })).await;
+    let large = |n: usize| job("mail", vec![b'x'; n]);
+    for _ in 0..20 {
+        bed.accept(large(50_000)).await;
+    }
+    assert_eq!(bed.queue.stats().await.unwrap().bytes, None, "nobody has looked yet");
+    bed.queue.sweep(&worker("w"), 200).await.unwrap();
+    let bytes = bed.queue.stats().await.unwrap().bytes.unwrap();
+    assert!((1_000_000..1_010_000).contains(&bytes), "{bytes}");
+    assert!(refused(&bed.put(large(100_000)).await).contains("its capacity is 1048576"));
+    bed.accept(large(1_000)).await;
+    bed.change(|policy| policy.capacity = None).await;
+    bed.accept(large(100_000)).await;
+}
