@@ -10,8 +10,6 @@ use crate::policy::{Capacity, JobTypePolicy, LanePolicy, OnConflict, QueuePolicy
 
 /// Largest payload, in bytes: one enqueue call carries at most that much.
 pub const MAX_PAYLOAD: u64 = 1 << 20;
-/// Largest bound on jobs; sharding is several queues.
-const MAX_CAPACITY: u64 = 100_000_000;
 /// Least bound on bytes: a payload of the largest size must fit in.
 const MIN_CAPACITY_BYTES: u64 = 1 << 20;
 /// Shortest lease, ms.
@@ -126,9 +124,6 @@ fn check_figures(problems: &mut Problems, queue: &JobQueue) {
     if let Some(capacity) = queue.spec.capacity {
         if capacity == CapacitySpec::default() {
             problems.add(reason::INVALID_VALUE, "spec.capacity", "{}", "set jobs, bytes or both");
-        }
-        if let Some(jobs) = capacity.jobs.filter(|jobs| !(1..=MAX_CAPACITY).contains(jobs)) {
-            problems.add(reason::INVALID_VALUE, "spec.capacity.jobs", jobs, "must be from 1 to 100000000");
         }
         if let Some(bytes) = capacity.bytes.filter(|bytes| bytes.as_bytes() < MIN_CAPACITY_BYTES) {
             problems.add(reason::INVALID_VALUE, "spec.capacity.bytes", bytes, "must be at least 1Mi");

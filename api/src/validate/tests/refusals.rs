@@ -10,7 +10,7 @@ use crate::validate::{job_queue, parse_key, reason, worker_pool};
 /// What to write instead of what, where the problem shows, its reason, and whether schema rules see it too.
 type Refusal = (&'static str, &'static str, &'static str, &'static str, bool);
 
-const QUEUE_REFUSALS: [Refusal; 33] = [
+const QUEUE_REFUSALS: [Refusal; 35] = [
     ("name: q", "name: q_q", "metadata.name", reason::INVALID_NAME, false),
     (
         "name: q",
@@ -138,7 +138,6 @@ const QUEUE_REFUSALS: [Refusal; 33] = [
     ("spec:\n", "spec:\n  maxPayload: 2Mi\n", "spec.maxPayload", reason::INVALID_VALUE, true),
     ("spec:\n", "spec:\n  maxPayload: '0'\n", "spec.maxPayload", reason::INVALID_VALUE, true),
     ("spec:\n", "spec:\n  capacity: {}\n", "spec.capacity", reason::INVALID_VALUE, true),
-    ("spec:\n", "spec:\n  capacity: {jobs: 0}\n", "spec.capacity.jobs", reason::INVALID_VALUE, true),
     ("spec:\n", "spec:\n  capacity: {bytes: 1000Ki}\n", "spec.capacity.bytes", reason::INVALID_VALUE, true),
     ("spec:\n", "spec:\n  lease: 500ms\n", "spec.lease", reason::INVALID_VALUE, true),
     ("spec:\n", "spec:\n  lease: 11m\n", "spec.lease", reason::INVALID_VALUE, true),
