@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, builder::styling};
 
 use crate::commands::{
-    adopt, apply, cancel, completion, crds, dead, enqueue, get, pause, resume, status, up, version, why,
+    adopt, apply, cancel, completion, crds, dead, enqueue, events, get, pause, resume, status, up, version,
+    why,
 };
 use crate::out::Format;
 
@@ -49,6 +50,8 @@ pub(crate) enum Command {
     Why(why::WhyArgs),
     /// Show one job with its history.
     Get(get::GetArgs),
+    /// Show what happened in a queue: deaths, replays, expired leases, pauses, circuits.
+    Events(events::EventsArgs),
     /// Start nothing of a queue, or of some of its lanes, until someone resumes.
     Pause(pause::PauseArgs),
     /// Lift pauses by hand.

@@ -68,6 +68,7 @@ async fn run(command: &Command) -> Result<()> {
         Command::Status(args) => commands::status::run(args).await,
         Command::Why(args) => commands::why::run(args).await,
         Command::Get(args) => commands::get::run(args).await,
+        Command::Events(args) => commands::events::run(args).await,
         Command::Pause(args) => commands::pause::run(args).await,
         Command::Resume(args) => commands::resume::run(args).await,
         Command::Cancel(args) => commands::cancel::run(args).await,

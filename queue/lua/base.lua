@@ -77,6 +77,7 @@ function lk.keys_of(root)
     gates = root .. ':g', -- hash: what lanes' gates remember, see gates.lua
     types = root .. ':t', -- set: job types that may have keys
     workers = root .. ':h', -- hash: boot -> heartbeat
+    events = root .. ':e', -- stream: what is worth a look of a person, see events.lua
     wake = root .. ':wake', -- channel
     group_of = root .. ':yg', -- hash: id -> group, for jobs of types with a concurrency key (see groups.lua)
     groups = root .. ':y', -- what there is per type and group

@@ -166,6 +166,7 @@ local function write_policy(keys, stored, text, new, us)
   lk.forget_gates(ctx, policy.lane)
   lk.note_groups(ctx, ok and old or nil)
   lk.wake_lanes(keys, policy, lk.queue_held(ctx))
+  lk.event(ctx, 'policy', '', '', 'version ' .. lk.digits(version) .. ' by ' .. lk.clip(lk.clean(new.owner), 128))
   call('PUBLISH', keys.wake, 'policy')
   return version
 end

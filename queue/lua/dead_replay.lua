@@ -40,6 +40,7 @@ local function replay_one(ctx, stage, by, id, job, claimed)
   end
   local ty = lk.type_of(ctx.policy, job[TYPE])
   lk.stage_undead(stage, ty, id)
+  lk.stage_event(stage, 'replayed', id, ty, by)
   lk.remember(job, {job[ATTEMPTS], ctx.now, ctx.now, by, '', 0, ctx.policy.version, 'replay'})
   job[TRIES], job[CRASHES], job[STATE], job[FINISHED], job[REASON] = 0, 0, LIVE, 0, ''
   job[COUNTS_FROM], job[DUE] = ctx.now, ctx.now

@@ -148,12 +148,18 @@ function lk.hold_lane(ctx, lane, delay)
   if not till or till <= ctx.now then
     till, since = 0, ctx.now
   end
+  if till == 0 then
+    lk.event(ctx, 'held', '', lane.name, 'Retry-After')
+  end
   set(ctx, 'h:' .. lane.name, lk.digits(max(till, ctx.now + delay)) .. ' ' .. lk.digits(since))
 end
 
 -- An attempt of the lane succeeded: its dependency works.
 function lk.circuit_success(ctx, lane)
   if lane and lane.circuit then
+    if state_of(ctx)['o:' .. lane.name] then
+      lk.event(ctx, 'circuit-closed', '', lane.name, '')
+    end
     unset(ctx, 'f:' .. lane.name)
     unset(ctx, 'o:' .. lane.name)
   end
@@ -171,6 +177,7 @@ function lk.circuit_failure(ctx, lane, id)
     if string.match(open, '^%d+ %d+ %d+ (.+)$') == id then
       local wait = min(lane.circuit.probe * 2 ^ openings, max(PROBE_MOST, lane.circuit.probe))
       set(ctx, field, fmt('%.0f %d %.0f', ctx.now + wait, openings + 1, since))
+      lk.event(ctx, 'probe-failed', id, lane.name, '')
     end
     return
   end
@@ -178,6 +185,7 @@ function lk.circuit_failure(ctx, lane, id)
   set(ctx, 'f:' .. lane.name, tostring(failures))
   if failures >= lane.circuit.failures then
     set(ctx, field, fmt('%.0f 1 %.0f', ctx.now + lane.circuit.probe, ctx.now))
+    lk.event(ctx, 'circuit-opened', id, lane.name, '')
   end
 end
 

@@ -18,8 +18,8 @@ local function read_lanes(ctx, args, from)
 end
 
 -- Does `change(ctx, field)` to the pause of every lane named behind the first `texts` arguments, which must be UTF-8;
--- `wakes`: jobs may start by that.
-local function toggle(keys, args, texts, wakes, change)
+-- `event`: what that is.
+local function toggle(keys, args, texts, event, change)
   local ctx, failure = lk.open(keys)
   if failure then
     return failure
@@ -34,8 +34,11 @@ local function toggle(keys, args, texts, wakes, change)
   local replies = {}
   for i, name in ipairs(lanes) do
     replies[i] = {name, change(ctx, name == '' and 'p' or 'p:' .. name)}
+    if replies[i][2] == 1 then
+      lk.event(ctx, event, '', name, lk.clip(concat(args, ': ', 1, texts), 1024))
+    end
   end
-  if wakes then
+  if event == 'resumed' then
     lk.wake_lanes(ctx.keys, ctx.policy, lk.queue_held(ctx))
   end
   call('PUBLISH', ctx.keys.wake, 'gates')
@@ -43,13 +46,13 @@ local function toggle(keys, args, texts, wakes, change)
 end
 
 local function pause(keys, args)
-  return toggle(keys, args, 2, false, function(ctx, field)
+  return toggle(keys, args, 2, 'paused', function(ctx, field)
     return call('HSETNX', ctx.keys.gates, field, pack({ctx.now, lk.clip(args[1], 128), lk.clip(args[2], 1024)}))
   end)
 end
 
 local function resume(keys, args)
-  return toggle(keys, args, 1, true, function(ctx, field)
+  return toggle(keys, args, 1, 'resumed', function(ctx, field)
     return call('HDEL', ctx.keys.gates, field)
   end)
 end

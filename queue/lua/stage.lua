@@ -86,12 +86,14 @@ function lk.stage_cancelled(ctx, stage, ty, id, job)
   job[STATE], job[FINISHED] = CANCELLED, ctx.now
   lk.stage_free_key(ctx, stage, id, job[KEY])
   lk.count(stage, 'x', ty, 1)
+  lk.stage_event(stage, 'cancelled', id, ty, '')
   lk.stage_finished(ctx, stage, ty, id, lk.write_past(job))
 end
 
 function lk.stage_dead(ctx, stage, ty, id, job, reason)
   job[STATE], job[FINISHED], job[REASON] = DEAD, ctx.now, reason
   lk.count(stage, 'd', ty, 1)
+  lk.stage_event(stage, 'dead', id, ty, reason)
   push2(stage.past_set, id, lk.write_past(job))
   push2(stage.dead_add, ctx.now, id)
   push2(of_type(stage, ty).dead, ctx.now, id)
@@ -265,6 +267,9 @@ function lk.commit_jobs(ctx, stage)
   write('HDEL', keys.jobs, has.record_del)
   write('HDEL', keys.pasts, has.record_del)
   write('HDEL', keys.group_of, has.record_del)
+  if has.events then
+    lk.commit_events(ctx, has.events)
+  end
 end
 
 function lk.commit(ctx, stage)

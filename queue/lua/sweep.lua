@@ -45,6 +45,7 @@ local function take_over(ctx, stage, identity, id, lease, raw, past, reply)
   }))
   lk.push2(stage.running_add, lk.digits(ctx.now + ctx.lease), id)
   local ty = lk.type_of(ctx.policy, lease[L_TYPE])
+  lk.stage_event(stage, 'lease-expired', id, ty, (lk.read_identity(lost_by) or {'', ''})[2])
   for _, value in ipairs({id, ty.lane and ty.lane.name or '', lease[L_SINCE], lost_by, raw, past or ''}) do
     reply[#reply + 1] = value
   end

@@ -9,6 +9,7 @@ pub mod client;
 mod connection;
 mod enqueue;
 mod error;
+mod events;
 pub mod explain;
 mod group;
 mod library;

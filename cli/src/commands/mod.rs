@@ -7,6 +7,7 @@ pub(crate) mod completion;
 pub(crate) mod crds;
 pub(crate) mod dead;
 pub(crate) mod enqueue;
+pub(crate) mod events;
 pub(crate) mod get;
 pub(crate) mod pause;
 pub(crate) mod resume;

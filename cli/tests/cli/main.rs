@@ -5,6 +5,7 @@ mod apply;
 mod bulk;
 mod cluster;
 mod dead;
+mod events;
 mod grammar;
 mod jobs;
 mod local_mode;

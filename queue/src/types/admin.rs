@@ -34,6 +34,28 @@ pub enum Configured {
     },
 }
 
+/// Something that happened in a queue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Event {
+    /// Where to go on from.
+    pub id: String,
+    /// Server time, ms.
+    pub at_ms: u64,
+    /// `dead`, `cancelled`, `replayed`, `deleted`, `lease-expired`, `paused`, `resumed`, `held`, `circuit-opened`,
+    /// `probe-failed`, `circuit-closed`, `policy`; later libraries may know more.
+    pub kind: String,
+    /// The job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
+    /// The job's type, or the lane.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Why, or by whom.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
 /// Page of a dead-letter list or a find.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -7,7 +7,7 @@ mod outcome;
 mod stats;
 mod work;
 
-pub use admin::{Acted, Configured, Find, Page, Toggled};
+pub use admin::{Acted, Configured, Event, Find, Page, Toggled};
 pub use enqueue::{EnqueueOptions, Enqueued, NewJob};
 pub use job::{Attempt, Job, JobState, KeyStanding, Lease, Position};
 pub use outcome::{AttemptError, DeadReason, ErrorClass, Holds, Outcome, Settled, Settlement, Spends};

@@ -7,6 +7,7 @@ mod common;
 mod damage;
 mod endings;
 mod enqueue;
+mod events;
 mod fairness;
 mod gates;
 mod gates_change;

@@ -1,0 +1,61 @@
+-- lk_events root after limit  ->  {id, kind, job or '', type or lane or '', detail, id, ...}, oldest first
+--
+-- What is worth a look of a person, as it happened: a stream of about the last EVENTS of a queue. Successes and retries are not
+-- among them: every job's history has those, and a stream of them would cost as much as the jobs. after: the id of the last one
+-- that was seen, or '' for the newest `limit`.
+
+local EVENTS = 10000
+
+-- Notes an event. `name`: the job type or the lane it is about.
+function lk.event(ctx, kind, id, name, detail)
+  call('XADD', ctx.keys.events, 'MAXLEN', '~', EVENTS, '*', 'k', kind, 'j', id or '', 'n', name or '', 'd', detail or '')
+end
+
+-- Notes events that were staged: {kind, id, type, detail, ...}.
+function lk.commit_events(ctx, events)
+  for i = 1, #events, 4 do
+    lk.event(ctx, unpack_list(events, i, i + 3))
+  end
+end
+
+-- Stages the event of a job.
+function lk.stage_event(stage, kind, id, ty, detail)
+  lk.push2(stage.events, kind, id)
+  lk.push2(stage.events, ty.name, detail)
+end
+
+local function fields_of(entry)
+  local fields = {}
+  for i = 1, #entry[2], 2 do
+    fields[entry[2][i]] = entry[2][i + 1]
+  end
+  return fields
+end
+
+local function events(keys, args)
+  local ctx, failure = lk.open(keys)
+  if failure then
+    return failure
+  end
+  local after, limit = args[1] or '', tonumber(args[2])
+  if #args ~= 2 or not limit or limit < 1 or not (after == '' or find(after, '^%d+%-%d+$')) then
+    return lk.error('LKARGS', 'lk_events takes the id of an event or nothing, and a limit of 1 to 1000')
+  end
+  limit = floor(min(limit, 1000))
+  local found
+  if after == '' then
+    found = call('XREVRANGE', ctx.keys.events, '+', '-', 'COUNT', limit)
+  else
+    found = call('XRANGE', ctx.keys.events, '(' .. after, '+', 'COUNT', limit)
+  end
+  local reply = {}
+  for i = 1, #found do
+    local entry = found[after == '' and #found + 1 - i or i]
+    local fields, n = fields_of(entry), #reply
+    reply[n + 1], reply[n + 2], reply[n + 3] = entry[1], fields.k or '', fields.j or ''
+    reply[n + 4], reply[n + 5] = fields.n or '', fields.d or ''
+  end
+  return reply
+end
+
+redis.register_function{function_name = 'lk_events', callback = events, flags = {'no-writes'}}
