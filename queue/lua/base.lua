@@ -60,7 +60,7 @@ end
 function lk.keys_of(root)
   return {
     root = root,
-    meta = root .. ':m', -- hash: v policy version, a last activity, o end of the last outage, t last token, s salt, x damage, back
+    meta = root .. ':m', -- hash: v policy version, a last activity, o end of the last outage, t last token, s salt, x damage, n notes were written, back
     -- time at which the clock went back, lp longer lease before this one and lu until when, b:<lane> last token put back
     policy = root .. ':p', -- string: the policy as JSON
     jobs = root .. ':j', -- hash: id -> record
@@ -75,7 +75,9 @@ function lk.keys_of(root)
     gates = root .. ':g', -- hash: what lanes' gates remember, see gates.lua
     types = root .. ':t', -- set: job types that may have keys
     workers = root .. ':h', -- hash: boot -> heartbeat
+    notes = root .. ':o', -- hash: p<id> -> progress, c<id> -> checkpoint, see notes.lua
     wake = root .. ':wake', -- channel
+    calls_of = root .. ':x:', -- channel per boot of a worker: a job of its is to be stopped
     group_of = root .. ':yg', -- hash: id -> group, for jobs of types with a concurrency key (see groups.lua)
     groups = root .. ':y', -- what there is per type and group
     ready_of = root .. ':q:', -- zset per type: id by priority and due time

@@ -163,7 +163,7 @@ function lk.open(keys)
   end
   local time = call('TIME')
   local us = time[1] * 1000000 + time[2]
-  local meta = call('HMGET', root .. ':m', 'v', 'a', 't', 'o', 's', 'back', 'lp', 'lu')
+  local meta = call('HMGET', root .. ':m', 'v', 'a', 't', 'o', 's', 'back', 'lp', 'lu', 'n')
   local version = tonumber(meta[1])
   local policy, why
   if version then
@@ -176,7 +176,7 @@ function lk.open(keys)
   return {
     us = us, now = now, policy = policy, keys = policy.keys, salt = meta[5] or '000', last_us = 0,
     activity = tonumber(meta[2]), token = tonumber(meta[3]) or 0, outage = tonumber(meta[4]) or 0,
-    back = tonumber(meta[6]), lease = lease_now(policy.lease, now, tonumber(meta[7]), tonumber(meta[8])),
+    back = tonumber(meta[6]), notes = meta[9] and true or false, lease = lease_now(policy.lease, now, tonumber(meta[7]), tonumber(meta[8])),
   }
 end
 

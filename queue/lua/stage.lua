@@ -208,6 +208,9 @@ function lk.commit_jobs(ctx, stage)
   write('HSET', keys.leases, stage.lease_set)
   write('ZADD', keys.running, stage.running_add)
   write('HSET', keys.group_of, stage.group_set)
+  if stage.note_set or stage.note_del then
+    lk.commit_notes(ctx, stage)
+  end
   for i = 1, #stage.class_set, 2 do
     call('HSET', stage.class_set[i], unpack_list(stage.class_set[i + 1]))
   end
@@ -232,6 +235,9 @@ function lk.commit_jobs(ctx, stage)
   write('HDEL', keys.jobs, stage.record_del)
   write('HDEL', keys.pasts, stage.record_del)
   write('HDEL', keys.group_of, stage.record_del)
+  if ctx.notes and stage.record_del[1] then
+    lk.forget_notes_of(ctx, stage.record_del)
+  end
 end
 
 function lk.commit(ctx, stage)

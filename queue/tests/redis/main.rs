@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::cloned_ref_to_slice_refs, reason = "tests")]
 
 mod admin;
+mod cancel;
 mod common;
 mod damage;
 mod endings;
@@ -12,6 +13,7 @@ mod gates_change;
 mod keys;
 mod lease;
 mod lifecycle;
+mod notes;
 mod order;
 mod policies;
 mod reconnect;

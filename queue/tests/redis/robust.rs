@@ -125,7 +125,7 @@ async fn a_full_redis_refuses_new_jobs_only() {
         }
     }
     assert!(drained > 10);
-    bed.queue.cancel(std::slice::from_ref(&died)).await.unwrap();
+    bed.queue.cancel(std::slice::from_ref(&died), "ops").await.unwrap();
     assert_eq!(bed.queue.dead_delete(&[died], "me").await.unwrap()[0].outcome, "deleted");
     bed.queue.find(&Find { limit: 5, ..Find::default() }).await.unwrap();
     let mut policy = bed.policy.clone();
@@ -254,10 +254,10 @@ async fn libraries_are_upgraded_and_never_downgraded() {
             let _: redis::Value = cmd.query_async(&mut conn).await.unwrap();
         }
     };
-    let fingerprint = "LIBRARY_FINGERPRINT = 3, '";
+    let fingerprint = "LIBRARY_FINGERPRINT = 4, '";
     load(fingerprint, "LIBRARY_FINGERPRINT = 0, '").await;
     assert!(install_library(&mut conn).await.unwrap(), "an older one is replaced");
-    load(fingerprint, "LIBRARY_FINGERPRINT = 3, 'x").await;
+    load(fingerprint, "LIBRARY_FINGERPRINT = 4, 'x").await;
     assert!(install_library(&mut conn).await.unwrap(), "another build of the same version is replaced");
     load(fingerprint, "LIBRARY_FINGERPRINT = 99, '").await;
     assert!(!install_library(&mut conn).await.unwrap(), "a newer one stays");

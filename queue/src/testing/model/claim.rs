@@ -90,14 +90,15 @@ impl Model {
             since_ms: now_ms,
             expires_ms: now_ms + self.lease_ms(now_ms),
             holder: worker.clone(),
-            cancel: false,
+            cancel: None,
             lost: None,
         };
         self.leases.insert(id.to_owned(), lease);
         if let Some(job) = self.jobs.get_mut(id) {
             job.place = Place::Leased;
         }
-        self.claimed(id, lane)
+        let left = self.jobs[id].checkpoint.as_ref().map(|(left, _)| left.clone());
+        Claimed { checkpoint: left, ..self.claimed(id, lane) }
     }
 
     /// A leased job as its worker sees it.
@@ -112,11 +113,12 @@ impl Model {
             attempt: job.attempts + 1,
             tries: job.tries,
             crashes: job.crashes,
-            enqueued_ms: job.enqueued_ms.max(job.counts_from_ms),
+            enqueued_ms: job.counts_from_ms,
             due_ms: job.due_ms,
             claimed_ms: lease.since_ms,
             key: job.key.clone(),
             meta: job.meta.clone(),
+            checkpoint: None,
         }
     }
 }

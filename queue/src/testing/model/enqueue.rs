@@ -111,6 +111,7 @@ impl Model {
             enqueued_ms: now_ms,
             due_ms: now_ms,
             line_ms: now_ms,
+            asked_ms: spec.due_ms,
             counts_from_ms: spec.due_ms,
             priority: spec.options.priority.unwrap_or(self.rules(kind).priority),
             key: spec.key.clone(),
@@ -124,6 +125,8 @@ impl Model {
             reason: None,
             result: Vec::new(),
             payload: spec.payload.to_vec(),
+            progress: None,
+            checkpoint: None,
         };
         job.wait(spec.due_ms, now_ms);
         if let Some(key) = spec.key {
