@@ -221,7 +221,7 @@ async fn many_notes_travel_in_one_heartbeat() {
     let bed = Bed::new().await;
     let w = worker("w");
     for n in 0..3 {
-        bed.accept(job("mail", &n.to_string())).await;
+        bed.accept(job("mail", n.to_string())).await;
     }
     let jobs = bed.claim(&w, &["fast"], 3).await;
     // Beyond what one call extends, with leases that are nobody's between them.

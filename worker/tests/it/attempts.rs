@@ -24,7 +24,7 @@ fn program(script: &str) -> ExecHandler {
 }
 
 fn receiver(address: std::net::SocketAddr) -> HttpHandler {
-    let policy = HttpPolicy::to(&format!("http://{address}/"));
+    let policy = HttpPolicy::to(format!("http://{address}/"));
     HttpHandler::new(Client::new().unwrap(), policy, "/nonexistent".as_ref())
 }
 
