@@ -190,7 +190,7 @@ async fn the_first_job_scales_its_pool_at_once_without_waiting_for_a_tick() {
         took.push(start.elapsed());
         assert_eq!((event.pool.name.as_str(), event.from, event.to), ("fast", 0, 1));
         assert_eq!(event.reason, Reason::Backlog);
-        world.queue.cancel(&[id]).await.expect("cancelled");
+        world.queue.cancel(&[id], "ops").await.expect("cancelled");
         world.platform.set(&event.pool, 0);
     }
     took.sort();
@@ -297,6 +297,7 @@ async fn jobs_of_lost_workers_come_back_although_no_worker_lives() {
         key: None,
         outcome: Outcome::Success { result: Vec::new(), follow_ups: vec![] },
         policy_version: 1,
+        note: None,
     };
     let settled = world.queue.settle(&worker("one"), &[late]).await.expect("answered");
     assert_eq!(settled, [lanekeeper_queue::types::Settled::Stale]);

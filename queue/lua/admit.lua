@@ -144,6 +144,9 @@ local function store(ctx, stage, spec)
   if options.id then
     -- What a damaged job left behind under this id would speak of another one now.
     stage.past_del[#stage.past_del + 1] = spec.id
+    if ctx.notes then
+      lk.stage_forget_notes(stage, spec.id)
+    end
   end
   if spec.key then
     lk.push2(stage.key_set, spec.key, spec.id)

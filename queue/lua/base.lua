@@ -62,7 +62,7 @@ end
 function lk.keys_of(root)
   return {
     root = root,
-    meta = root .. ':m', -- hash: v policy version, a last activity, o end of the last outage, t last token, s salt, x damage, back
+    meta = root .. ':m', -- hash: v policy version, a last activity, o end of the last outage, t last token, s salt, x damage, n notes were written, back
     -- time at which the clock went back, sz mean bytes of a record, lp longer lease before this one and lu until when, b:<lane> last token put back
     policy = root .. ':p', -- string: the policy as JSON
     jobs = root .. ':j', -- hash: id -> record
@@ -78,7 +78,9 @@ function lk.keys_of(root)
     types = root .. ':t', -- set: job types that may have keys
     workers = root .. ':h', -- hash: boot -> heartbeat
     events = root .. ':e', -- stream: what is worth a look of a person, see events.lua
+    notes = root .. ':o', -- hash: p<id> -> progress, c<id> -> checkpoint, see notes.lua
     wake = root .. ':wake', -- channel
+    calls_of = root .. ':x:', -- channel per boot of a worker: a job of its is to be stopped
     group_of = root .. ':yg', -- hash: id -> group, for jobs of types with a concurrency key (see groups.lua)
     groups = root .. ':y', -- what there is per type and group
     ready_of = root .. ':q:', -- zset per type: id by priority and due time

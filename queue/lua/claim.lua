@@ -1,16 +1,16 @@
 -- lk_claim root identity settlements want
---   ->  {now, policy version, next due or -1, held or '', letters, token, refusals, id, lane, record, past or '', id, ...}
+--   ->  {now, policy version, next due or -1, held or '', letters, token, refusals, checkpoints, id, lane, record, past or '', id, ...}
 --
 -- Settles what is done (see lk_settle) and leases new jobs in one call, all under one token. want: msgpack
 -- {slots, lanes, {type: most}, order (0 as listed | 1 by deadline), shares}. shares: most jobs of each lane in a first round;
 -- what is left over goes round again without them. For the order within a lane see order.lua.
 
--- The lease for jobs of the type under this claim; `keyed`: the record may have a key.
-local function lease_for(ctx, out, ty, keyed)
-  local leases = keyed and out.keyed or out.plain
+-- The lease for jobs of the type under this claim, by its marks (see lease.lua).
+local function lease_for(ctx, out, ty, marks)
+  local leases = out.leases[marks]
   local lease = leases[ty]
   if not lease then
-    lease = pack({out.token, ctx.now, ty.name, out.identity, keyed and 1 or 0})
+    lease = pack({out.token, ctx.now, ty.name, out.identity, marks})
     leases[ty] = lease
   end
   return lease
@@ -20,6 +20,7 @@ end
 -- were damaged, and which.
 local function lease_all(ctx, stage, lane, ids, types, out)
   local records, pasts = lk.read_all(ctx, ids)
+  local notes = lk.notes_of_tried(ctx, ids, pasts)
   local reply, damage, bad, at = out.reply, 0, {}, #out.reply
   for i = 1, #ids do
     local ty, raw, past = types[i], records[i], pasts[i]
@@ -27,17 +28,21 @@ local function lease_all(ctx, stage, lane, ids, types, out)
       damage = damage + 1
       bad[ids[i]] = true
     else
-      local size = #raw + (past and #past or 0)
+      local note = notes and notes[ids[i]]
+      local size = #raw + (past and #past or 0) + (note and #note or 0)
       if out.bytes + size > lk.CLAIM_BYTES and out.count > 0 then
         out.full = true
         return i - 1, damage, bad
       end
-      lk.push2(stage.lease_set, ids[i], lease_for(ctx, out, ty, byte(raw, 1) > PLAIN))
+      lk.push2(stage.lease_set, ids[i], lease_for(ctx, out, ty, (byte(raw, 1) > PLAIN and 1 or 0) + (note and 2 or 0)))
       lk.push2(stage.running_add, out.expiry, ids[i])
       out.leased[ty] = (out.leased[ty] or 0) + 1
       out.limits[ty.name] = out.limits[ty.name] and out.limits[ty.name] - 1
       reply[at + 1], reply[at + 2], reply[at + 3], reply[at + 4] = ids[i], lane.name, raw, past or ''
       at = at + 4
+      if note and note ~= '' then
+        lk.push2(reply[8], ids[i], note)
+      end
       out.bytes = out.bytes + size
       out.count = out.count + 1
     end
@@ -248,8 +253,8 @@ local function claim(keys, args)
   ctx.handed_out, ctx.uncounted = {}, stage
   local held = lk.queue_held(ctx)
   local out = {
-    reply = {ctx.now, ctx.policy.version, -1, held or '', letters, 0, refusals}, count = 0, bytes = 0, limits = want.limits,
-    identity = args[1], plain = {}, keyed = {}, leased = {}, touched = {}, due = lk.next_scheduled(ctx),
+    reply = {ctx.now, ctx.policy.version, -1, held or '', letters, 0, refusals, {}}, count = 0, bytes = 0, limits = want.limits,
+    identity = args[1], leases = {[0] = {}, {}, {}, {}}, leased = {}, touched = {}, due = lk.next_scheduled(ctx),
   }
   if want.slots > 0 and not held then
     hand_out(ctx, want, out, stage)

@@ -168,7 +168,8 @@ function lk.open(keys, serves)
   local time = call('TIME')
   local us = time[1] * 1000000 + time[2]
   local meta_key = known and known.keys.meta or root .. ':m'
-  local meta = serves and call('HMGET', meta_key, 'v', 's', 'a', 't', 'o', 'back', 'lp', 'lu') or call('HMGET', meta_key, 'v', 's')
+  local meta = serves and call('HMGET', meta_key, 'v', 's', 'n', 'a', 't', 'o', 'back', 'lp', 'lu')
+    or call('HMGET', meta_key, 'v', 's', 'n')
   local version = tonumber(meta[1])
   local policy, why
   if version then
@@ -177,11 +178,14 @@ function lk.open(keys, serves)
   if not policy then
     return nil, lk.error('NOPOLICY', why or ('queue ' .. sub(root, 5, -2) .. ' has no policy here: apply a JobQueue first'))
   end
-  local ctx = {us = us, now = floor(us / 1000), policy = policy, keys = policy.keys, salt = meta[2] or '000', last_us = 0}
+  local ctx = {
+    us = us, now = floor(us / 1000), policy = policy, keys = policy.keys, salt = meta[2] or '000', last_us = 0,
+    notes = meta[3] and true or false,
+  }
   if serves then
-    ctx.activity, ctx.token, ctx.outage = tonumber(meta[3]), tonumber(meta[4]) or 0, tonumber(meta[5]) or 0
-    ctx.back = tonumber(meta[6])
-    ctx.lease = lease_now(policy.lease, ctx.now, tonumber(meta[7]), tonumber(meta[8]))
+    ctx.activity, ctx.token, ctx.outage = tonumber(meta[4]), tonumber(meta[5]) or 0, tonumber(meta[6]) or 0
+    ctx.back = tonumber(meta[7])
+    ctx.lease = lease_now(policy.lease, ctx.now, tonumber(meta[8]), tonumber(meta[9]))
   end
   return ctx
 end

@@ -1,7 +1,30 @@
--- lk_extend root identity info held  ->  {now, policy version, {lost ids}, {ids whose cancellation was asked for}}
+-- lk_extend root identity info held [notes]  ->  {now, policy version, {lost ids}, {ids whose cancellation was asked for}}
 --
 -- A worker's heartbeat: shows it alive (`info`, opaque msgpack for lk_stats) and extends its leases by the policy's
--- lease. held: msgpack list of {id, token}. An expired lease that was not swept is extended like any other.
+-- lease. held: msgpack list of {id, token}. notes: msgpack list of {place in held from 1, note} (see notes.lua), at most 2 MiB of them: they
+-- count only where the lease does. An expired lease that was not swept is extended like any other.
+
+-- Stages what the notes say of jobs whose leases are the caller's. A lease is marked with the first note of its job.
+local function take_notes(ctx, stage, notes, held, leases)
+  for _, item in ipairs(notes) do
+    local at = type(item) == 'table' and item[1]
+    local lease = leases[at]
+    if lease and lk.stage_note(ctx, stage, held[at][1], item[2]) and not lease.noted then
+      lk.push2(stage.lease_set, held[at][1], lk.lease_with(lease, {[L_MARKS] = lease.keyed and 3 or 2}))
+    end
+  end
+end
+
+local function read_notes(blob)
+  if blob == nil or blob == '' then
+    return NONE
+  end
+  if #blob > 2 * lk.MAX_BYTES then
+    return nil, lk.error('LKLIMIT', fmt('at most %d bytes of notes a call, this one has %d', 2 * lk.MAX_BYTES, #blob))
+  end
+  local notes = lk.decode(blob)
+  return notes, not notes and lk.error('LKARGS', 'the notes must be msgpack') or nil
+end
 
 local function extend(keys, args)
   local ctx, failure = lk.open(keys, true)
@@ -9,10 +32,11 @@ local function extend(keys, args)
     return failure
   end
   local who, held, wrong = lk.read_worker_call(args[1], args[3], lk.MAX_HELD)
-  if wrong then
-    return wrong
+  local notes, unclear = read_notes(args[4])
+  if wrong or unclear then
+    return wrong or unclear
   end
-  local lost, cancelled, renewed, ids = {}, {}, {}, {}
+  local lost, cancelled, renewed, ids, own = {}, {}, {}, {}, {}
   for i, item in ipairs(held) do
     ids[i] = type(item) == 'table' and tostring(item[1]) or ''
   end
@@ -23,7 +47,8 @@ local function extend(keys, args)
       local lease = lk.read_lease(leases[i])
       if lease and lk.holds(lease, held[i][2], who) then
         lk.push2(renewed, expiry, id)
-        if lease[L_CANCEL] == 1 then
+        own[i] = lease
+        if lease.cancelled_by then
           cancelled[#cancelled + 1] = id
         end
       else
@@ -33,6 +58,11 @@ local function extend(keys, args)
   end
   if renewed[1] then
     call('ZADD', ctx.keys.running, unpack_list(renewed))
+  end
+  if notes[1] then
+    local stage = lk.stage()
+    take_notes(ctx, stage, notes, held, own)
+    lk.commit_jobs(ctx, stage)
   end
   if args[2] and args[2] ~= '' then
     local known = lk.read_heartbeat(call('HGET', ctx.keys.workers, who[1]))

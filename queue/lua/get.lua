@@ -1,8 +1,8 @@
 -- lk_get root with_payload(0|1) id...  ->  {now, one entry per id}; an entry is false or what lk.view gives.
 
--- {id, state, lane or '', payload bytes, record without or with payload, past or '', lease or '', its expiry or -1}, and the
--- job's type
-function lk.view(ctx, id, raw, past, with_payload)
+-- {id, state, lane or '', payload bytes, record without or with payload, past or '', lease or '', its expiry or -1, progress or '',
+-- when the checkpoint was left or -1, its size}, and the job's type
+function lk.view(ctx, id, raw, past, with_payload, told, left)
   local job, payload = lk.read_job(raw, past)
   if not job then
     return false
@@ -15,7 +15,7 @@ function lk.view(ctx, id, raw, past, with_payload)
     or (lk.waits_for_time(ctx, id, job) and 'scheduled' or 'ready')
   return {
     id, state, ty.lane and ty.lane.name or '', #raw - payload + 1, with_payload and raw or sub(raw, 1, payload - 1), past or '',
-    lease and lease_raw or '', expiry and tonumber(expiry) or -1,
+    lease and lease_raw or '', expiry and tonumber(expiry) or -1, lk.view_notes(told, left),
   }, job[TYPE]
 end
 
@@ -24,8 +24,9 @@ function lk.views(ctx, ids, with_payload)
   local out, types = {}, {}
   if ids[1] then
     local records, pasts = lk.read_all(ctx, ids)
+    local notes = lk.read_notes(ctx, ids) or NONE
     for i, id in ipairs(ids) do
-      out[i], types[i] = lk.view(ctx, id, records[i], pasts[i], with_payload)
+      out[i], types[i] = lk.view(ctx, id, records[i], pasts[i], with_payload, notes[2 * i - 1], notes[2 * i])
     end
   end
   return out, types

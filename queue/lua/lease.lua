@@ -3,9 +3,10 @@
 -- All jobs of one type that a call hands out share a token and the bytes of their lease. A token is therefore unique per
 -- job and lease, not over jobs; for one job it only rises.
 
--- The last two only after a takeover: token and identity of the worker that lost the job. The identity of the holder also
--- makes the bytes longer than Redis keeps in a small hash, whose fields it would search one by one.
-local L_TOKEN, L_SINCE, L_TYPE, L_HOLDER, L_KEYED, L_CANCEL, L_LOST_TOKEN, L_LOST_BY = 1, 2, 3, 4, 5, 6, 7, 8
+-- MARKS: 1 the job may have a key, 2 it has notes, 3 both. CANCEL: who asked for a cancellation; 0 nobody, 1 someone, as an older
+-- library wrote it. The last two only after a takeover: token and identity of the worker that lost the job. The identity of
+-- the holder also makes the bytes longer than Redis keeps in a small hash, whose fields it would search one by one.
+local L_TOKEN, L_SINCE, L_TYPE, L_HOLDER, L_MARKS, L_CANCEL, L_LOST_TOKEN, L_LOST_BY = 1, 2, 3, 4, 5, 6, 7, 8
 
 -- Leases by their bytes: few differ, and reading them again and again would cost more than all else a settlement does.
 local known_leases, known_lease_count = {}, 0
@@ -28,6 +29,9 @@ function lk.read_lease(raw)
   if not lease.who then
     return nil
   end
+  local marks, asked = tonumber(lease[L_MARKS]) or 0, lease[L_CANCEL]
+  lease.keyed, lease.noted = marks % 2 == 1, marks >= 2
+  lease.cancelled_by = asked == 1 and 'someone' or (type(asked) == 'string' and asked ~= '' and asked) or nil
   if known_lease_count >= 1024 then
     known_leases, known_lease_count = {}, 0
   end

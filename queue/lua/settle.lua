@@ -3,7 +3,7 @@
 -- identity: msgpack {boot, name, pool, node}. settlements: msgpack list of {id or list of ids, token, policy version, kind, ...}:
 --   's' success {result, key or list of keys, follow-ups: see follow_up.lua} · 'r' retry {delay ms, spends, class, code, message} · 'x' dead {reason, spends, class, code, message}
 --   'l' release {why} · 'z' snooze {delay ms, why, holds: 'j' this job, 'k' its concurrency key, 'l' its lane};
---   spends: 't' try, 'c' crash, 'n' nothing.
+--   spends: 't' try, 'c' crash, 'n' nothing. All but a success may end with a note (see notes.lua): 'r', 'x' as field 10, 'l' as 6, 'z' as 8.
 -- A list of ids is for successes without a result, the common case: one word for all of them. key: the job's idempotency
 -- key, where the caller knows it; the library looks it up otherwise.
 -- Letters: 'd' recorded; 's' stale: the lease is another's or gone, nothing changed; 'f' a follow-up cannot be stored, nothing
@@ -12,6 +12,7 @@
 -- a success ends the job as cancelled.
 
 local OUTCOMES = {s = 'success', r = 'retry', x = 'dead', l = 'release', z = 'snooze'}
+local NOTE_AT = {r = 10, x = 10, l = 6, z = 8}
 local REASONS = {PermanentError = true, TriesExhausted = true, CrashBudgetExhausted = true, GaveUp = true}
 
 local function text(value, most)
@@ -43,6 +44,7 @@ local function read_settlement(item)
     word.message = text(item[kind == 'z' and 6 or 5], MESSAGE_OLD)
     word.holds = kind == 'z' and item[7] or 'j'
   end
+  word.note = item[NOTE_AT[kind] or 0]
   word.delay = max(0, min(floor(word.delay or 0), lk.MAX_DELAY))
   return word
 end
@@ -96,7 +98,7 @@ end
 
 -- The key of the job goes on being taken, or is free, after a success. `key` is what the caller takes for it.
 local function keep_key(ctx, stage, ty, id, lease, key)
-  if lease[L_KEYED] ~= 1 then
+  if not lease.keyed then
     return
   end
   if type(key) ~= 'string' or key == '' then
@@ -123,6 +125,9 @@ local function succeed(ctx, stage, ty, who, id, word, lease, past_raw, nth)
     past = succeed_first(ctx, who, word, lease)
   end
   keep_key(ctx, stage, ty, id, lease, word.keys[nth])
+  if lease.noted then
+    lk.stage_forget_notes(stage, id)
+  end
   lk.count(stage, 's', ty, 1)
   lk.stage_finished(ctx, stage, ty, id, past)
   return true
@@ -135,19 +140,30 @@ local function not_succeed(ctx, stage, ty, who, id, word, lease, past_raw)
   if not job or job[STATE] ~= LIVE then
     return false
   end
-  local cancelled = lease[L_CANCEL] == 1
+  local cancelled = lease.cancelled_by
   job[ATTEMPTS] = job[ATTEMPTS] + 1
   if word.spends == 't' then
     job[TRIES] = job[TRIES] + 1
   elseif word.spends == 'c' then
     job[CRASHES] = job[CRASHES] + 1
   end
+  if cancelled then
+    -- What went wrong is most often that the handler was stopped.
+    word.code = kind == 'l' and 'Cancelled' or word.code
+    word.message = lk.clip('cancelled by ' .. cancelled .. (kind == 'l' and '' or ': ' .. word.message), MESSAGE_LAST)
+  end
   lk.remember(job, attempt_of(ctx, job[ATTEMPTS], lease, who, word, cancelled and 'cancel' or OUTCOMES[kind]))
   if kind == 'r' or kind == 'x' then
     lk.count(stage, 'f', ty, 1)
   end
+  if not cancelled and word.note then
+    lk.stage_note(ctx, stage, id, word.note)
+  end
   if cancelled then
-    lk.stage_cancelled(ctx, stage, ty, id, job)
+    if lease.noted then
+      lk.stage_forget_notes(stage, id)
+    end
+    lk.stage_cancelled(ctx, stage, ty, id, job, cancelled)
   elseif kind == 'x' then
     lk.stage_dead(ctx, stage, ty, id, job, word.reason)
     if ty.on_dead then

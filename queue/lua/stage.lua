@@ -82,11 +82,11 @@ function lk.stage_finished(ctx, stage, ty, id, past)
   end
 end
 
-function lk.stage_cancelled(ctx, stage, ty, id, job)
+function lk.stage_cancelled(ctx, stage, ty, id, job, by)
   job[STATE], job[FINISHED] = CANCELLED, ctx.now
   lk.stage_free_key(ctx, stage, id, job[KEY])
   lk.count(stage, 'x', ty, 1)
-  lk.stage_event(stage, 'cancelled', id, ty, '')
+  lk.stage_event(stage, 'cancelled', id, ty, by)
   lk.stage_finished(ctx, stage, ty, id, lk.write_past(job))
 end
 
@@ -243,6 +243,9 @@ function lk.commit_jobs(ctx, stage)
   write('HSET', keys.leases, has.lease_set)
   write('ZADD', keys.running, has.running_add)
   write('HSET', keys.group_of, has.group_set)
+  if has.note_set or has.note_del then
+    lk.commit_notes(ctx, has.note_set, has.note_del)
+  end
   for i = 1, has.class_set and #has.class_set or 0, 2 do
     call('HSET', has.class_set[i], unpack_list(has.class_set[i + 1]))
   end
@@ -267,6 +270,9 @@ function lk.commit_jobs(ctx, stage)
   write('HDEL', keys.jobs, has.record_del)
   write('HDEL', keys.pasts, has.record_del)
   write('HDEL', keys.group_of, has.record_del)
+  if ctx.notes and has.record_del then
+    lk.forget_notes_of(ctx, has.record_del)
+  end
   if has.events then
     lk.commit_events(ctx, has.events)
   end

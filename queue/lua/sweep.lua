@@ -185,6 +185,7 @@ local function sweep(keys, args)
   local trimmed = trim(ctx, limit)
   local more_keys = forget_keys(ctx, limit)
   forget_workers(ctx)
+  lk.forget_stray_notes(ctx)
   local more_repairs = lk.repair(ctx)
   lk.estimate(ctx)
   for _, ty in pairs(ctx.policy.types) do

@@ -4,8 +4,8 @@ use redis::Value;
 
 use crate::client::Queue;
 use crate::error::Result;
-use crate::record::{read_lease, split};
-use crate::types::{Acted, Find, Job, JobState, Lease, Page, Position};
+use crate::record::{read_lease, read_progress, split};
+use crate::types::{Acted, CheckpointLeft, Find, Job, JobState, Lease, Page, Position};
 use crate::wire::Reply;
 
 /// Most ids of one call.
@@ -65,12 +65,12 @@ impl Queue {
         Ok(Some(Position { ahead: reply.uint()?, waiting: reply.uint()? }))
     }
 
-    /// Calls jobs off: waiting ones at once, running ones through their worker.
+    /// Calls jobs off: waiting ones at once, running ones through their worker; `by` goes into their history.
     ///
     /// # Errors
     /// When Redis cannot be reached or the queue has no policy.
-    pub async fn cancel(&self, ids: &[String]) -> Result<Vec<Acted>> {
-        self.act("lk_cancel", None, ids).await
+    pub async fn cancel(&self, ids: &[String], by: &str) -> Result<Vec<Acted>> {
+        self.act("lk_cancel", by, ids).await
     }
 
     /// Newest first.
@@ -92,7 +92,7 @@ impl Queue {
     /// # Errors
     /// When Redis cannot be reached or is full, or the queue has no policy.
     pub async fn dead_replay(&self, ids: &[String], by: &str) -> Result<Vec<Acted>> {
-        self.act("lk_dead_replay", Some(by), ids).await
+        self.act("lk_dead_replay", by, ids).await
     }
 
     /// Deletes dead jobs for good and frees their keys.
@@ -100,7 +100,7 @@ impl Queue {
     /// # Errors
     /// When Redis cannot be reached or the queue has no policy.
     pub async fn dead_delete(&self, ids: &[String], by: &str) -> Result<Vec<Acted>> {
-        self.act("lk_dead_delete", Some(by), ids).await
+        self.act("lk_dead_delete", by, ids).await
     }
 
     /// Delete everything the queue has in Redis (`deletionPolicy: Delete`). The keys are few and Redis frees their
@@ -115,14 +115,11 @@ impl Queue {
         }
     }
 
-    async fn act(&self, function: &'static str, by: Option<&str>, ids: &[String]) -> Result<Vec<Acted>> {
+    async fn act(&self, function: &'static str, by: &str, ids: &[String]) -> Result<Vec<Acted>> {
         let mut acted = Vec::with_capacity(ids.len());
         for batch in ids.chunks(MAX_IDS) {
-            let mut call = self.call(function);
-            if let Some(by) = by {
-                call = call.arg(by);
-            }
-            let mut reply = Reply::new(function, call.arg(batch).run().await?)?;
+            let call = self.call(function).arg(by).arg(batch);
+            let mut reply = Reply::new(function, call.run().await?)?;
             for _ in 0..reply.len() {
                 let mut entry = reply.list()?;
                 acted.push(Acted {
@@ -162,7 +159,11 @@ fn read_view(mut view: Reply, with_payload: bool) -> Result<Option<Job>> {
         token: lease.token,
         since_ms: lease.since_ms,
         expires_ms: expires_ms.unwrap_or_default(),
+        cancelled_by: lease.cancel.0,
     });
+    let progress = read_progress(&view.bytes()?);
+    let (left_ms, bytes) = (view.maybe_uint()?, view.uint()?);
+    let checkpoint = left_ms.map(|left_ms| CheckpointLeft { bytes, left_ms });
     Ok(Some(Job {
         id,
         lane,
@@ -176,6 +177,8 @@ fn read_view(mut view: Reply, with_payload: bool) -> Result<Option<Job>> {
         attempts: record.attempts(),
         key: record.key(),
         meta: record.meta(),
+        progress,
+        checkpoint,
         lease,
         dead_reason: record.dead_reason(),
         history: record.history(),

@@ -38,5 +38,5 @@ pub use error::{Error, Result};
 pub use library::{LIBRARY_VERSION, install_library, library_source};
 pub use name::QueueName;
 pub use safety::{Safety, safety};
-pub use wake::Waker;
-pub use work::MAX_BATCH;
+pub use wake::{Waker, hear};
+pub use work::{MAX_BATCH, MAX_NOTES};

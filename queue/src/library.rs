@@ -16,12 +16,13 @@ const SHARED: [&str; 3] =
     [include_str!("../lua/base.lua"), include_str!("../lua/record.lua"), include_str!("../lua/lease.lua")];
 
 /// One transition or helper per file, each in a scope of its own.
-const SCOPED: [&str; 34] = [
+const SCOPED: [&str; 35] = [
     include_str!("../lua/context.lua"),
     include_str!("../lua/gates.lua"),
     include_str!("../lua/groups.lua"),
     include_str!("../lua/events.lua"),
     include_str!("../lua/stage.lua"),
+    include_str!("../lua/notes.lua"),
     include_str!("../lua/key_template.lua"),
     include_str!("../lua/options.lua"),
     include_str!("../lua/capacity.lua"),

@@ -45,6 +45,12 @@ impl QueueName {
         format!("{}:wake", self.root())
     }
 
+    /// The channel on which one boot of a worker hears that a job it runs is to be stopped.
+    #[must_use]
+    pub fn calls_channel(&self, boot: &str) -> String {
+        format!("{}:x:{boot}", self.root())
+    }
+
     /// The list of wake tokens of a lane: the only key that is touched from outside the function library, by `BLPOP`.
     #[must_use]
     pub fn wake_list(&self, lane: &str) -> String {

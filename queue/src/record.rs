@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_bytes::ByteBuf;
 
-use crate::types::{Attempt, AttemptError, DeadReason, ErrorClass, WorkerIdentity};
+use crate::types::{Attempt, AttemptError, DeadReason, ErrorClass, ProgressTold, WorkerIdentity};
 
 /// What was enqueued. Fields missing at the end have their defaults.
 #[derive(Debug, Default, Deserialize)]
@@ -185,10 +185,50 @@ pub(crate) struct LeaseRecord {
     pub(crate) since_ms: u64,
     _type: String,
     holder: ByteBuf,
-    _keyed: u8,
-    _cancel: u8,
+    _marks: u8,
+    pub(crate) cancel: Asked,
     _lost_token: u64,
     _lost_by: ByteBuf,
+}
+
+/// Who asked for a cancellation: 0 nobody, 1 someone, or a name.
+#[derive(Debug, Default)]
+pub(crate) struct Asked(pub(crate) Option<String>);
+
+impl<'de> Deserialize<'de> for Asked {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Asked;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a number or a name")
+            }
+
+            fn visit_u64<E>(self, value: u64) -> Result<Asked, E> {
+                Ok(Asked((value > 0).then(|| "someone".to_owned())))
+            }
+
+            fn visit_str<E>(self, value: &str) -> Result<Asked, E> {
+                Ok(Asked(Some(value.to_owned())))
+            }
+
+            fn visit_bytes<E>(self, value: &[u8]) -> Result<Asked, E> {
+                Ok(Asked(Some(text(value))))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// Progress as it is stored; none when the bytes are none.
+pub(crate) fn read_progress(raw: &[u8]) -> Option<ProgressTold> {
+    if raw.is_empty() {
+        return None;
+    }
+    let (told_ms, done, total, unit, message): (u64, u64, u64, String, String) =
+        rmp_serde::from_slice(raw).ok()?;
+    Some(ProgressTold { done, total: (total > 0).then_some(total), unit, message, told_ms })
 }
 
 /// A lease and who holds it; none when the bytes are none.

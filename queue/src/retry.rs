@@ -125,6 +125,7 @@ pub(crate) mod tests {
             claimed_ms: 1_000,
             key: None,
             meta: Default::default(),
+            checkpoint: None,
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::error::Result;
 use crate::pack;
-use crate::types::{AttemptError, Holds, NewJob, Outcome, Settled, Settlement, Spends};
+use crate::types::{AttemptError, Holds, NewJob, Note, Outcome, Settled, Settlement, Spends};
 use crate::wire::Reply;
 
 /// Settlements as they are sent: successes without a result share one entry for all jobs of one token.
@@ -98,7 +98,8 @@ fn pack_settlement(out: &mut Vec<u8>, settlement: &Settlement) {
         Outcome::Release { .. } => (b'l', 5),
         Outcome::Snooze { .. } => (b'z', 7),
     };
-    pack::array(out, fields);
+    let note = settlement.note.as_ref().filter(|note| kind != b's' && !note.is_empty());
+    pack::array(out, fields + usize::from(note.is_some()));
     pack::bytes(out, settlement.id.as_bytes());
     pack::uint(out, settlement.token);
     pack::uint(out, settlement.policy_version);
@@ -130,6 +131,28 @@ fn pack_settlement(out: &mut Vec<u8>, settlement: &Settlement) {
                 },
             );
         }
+    }
+    if let Some(note) = note {
+        pack_note(out, note);
+    }
+}
+
+/// Progress or an empty list, and a list of the checkpoint or none.
+pub(crate) fn pack_note(out: &mut Vec<u8>, note: &Note) {
+    pack::array(out, 2);
+    match &note.progress {
+        Some(told) => {
+            pack::array(out, 4);
+            pack::uint(out, told.done);
+            pack::uint(out, told.total.unwrap_or_default());
+            pack::bytes(out, told.unit.as_bytes());
+            pack::bytes(out, told.message.as_bytes());
+        }
+        None => pack::array(out, 0),
+    }
+    pack::array(out, note.checkpoint.iter().len());
+    if let Some(left) = &note.checkpoint {
+        pack::bytes(out, left);
     }
 }
 

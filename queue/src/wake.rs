@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Value};
 
@@ -75,4 +76,20 @@ impl Waker {
             .set_response_timeout(None);
         Ok(self.client.get_multiplexed_async_connection_with_config(&config).await?)
     }
+}
+
+/// Calls `heard` for every message of a channel, and once when it is subscribed: what was said before then is lost, as is
+/// what is said after the connection ended, which is when this returns.
+///
+/// # Errors
+/// When Redis cannot be reached or refuses the subscription.
+pub async fn hear(options: &RedisOptions, channel: &str, mut heard: impl FnMut()) -> Result<()> {
+    let mut pubsub = options.client()?.get_async_pubsub().await?;
+    pubsub.subscribe(channel).await?;
+    heard();
+    let mut messages = pubsub.on_message();
+    while messages.next().await.is_some() {
+        heard();
+    }
+    Ok(())
 }

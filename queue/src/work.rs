@@ -6,11 +6,11 @@ use crate::client::Queue;
 use crate::error::Result;
 use crate::pack;
 use crate::record::{identity_blob, identity_from, split};
-use crate::settlements::Packed;
+use crate::settlements::{Packed, pack_note};
 use crate::types::ClaimReply;
 use crate::types::{
     AttemptError, ClaimOrder, ClaimRequest, Claimed, DeadReason, ErrorClass, Expired, HeartbeatReply, Held,
-    Outcome, Settled, Settlement, Spends, SweepReply, WorkerIdentity, WorkerInfo,
+    Note, Outcome, Settled, Settlement, Spends, SweepReply, WorkerIdentity, WorkerInfo,
 };
 use crate::wire::Reply;
 
@@ -18,6 +18,8 @@ use crate::wire::Reply;
 pub const MAX_BATCH: usize = 200;
 /// Most leases extended by one call.
 const MAX_HELD: usize = 1000;
+/// Most bytes of notes (by [`Note::weight`]) that one heartbeat may bring.
+pub const MAX_NOTES: usize = 1024 * 1024;
 
 impl Queue {
     /// Settle what is done and take new jobs in one call. Either list may be empty.
@@ -56,6 +58,7 @@ impl Queue {
         let letters = reply.bytes()?;
         let token = reply.uint()?;
         let refusals = reply.texts()?;
+        let mut checkpoints = reply.list()?;
         settled.extend(packed.read(&reply, &letters, refusals)?);
         claim.jobs.reserve(reply.len() / 4);
         let mut damaged = Vec::new();
@@ -65,6 +68,12 @@ impl Queue {
             match lease.job(&raw, &past) {
                 Ok(job) => claim.jobs.push(job),
                 Err(lease) => damaged.push(lease),
+            }
+        }
+        while checkpoints.len() > 0 {
+            let (id, left) = (checkpoints.text()?, checkpoints.bytes()?);
+            if let Some(job) = claim.jobs.iter_mut().find(|job| job.id == id) {
+                job.checkpoint = Some(left);
             }
         }
         self.bury(worker, &damaged).await;
@@ -94,14 +103,31 @@ impl Queue {
     /// # Errors
     /// When Redis cannot be reached or the queue has no policy.
     pub async fn extend(&self, worker: &WorkerInfo, held: &[Held]) -> Result<HeartbeatReply> {
+        self.extend_telling(worker, held, &[]).await
+    }
+
+    /// A heartbeat that brings what handlers tell, each with the place of its job's lease in `held`; about [`MAX_NOTES`] bytes of
+    /// it at most. What is told of a lease that is another's by now changes nothing.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached or the queue has no policy.
+    pub async fn extend_telling(
+        &self,
+        worker: &WorkerInfo,
+        held: &[Held],
+        notes: &[(usize, Note)],
+    ) -> Result<HeartbeatReply> {
         let identity = identity_blob(&worker.identity);
         let info = pack_info(worker);
         let mut all = HeartbeatReply::default();
-        let mut rest = held;
+        let (mut rest, mut from) = (held, 0);
         loop {
             let (now, later) = rest.split_at(rest.len().min(MAX_HELD));
+            let told = pack_notes(notes, from..from + now.len());
+            from += now.len();
             let call =
                 self.call("lk_extend").arg(identity.as_slice()).arg(info.as_slice()).arg(pack_held(now));
+            let call = if told.is_empty() { call } else { call.arg(told) };
             let function = call.function();
             let mut reply = Reply::new(function, call.run().await?)?;
             all.now_ms = reply.uint()?;
@@ -207,6 +233,7 @@ impl Queue {
                     id: lease.id.clone(),
                     token: lease.token,
                     key: None,
+                    note: None,
                     policy_version: 0,
                     outcome: Outcome::Dead {
                         reason: DeadReason::PermanentError,
@@ -251,6 +278,7 @@ impl Lease {
             claimed_ms: self.since_ms,
             key: record.key(),
             meta: record.meta(),
+            checkpoint: None,
             job_type: record.job_type().to_owned(),
         })
     }
@@ -290,6 +318,22 @@ fn pack_held(held: &[Held]) -> Vec<u8> {
         pack::array(&mut out, 2);
         pack::bytes(&mut out, lease.id.as_bytes());
         pack::uint(&mut out, lease.token);
+    }
+    out
+}
+
+/// The notes of leases in this range, each with its place there from 1; nothing where there are none.
+fn pack_notes(notes: &[(usize, Note)], range: std::ops::Range<usize>) -> Vec<u8> {
+    let mut out = Vec::new();
+    let here: Vec<_> = notes.iter().filter(|(at, _)| range.contains(at)).collect();
+    if here.is_empty() {
+        return out;
+    }
+    pack::array(&mut out, here.len());
+    for (at, note) in here {
+        pack::array(&mut out, 2);
+        pack::uint(&mut out, (at - range.start + 1) as u64);
+        pack_note(&mut out, note);
     }
     out
 }

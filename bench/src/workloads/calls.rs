@@ -240,6 +240,7 @@ fn settlements((call, jobs): (usize, Vec<Claimed>)) -> Vec<Settlement> {
             Outcome::Success { result: Vec::new(), follow_ups: Vec::new() }
         },
         policy_version: 1,
+        note: None,
     };
     jobs.into_iter().enumerate().map(settle).collect()
 }

@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::args::{OutputArgs, QueueArgs};
 use crate::failure::Result;
-use crate::{present, target};
+use crate::{present, target, who};
 
 /// Arguments of `cancel`.
 #[derive(Debug, Args)]
@@ -24,9 +24,9 @@ pub(crate) struct CancelArgs {
 /// Calls the jobs off.
 pub(crate) async fn run(args: &CancelArgs) -> Result<()> {
     let opened = target::open(&args.queue).await?;
-    let mut acted = Vec::new();
+    let (mut acted, by) = (Vec::new(), who::actor());
     for batch in args.jobs.chunks(lanekeeper_queue::MAX_BATCH) {
-        acted.extend(opened.queue.cancel(batch).await.map_err(|error| opened.failure(&error))?);
+        acted.extend(opened.queue.cancel(batch, &by).await.map_err(|error| opened.failure(&error))?);
     }
     present::acted::report(&acted, args.output.json())
 }

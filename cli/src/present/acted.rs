@@ -56,7 +56,7 @@ fn rendered(acted: &[Acted]) -> String {
 fn meaning(acted: &Acted) -> String {
     let state = acted.state.map_or("gone", JobState::name);
     match acted.outcome.as_str() {
-        "cancelling" => "it runs; its worker stops the handler at the next heartbeat".to_owned(),
+        "cancelling" => "it runs; its worker is stopping the handler".to_owned(),
         "replayed" => format!("it is {state} again"),
         "not-found" => "there is no such job".to_owned(),
         "wrong-state" => format!("it is {state}"),

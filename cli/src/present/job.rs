@@ -1,7 +1,7 @@
 //! One job, its history, and lists of jobs.
 
 use comfy_table::Cell;
-use lanekeeper_queue::types::{Attempt, Job, JobState};
+use lanekeeper_queue::types::{Attempt, ErrorClass, Job, JobState};
 
 use crate::human::{age, bytes, duration, relative, timestamp};
 use crate::out::{bad, fields, good, render, table, warn};
@@ -44,6 +44,15 @@ fn summary(job: &Job, now_ms: u64) -> Vec<(&'static str, String)> {
             "lease",
             format!("token {}, expires {}", lease.token, relative(now_ms, lease.expires_ms)),
         ));
+    }
+    if let Some(by) = job.lease.as_ref().and_then(|lease| lease.cancelled_by.as_ref()) {
+        rows.push(("being cancelled", format!("by {by}")));
+    }
+    if let Some(told) = &job.progress {
+        rows.push(("progress", format!("{}, {}", told.sentence(), relative(now_ms, told.told_ms))));
+    }
+    if let Some(left) = &job.checkpoint {
+        rows.push(("checkpoint", format!("{}, left {}", bytes(left.bytes), relative(now_ms, left.left_ms))));
     }
     if let Some(finished) = job.finished_ms {
         rows.push(("finished", moment(finished, now_ms)));
@@ -105,10 +114,15 @@ fn outcome_cell(outcome: &str) -> Cell {
 
 fn why(attempt: &Attempt) -> String {
     attempt.error.as_ref().map_or_else(String::new, |error| {
+        // Transient goes without saying: the job comes again.
+        let class = match error.class {
+            ErrorClass::Transient => String::new(),
+            class => format!(" ({})", class.name()),
+        };
         if error.message.is_empty() {
-            error.code.clone()
+            format!("{}{class}", error.code)
         } else {
-            format!("{}: {}", error.code, shorten(&error.message))
+            format!("{}{class}: {}", error.code, shorten(&error.message))
         }
     })
 }
@@ -145,7 +159,7 @@ pub(crate) fn dead_list(jobs: &[Job], now_ms: u64) -> String {
 pub(crate) mod tests {
     use std::collections::BTreeMap;
 
-    use lanekeeper_queue::types::{AttemptError, DeadReason, ErrorClass, Lease};
+    use lanekeeper_queue::types::{AttemptError, CheckpointLeft, DeadReason, Lease, ProgressTold};
 
     use super::*;
 
@@ -164,6 +178,8 @@ pub(crate) mod tests {
             attempts: 1,
             key: None,
             meta: BTreeMap::new(),
+            progress: None,
+            checkpoint: None,
             lease: None,
             dead_reason: None,
             history: Vec::new(),
@@ -195,7 +211,9 @@ pub(crate) mod tests {
             }),
         }];
         let text = detail(&dead, 61_000);
-        for part in ["dead because", "TriesExhausted", "HttpStatus: 404 no such thing", "1.5s", "w-1"] {
+        for part in
+            ["dead because", "TriesExhausted", "HttpStatus (permanent): 404 no such thing", "1.5s", "w-1"]
+        {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }
         assert!(dead_list(&[dead], 121_000).contains("1m ago"));
@@ -211,9 +229,20 @@ pub(crate) mod tests {
             token: 9,
             since_ms: 1000,
             expires_ms: 21_000,
+            cancelled_by: Some("anna".into()),
         });
+        let (unit, message) = ("rows".into(), "writing".into());
+        running.progress = Some(ProgressTold { done: 3, total: Some(10), unit, message, told_ms: 9_000 });
+        running.checkpoint = Some(CheckpointLeft { bytes: 2048, left_ms: 6_000 });
         let text = detail(&running, 11_000);
-        for part in ["w-1, pool p, node n", "10s", "expires in 10s"] {
+        for part in [
+            "3 of 10 rows (30 %), writing, 2s ago",
+            "left 5s ago",
+            "by anna",
+            "w-1, pool p, node n",
+            "10s",
+            "expires in 10s",
+        ] {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }
     }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use lanekeeper_queue::Queue;
 use lanekeeper_queue::testing::TestRedis;
 use lanekeeper_queue::types::{
-    AttemptError, ClaimRequest, Claimed, DeadReason, ErrorClass, Outcome, Settlement, Spends, WorkerIdentity,
-    WorkerInfo,
+    AttemptError, ClaimRequest, Claimed, DeadReason, ErrorClass, Held, Note, Outcome, Settlement, Spends,
+    WorkerIdentity, WorkerInfo,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -198,6 +198,21 @@ impl World {
         self.queue.extend(&info, &[]).await.unwrap();
     }
 
+    /// Tells something of a job that is held.
+    pub(crate) async fn tell(&self, job: &Claimed, note: Note) {
+        let info = WorkerInfo {
+            identity: worker(),
+            lanes: vec![job.lane.clone()],
+            slots: 1,
+            busy: 1,
+            draining: false,
+            seen_ms: 0,
+            started_ms: 0,
+        };
+        let held = [Held { id: job.id.clone(), token: job.token }];
+        self.queue.extend_telling(&info, &held, &[(0, note)]).await.unwrap();
+    }
+
     /// Settles a job.
     pub(crate) async fn settle(&self, job: &Claimed, outcome: Outcome) {
         let done = Settlement {
@@ -206,6 +221,7 @@ impl World {
             key: job.key.clone(),
             outcome,
             policy_version: 1,
+            note: None,
         };
         self.queue.settle(&worker(), &[done]).await.unwrap();
     }

@@ -1,6 +1,6 @@
 //! `why`: one test per cause that needs no cluster.
 
-use lanekeeper_queue::types::{AttemptError, ErrorClass, Outcome, Spends};
+use lanekeeper_queue::types::{AttemptError, ErrorClass, Note, Outcome, Progress, Spends};
 
 use crate::support::{QUEUE, World, error};
 
@@ -98,6 +98,29 @@ async fn a_job_that_its_handler_holds() {
         )
         .await;
     world.because(&id, "Held");
+}
+
+#[tokio::test]
+async fn progress_and_checkpoints_are_shown_with_their_age() {
+    let world = World::new().await;
+    let id = world.enqueue(&["report", "{}"]);
+    let job = world.claim("slow").await;
+    let progress = Progress { done: 3, total: Some(4), unit: "files".into(), message: "reading".into() };
+    world.tell(&job, Note { progress: Some(progress), checkpoint: Some(b"page 3".to_vec()) }).await;
+    world
+        .run(&["why", &id])
+        .exits(0)
+        .prints(&["3 of 4 files (75 %), reading, told", "checkpoint of 6 bytes"]);
+    world.run(&["get", &id]).exits(0).prints(&["3 of 4 files (75 %), reading", "6 B, left"]);
+    let json = world.run(&["get", &id, "-o", "json"]).exits(0).json();
+    let text = json.to_string();
+    for part in ["\"toldMs\":", "\"leftMs\":", "\"total\":4", "\"bytes\":6"] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    world.run(&["cancel", &id]).exits(0).prints(&["cancelling"]);
+    world.run(&["why", &id]).exits(0).prints(&["cancellation was asked for by lanekeeper CLI"]);
+    world.settle(&job, Outcome::Release { why: "cancelled".into() }).await;
+    world.run(&["why", &id]).exits(0).prints(&["was cancelled by lanekeeper CLI"]);
 }
 
 #[tokio::test]

@@ -134,6 +134,7 @@ fn settle(
             key: lost.job.key.clone(),
             outcome: takeover::verdict(lost, job_type, never_started, rand::random(), now_ms),
             policy_version: policy.as_ref().map_or(0, |(_, version)| *version),
+            note: None,
         }
     };
     expired.iter().map(settlement).collect()

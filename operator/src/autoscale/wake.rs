@@ -5,7 +5,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use lanekeeper_queue::RedisOptions;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +23,7 @@ pub(super) async fn listen(
     loop {
         let heard = tokio::select! {
             () = cancel.cancelled() => return,
-            heard = subscribe(&redis, &channel, &woken) => heard,
+            heard = lanekeeper_queue::hear(&redis, &channel, || woken.notify_one()) => heard,
         };
         match heard {
             Ok(()) => pause = RETRY.0,
@@ -36,17 +35,4 @@ pub(super) async fn listen(
         }
         pause = (pause * 2).min(RETRY.1);
     }
-}
-
-/// Returns when the subscription ends.
-async fn subscribe(redis: &RedisOptions, channel: &str, woken: &Notify) -> lanekeeper_queue::Result<()> {
-    let client = redis.client()?;
-    let mut pubsub = client.get_async_pubsub().await?;
-    pubsub.subscribe(channel).await?;
-    woken.notify_one();
-    let mut messages = pubsub.on_message();
-    while messages.next().await.is_some() {
-        woken.notify_one();
-    }
-    Ok(())
 }

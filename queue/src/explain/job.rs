@@ -4,7 +4,7 @@ use super::gates;
 use super::lane::{gated, unserved};
 use super::words::{count, duration, first_line};
 use super::{Cause, Explanation, Scene};
-use crate::types::{Attempt, DeadReason, Job, JobState, KeyStanding, Position};
+use crate::types::{Attempt, AttemptError, DeadReason, ErrorClass, Job, JobState, KeyStanding, Position};
 
 /// Where a ready job stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,7 +30,11 @@ pub fn job(id: &str, job: Option<&Job>, place: &Place, scene: &Scene<'_>) -> Exp
         );
     };
     match job.state {
-        JobState::Scheduled => scheduled(job, scene),
+        JobState::Scheduled => {
+            let mut found = scheduled(job, scene);
+            found.sentence.push_str(&told(job, scene.stats.now_ms));
+            found
+        }
         JobState::Ready => ready(job, place, scene),
         JobState::Running => running(job, scene),
         JobState::Dead => dead(job, scene),
@@ -40,9 +44,21 @@ pub fn job(id: &str, job: Option<&Job>, place: &Place, scene: &Scene<'_>) -> Exp
             Explanation::new(Cause::Succeeded, id, sentence)
         }
         JobState::Cancelled => {
-            let sentence = format!("Job {id} was cancelled {} ago.", ended(job, scene));
+            let sentence = format!("Job {id} was {} {} ago.", cancelled(job), ended(job, scene));
             Explanation::new(Cause::Cancelled, id, sentence)
         }
+    }
+}
+
+/// `cancelled`, and by whom, where the history says so.
+fn cancelled(job: &Job) -> String {
+    let last = job.history.last().filter(|last| last.outcome == "cancel");
+    match last.map(|last| (last.ran(), last.error.as_ref())) {
+        Some((false, _)) => format!("cancelled by {}", job.history[job.history.len() - 1].worker),
+        Some((true, Some(error))) if error.message.starts_with("cancelled by ") => {
+            first_line(&error.message).split(": ").next().unwrap_or_default().to_owned()
+        }
+        _ => "cancelled".to_owned(),
     }
 }
 
@@ -72,11 +88,22 @@ fn scheduled(job: &Job, scene: &Scene<'_>) -> Explanation {
     }
 }
 
+/// The class of the error, where it is not the usual one.
+fn class(error: &AttemptError) -> &'static str {
+    match error.class {
+        ErrorClass::Transient => "",
+        ErrorClass::Permanent => " (permanent)",
+        ErrorClass::Ambiguous => " (ambiguous: the work may have been done)",
+    }
+}
+
 /// `Code: message`, as the attempt said.
 fn last_error(attempt: Option<&Attempt>) -> String {
     match attempt.and_then(|attempt| attempt.error.as_ref()) {
-        Some(error) if error.message.is_empty() => error.code.clone(),
-        Some(error) => format!("{}: {}", error.code, first_line(&error.message).trim_end_matches('.')),
+        Some(error) if error.message.is_empty() => format!("{}{}", error.code, class(error)),
+        Some(error) => {
+            format!("{}{}: {}", error.code, class(error), first_line(&error.message).trim_end_matches('.'))
+        }
         None => "none was given".to_owned(),
     }
 }
@@ -149,7 +176,28 @@ fn running(job: &Job, scene: &Scene<'_>) -> Explanation {
         job.attempts + 1,
         duration(lease.expires_ms - now),
     );
-    Explanation::new(Cause::Leased, id, sentence)
+    let mut found = Explanation::new(Cause::Leased, id, sentence);
+    found.sentence.push_str(&told(job, now));
+    if let Some(by) = &lease.cancelled_by {
+        found.sentence.push_str(&format!(
+            " Its cancellation was asked for by {by}; the worker is stopping its handler."
+        ));
+    }
+    found
+}
+
+/// What its handler told, as sentences to add.
+fn told(job: &Job, now_ms: u64) -> String {
+    let ago = |ms: u64| duration(now_ms.saturating_sub(ms));
+    let mut text = String::new();
+    if let Some(told) = &job.progress {
+        text.push_str(&format!(" Progress: {}, told {} ago.", told.sentence(), ago(told.told_ms)));
+    }
+    if let Some(left) = &job.checkpoint {
+        let bytes = count(left.bytes, "byte");
+        text.push_str(&format!(" A checkpoint of {bytes} was left {} ago.", ago(left.left_ms)));
+    }
+    text
 }
 
 fn dead(job: &Job, scene: &Scene<'_>) -> Explanation {
@@ -169,7 +217,7 @@ fn dead(job: &Job, scene: &Scene<'_>) -> Explanation {
     let sentence = format!(
         "Job {id} has been dead for {}, because {why}. Last error: {}.",
         ended(job, scene),
-        last_error(job.history.iter().rev().find(|attempt| attempt.outcome != "replay")),
+        last_error(job.history.iter().rev().find(|attempt| attempt.ran())),
     );
     Explanation::new(Cause::Dead, id, sentence)
         .advice("Once the cause is removed, replay it (`lanekeeper dead replay`); else delete it (`lanekeeper dead rm`).")

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AttemptError, DeadReason};
+use super::{AttemptError, CheckpointLeft, DeadReason, ProgressTold};
 
 /// State of a job as stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -65,12 +65,20 @@ pub struct Attempt {
     pub token: u64,
     /// Policy version that decided the outcome.
     pub policy_version: u64,
-    /// `success`, `retry`, `dead`, `release`, `snooze`, `cancel`; `replay` marks that a person (`worker`) replayed the dead
-    /// job, which is no attempt and does not count as one.
+    /// `success`, `retry`, `dead`, `release`, `snooze`, `cancel`. Two mark what a person (`worker`) did, are no attempts and
+    /// have no token: `replay` of a dead job, and `cancel` of one that waited.
     pub outcome: String,
     /// What went wrong, or why it was handed back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<AttemptError>,
+}
+
+impl Attempt {
+    /// Whether the job ran, rather than that a person did something to it.
+    #[must_use]
+    pub fn ran(&self) -> bool {
+        self.token > 0
+    }
 }
 
 /// A job as `lk_get` shows it.
@@ -108,6 +116,12 @@ pub struct Job {
     /// Strings given at enqueue.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub meta: BTreeMap<String, String>,
+    /// How far it is, as its handler told last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<ProgressTold>,
+    /// What the next attempt will be given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<CheckpointLeft>,
     /// Present lease.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<Lease>,
@@ -145,6 +159,9 @@ pub struct Lease {
     pub since_ms: u64,
     /// Expiry, server time ms.
     pub expires_ms: u64,
+    /// Who asked for the job's cancellation, which its worker has been told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancelled_by: Option<String>,
 }
 
 /// Where a ready job stands in its lane.

@@ -3,6 +3,7 @@
 mod admin;
 mod enqueue;
 mod job;
+mod note;
 mod outcome;
 mod stats;
 mod work;
@@ -10,6 +11,7 @@ mod work;
 pub use admin::{Acted, Configured, Event, Find, Page, Toggled};
 pub use enqueue::{EnqueueOptions, Enqueued, NewJob};
 pub use job::{Attempt, Job, JobState, KeyStanding, Lease, Position};
+pub use note::{CheckpointLeft, MAX_CHECKPOINT, Note, Progress, ProgressTold};
 pub use outcome::{AttemptError, DeadReason, ErrorClass, Holds, Outcome, Settled, Settlement, Spends};
 pub use stats::{ClosedGate, Gate, LaneStats, Stats, TypeStats};
 pub use work::{

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::NewJob;
+use super::{NewJob, Note};
 
 /// A worker's word on an attempt.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +17,8 @@ pub struct Settlement {
     pub outcome: Outcome,
     /// Policy version that decided.
     pub policy_version: u64,
+    /// What the handler told that no heartbeat brought yet; counts for nothing where the job ends.
+    pub note: Option<Note>,
 }
 
 /// How an attempt ends.
@@ -52,7 +54,7 @@ pub enum Outcome {
         /// Why, for the history.
         why: String,
     },
-    /// Held for a while (`Retry-After`); costs nothing.
+    /// Held for a while (`Retry-After`, an answer that says `snooze`); costs nothing.
     Snooze {
         /// From now, ms.
         delay_ms: u64,

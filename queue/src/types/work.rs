@@ -95,6 +95,8 @@ pub struct Claimed {
     pub key: Option<String>,
     /// Strings given at enqueue.
     pub meta: BTreeMap<String, String>,
+    /// What an earlier attempt left for this one. None of a job that a sweep took over.
+    pub checkpoint: Option<Vec<u8>>,
 }
 
 /// Answer to a claim.

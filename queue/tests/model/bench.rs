@@ -77,7 +77,9 @@ impl Bench {
                 Reply::Worked(without_reasons(settled), claim)
             }
             Op::Settle { worker, done } => Reply::Settled(without_reasons(queue.settle(worker, done).await?)),
-            Op::Extend { worker, held } => Reply::Extended(queue.extend(worker, held).await?),
+            Op::Extend { worker, held, notes } => {
+                Reply::Extended(queue.extend_telling(worker, held, notes).await?)
+            }
             Op::Leave(worker) => queue.leave(worker).await.map(|()| Reply::Done)?,
             Op::PassOn(lanes) => queue.pass_on(lanes).await.map(|()| Reply::Done)?,
             Op::LeasesOf(worker) => Reply::Leases(queue.leases_of(worker).await?),
@@ -95,7 +97,7 @@ impl Bench {
                 Reply::Found(self.all_dead(job_type.as_deref(), *limit).await?)
             }
             Op::Position(id) => Reply::Position(queue.position(id).await?),
-            Op::Cancel(ids) => Reply::Acted(queue.cancel(ids).await?),
+            Op::Cancel { ids, by } => Reply::Acted(queue.cancel(ids, by).await?),
             Op::Replay { ids, by } => Reply::Acted(queue.dead_replay(ids, by).await?),
             Op::Delete { ids, by } => Reply::Acted(queue.dead_delete(ids, by).await?),
             Op::Pause { lanes, by, why } => Reply::Toggled(queue.pause(by, why, lanes).await?),

@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng};
 
 use crate::bench::EARLIEST_US;
 use crate::policies::{self, LANES, TYPES};
-use crate::settlements::{held, settlements};
+use crate::settlements::{held, note, settlements};
 
 /// Shortest pause: longer than an enqueue of a full batch takes ids for, as in a real server.
 const LEAST_PAUSE_US: u64 = 250;
@@ -141,11 +141,10 @@ impl Generator {
             450..530 => self.settle(model),
             530..620 => self.extend(model),
             620..720 => self.sweep(model),
-            720..770 => Op::Cancel(self.ids(
-                model,
-                now_ms,
-                &[JobState::Ready, JobState::Scheduled, JobState::Running],
-            )),
+            720..770 => {
+                let states = [JobState::Ready, JobState::Scheduled, JobState::Running];
+                Op::Cancel { ids: self.ids(model, now_ms, &states), by: self.by() }
+            }
             770..815 => Op::Replay { ids: self.ids(model, now_ms, &[JobState::Dead]), by: self.by() },
             815..840 => Op::Delete { ids: self.ids(model, now_ms, &[JobState::Dead]), by: self.by() },
             840..885 => self.configure(model),
@@ -307,7 +306,11 @@ impl Generator {
             seen_ms: 0,
             started_ms: 0,
         };
-        Op::Extend { worker: Box::new(info), held }
+        let mut notes = Vec::new();
+        for at in 0..held.len() {
+            notes.extend(self.chance(0.2).then(|| (at, note(&mut self.rng))));
+        }
+        Op::Extend { worker: Box::new(info), held, notes }
     }
 
     fn sweep(&mut self, _: &Model) -> Op {

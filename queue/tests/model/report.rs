@@ -139,7 +139,7 @@ fn name(op: &Op) -> &'static str {
         Op::Find(_) => "find",
         Op::DeadList { .. } => "dead_list",
         Op::Position(_) => "position",
-        Op::Cancel(_) => "cancel",
+        Op::Cancel { .. } => "cancel",
         Op::Replay { .. } => "dead_replay",
         Op::Delete { .. } => "dead_delete",
         Op::Pause { .. } => "pause",

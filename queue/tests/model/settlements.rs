@@ -2,7 +2,8 @@
 
 use lanekeeper_queue::testing::model::Model;
 use lanekeeper_queue::types::{
-    AttemptError, DeadReason, ErrorClass, Held, Holds, Outcome, Settlement, Spends, WorkerIdentity,
+    AttemptError, DeadReason, ErrorClass, Held, Holds, MAX_CHECKPOINT, Note, Outcome, Progress, Settlement,
+    Spends, WorkerIdentity,
 };
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -55,8 +56,26 @@ pub fn settlements(rng: &mut StdRng, held: Vec<Held>, again: bool) -> Vec<Settle
             key: None,
             outcome: if again && rng.random_bool(0.985) { back(rng) } else { outcome(rng) },
             policy_version: *[0, 7, 1 << 53, u64::MAX].choose(rng).expect("not empty"),
+            note: rng.random_bool(0.2).then(|| note(rng)),
         })
         .collect()
+}
+
+/// Progress, a checkpoint, both or neither; at their bounds and beyond.
+pub fn note(rng: &mut StdRng) -> Note {
+    let progress = rng.random_bool(0.6).then(|| Progress {
+        done: *[0, 3, 1 << 53, u64::MAX].choose(rng).expect("not empty"),
+        total: *[None, Some(0), Some(10), Some(u64::MAX)].choose(rng).expect("not empty"),
+        unit: if rng.random_bool(0.1) { "é".repeat(17) } else { "rows".to_owned() },
+        message: text(rng),
+    });
+    let checkpoint = rng.random_bool(0.6).then(|| match rng.random_range(0..60) {
+        0 => vec![b'x'; MAX_CHECKPOINT],
+        1 => vec![b'x'; MAX_CHECKPOINT + 1],
+        2..10 => Vec::new(),
+        n => vec![b'c', 0, 0xff, n],
+    });
+    Note { progress, checkpoint }
 }
 
 fn back(rng: &mut StdRng) -> Outcome {

@@ -98,7 +98,9 @@ fn parts(op: &Op) -> usize {
         Op::Enqueue(jobs) => jobs.len(),
         Op::Work { done, .. } | Op::Settle { done, .. } => done.len(),
         Op::Extend { held, .. } => held.len(),
-        Op::Get { ids, .. } | Op::Cancel(ids) | Op::Replay { ids, .. } | Op::Delete { ids, .. } => ids.len(),
+        Op::Get { ids, .. } | Op::Cancel { ids, .. } | Op::Replay { ids, .. } | Op::Delete { ids, .. } => {
+            ids.len()
+        }
         _ => 0,
     }
 }
@@ -116,8 +118,12 @@ fn remove(op: &mut Op, at: usize) -> bool {
         Op::Enqueue(jobs) => cut(jobs, at, 1),
         Op::Work { done, .. } => cut(done, at, 0),
         Op::Settle { done, .. } => cut(done, at, 1),
-        Op::Extend { held, .. } => cut(held, at, 0),
-        Op::Get { ids, .. } | Op::Cancel(ids) | Op::Replay { ids, .. } | Op::Delete { ids, .. } => {
+        Op::Extend { held, notes, .. } => {
+            notes.retain(|(place, _)| *place != at);
+            notes.iter_mut().filter(|(place, _)| *place > at).for_each(|(place, _)| *place -= 1);
+            cut(held, at, 0)
+        }
+        Op::Get { ids, .. } | Op::Cancel { ids, .. } | Op::Replay { ids, .. } | Op::Delete { ids, .. } => {
             cut(ids, at, 1)
         }
         _ => false,

@@ -1,78 +1,10 @@
-//! The operator's hand: cancel, dead letters, find, retention, destroy.
+//! The operator's hand: dead letters, find, retention, destroy.
 
 use std::collections::BTreeSet;
 
 use super::common::*;
 use lanekeeper_api::policy::Retention;
 use lanekeeper_queue::types::*;
-
-async fn cancel(bed: &Bed, id: &str) -> (String, Option<JobState>) {
-    let acted = bed.queue.cancel(&[id.to_owned()]).await.unwrap().remove(0);
-    assert_eq!(acted.id, id);
-    (acted.outcome, acted.state)
-}
-
-fn acted(outcome: &str, state: Option<JobState>) -> (String, Option<JobState>) {
-    (outcome.to_owned(), state)
-}
-
-#[tokio::test]
-async fn waiting_jobs_are_cancelled_at_once() {
-    let bed = Bed::new().await;
-    let ready = bed.accept(job("mail", "1")).await;
-    let later = bed.accept(with(job("mail", "2"), |o| o.delay = Some(60_000))).await;
-    for id in [&ready, &later] {
-        assert_eq!(cancel(&bed, id).await, acted("cancelled", Some(JobState::Cancelled)));
-        assert_eq!(cancel(&bed, id).await, acted("wrong-state", Some(JobState::Cancelled)));
-        assert_eq!(bed.state(id).await, JobState::Cancelled);
-    }
-    assert_eq!(cancel(&bed, "nope").await, acted("not-found", None));
-    let reply = bed.claim_reply(&worker("w"), &want(&["fast"], 5)).await;
-    assert!(reply.jobs.is_empty() && reply.next_due_ms.is_none());
-    let stats = bed.queue.stats().await.unwrap();
-    assert_eq!(stats.lanes[0].types.iter().map(|t| t.cancelled_total).sum::<u64>(), 2);
-}
-
-#[tokio::test]
-async fn a_running_job_is_cancelled_through_its_worker() {
-    let bed = Bed::new().await;
-    let w = worker("w");
-    for outcome in [Outcome::Release { why: "cancelled".into() }, retry(0), dead("x")] {
-        let claimed = bed.running(&w, with(job("mail", "x"), |o| o.key = Some("k".into()))).await;
-        assert_eq!(cancel(&bed, &claimed.id).await, acted("cancelling", Some(JobState::Running)));
-        assert_eq!(bed.beat(&w, &[&claimed]).await.cancelled, [claimed.id.clone()]);
-        assert_eq!(bed.settle(&w, &claimed, outcome).await, Settled::Done);
-        let found = bed.job(&claimed.id).await;
-        assert_eq!(found.state, JobState::Cancelled);
-        assert_eq!(found.history.last().unwrap().outcome, "cancel");
-    }
-    assert_eq!(bed.queue.stats().await.unwrap().dead, 0);
-}
-
-#[tokio::test]
-async fn success_wins_over_a_late_cancel() {
-    let bed = Bed::new().await;
-    let w = worker("w");
-    let claimed = bed.running(&w, job("mail", "x")).await;
-    cancel(&bed, &claimed.id).await;
-    bed.settle(&w, &claimed, success()).await;
-    assert_eq!(bed.state(&claimed.id).await, JobState::Succeeded);
-    assert_eq!(cancel(&bed, &claimed.id).await, acted("wrong-state", Some(JobState::Succeeded)));
-}
-
-#[tokio::test]
-async fn a_cancellation_outlives_the_worker() {
-    let bed = Bed::new().await;
-    let (w, s) = (worker("w"), worker("s"));
-    let claimed = bed.running(&w, job("mail", "x")).await;
-    cancel(&bed, &claimed.id).await;
-    bed.expire(&claimed.id).await;
-    bed.calm().await;
-    let expired = bed.queue.sweep(&s, 10).await.unwrap().expired.remove(0);
-    assert_eq!(bed.beat(&s, &[&expired.job]).await.cancelled, [claimed.id.clone()]);
-    bed.settle(&s, &expired.job, retry(0)).await;
-    assert_eq!(bed.state(&claimed.id).await, JobState::Cancelled);
-}
 
 #[tokio::test]
 async fn dead_letters_are_listed_newest_first_by_pages() {
@@ -179,7 +111,7 @@ async fn jobs_are_found_by_key_state_and_type() {
     bed.settle(&w, &done, success()).await;
     let dead = bed.dead(job("report", "d")).await;
     let cancelled = bed.accept(job("mail", "c")).await;
-    cancel(&bed, &cancelled).await;
+    bed.queue.cancel(&[cancelled.clone()], "ops").await.unwrap();
     let later = bed.accept(with(job("mail", "l"), |o| o.delay = Some(60_000))).await;
     let ready = bed.accept(with(job("mail", "k"), |o| o.key = Some("the key".into()))).await;
 
@@ -337,7 +269,7 @@ async fn every_function_says_what_is_wrong_where_there_is_no_queue() {
         ("lk_find", &[b"", b"", b"", b"10", b""]),
         ("lk_position", &[b"id"]),
         ("lk_group", &[b"id"]),
-        ("lk_cancel", &[b"id"]),
+        ("lk_cancel", &[b"me", b"id"]),
         ("lk_dead_list", &[b"", b"10", b""]),
         ("lk_dead_replay", &[b"me", b"id"]),
         ("lk_dead_delete", &[b"me", b"id"]),

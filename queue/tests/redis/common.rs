@@ -10,7 +10,7 @@ use lanekeeper_api::policy::{
 use lanekeeper_queue::testing::TestRedis;
 use lanekeeper_queue::types::{
     AttemptError, ClaimReply, ClaimRequest, Claimed, EnqueueOptions, Enqueued, ErrorClass, HeartbeatReply,
-    Held, Job, JobState, NewJob, Outcome, Settled, Settlement, Spends, WorkerIdentity, WorkerInfo,
+    Held, Job, JobState, NewJob, Note, Outcome, Settled, Settlement, Spends, WorkerIdentity, WorkerInfo,
 };
 use lanekeeper_queue::{Queue, Result};
 
@@ -84,6 +84,12 @@ impl Bed {
     pub async fn beat(&self, worker: &WorkerIdentity, jobs: &[&Claimed]) -> HeartbeatReply {
         let held: Vec<Held> = jobs.iter().map(|job| Held { id: job.id.clone(), token: job.token }).collect();
         self.queue.extend(&info(worker), &held).await.unwrap()
+    }
+
+    /// A heartbeat for one job that tells something of it.
+    pub async fn tell(&self, worker: &WorkerIdentity, job: &Claimed, note: Note) -> HeartbeatReply {
+        let held = [Held { id: job.id.clone(), token: job.token }];
+        self.queue.extend_telling(&info(worker), &held, &[(0, note)]).await.unwrap()
     }
 
     pub async fn job(&self, id: &str) -> Job {
@@ -215,7 +221,14 @@ pub fn want(lanes: &[&str], slots: u32) -> ClaimRequest {
 }
 
 pub fn settlement(job: &Claimed, outcome: Outcome) -> Settlement {
-    Settlement { id: job.id.clone(), token: job.token, outcome, policy_version: 7, key: job.key.clone() }
+    Settlement {
+        id: job.id.clone(),
+        token: job.token,
+        outcome,
+        policy_version: 7,
+        key: job.key.clone(),
+        note: None,
+    }
 }
 
 pub fn success() -> Outcome {

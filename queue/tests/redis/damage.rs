@@ -148,7 +148,7 @@ async fn a_damaged_past_is_a_damaged_job() {
         let before = bed.queue.stats().await.unwrap().damaged;
         let claimed = bed.claim(&w, &["fast"], 5).await;
         assert!(claimed.is_empty(), "{junk:?}");
-        let acted = bed.queue.cancel(&[waiting.clone()]).await.unwrap();
+        let acted = bed.queue.cancel(&[waiting.clone()], "ops").await.unwrap();
         assert_eq!(acted[0].outcome, "not-found");
         assert!(bed.queue.stats().await.unwrap().damaged > before || junk.len() > 3, "{junk:?}");
         for outcome in [success(), retry(0), dead("x")] {

@@ -55,7 +55,7 @@ async fn the_stream_is_bounded_and_goes_with_the_queue() {
         let jobs: Vec<NewJob> =
             ids.iter().map(|id| with(job("mail", ""), |o| o.id = Some(id.clone()))).collect();
         bed.queue.enqueue(&jobs).await.unwrap();
-        bed.queue.cancel(&ids).await.unwrap();
+        bed.queue.cancel(&ids, "ada").await.unwrap();
         // The ids are free for the next round.
         bed.poke(&["DEL", &bed.key("j"), &bed.key("a"), &bed.key("f:mail")]).await;
     }

@@ -225,7 +225,7 @@ async fn keys_take_turns_and_none_runs_more_than_its_limit() {
         bed.queue.find(&Find { state: Some(JobState::Ready), limit: 200, ..Find::default() }).await.unwrap();
     let to_cancel: Vec<String> =
         waiting.jobs.iter().filter(|job| job.id != small[0].id).map(|job| job.id.clone()).collect();
-    bed.queue.cancel(&to_cancel).await.unwrap();
+    bed.queue.cancel(&to_cancel, "ops").await.unwrap();
     let last = bed.claim(&w, &["fast"], 9).await;
     assert_eq!(last.iter().map(|job| &job.id).collect::<Vec<_>>(), [&small[0].id]);
     assert_eq!(

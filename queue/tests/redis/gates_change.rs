@@ -90,7 +90,7 @@ async fn a_type_that_goes_and_comes_back_neither_sticks_nor_hands_a_job_out_twic
     let mail = bed.policy.job_types["mail"].clone();
     bed.change(|policy| drop(policy.job_types.remove("mail"))).await;
     bed.settle(&w, &running[0], success()).await;
-    bed.queue.cancel(&[cancelled.clone()]).await.unwrap();
+    bed.queue.cancel(&[cancelled.clone()], "ops").await.unwrap();
     bed.change(|policy| {
         policy.job_types.insert("mail".into(), mail);
         policy.job_types.get_mut("mail").unwrap().completed.keep = 0;

@@ -131,7 +131,7 @@ async fn the_owners_state_decides() {
     let id = bed.accept(with(keyed(), |o| o.delay = Some(60_000))).await;
     assert_eq!(again(JobState::Scheduled).await, id);
     // cancelled frees it; ready
-    assert_eq!(bed.queue.cancel(std::slice::from_ref(&id)).await.unwrap()[0].outcome, "cancelled");
+    assert_eq!(bed.queue.cancel(std::slice::from_ref(&id), "ops").await.unwrap()[0].outcome, "cancelled");
     let id = bed.accept(keyed()).await;
     again(JobState::Ready).await;
     // running
@@ -140,7 +140,7 @@ async fn the_owners_state_decides() {
     // waiting for a retry
     bed.settle(&w, &claimed, retry(60_000)).await;
     again(JobState::Scheduled).await;
-    bed.queue.cancel(&[id]).await.unwrap();
+    bed.queue.cancel(&[id], "ops").await.unwrap();
     // dead keeps it, deleting frees it
     let id = bed.dead(keyed()).await;
     assert_eq!(again(JobState::Dead).await, id);
@@ -218,7 +218,7 @@ async fn a_replay_takes_its_key_back_or_says_who_has_it() {
         replay().await,
         Acted { id: id.clone(), outcome: "key-conflict".into(), state: Some(JobState::Dead) }
     );
-    bed.queue.cancel(&[other]).await.unwrap();
+    bed.queue.cancel(&[other], "ops").await.unwrap();
     assert_eq!(replay().await.outcome, "replayed");
     assert_eq!(bed.put(keyed()).await, Enqueued::Duplicate { id, state: JobState::Ready });
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::cloned_ref_to_slice_refs, reason = "tests")]
 
 mod admin;
+mod cancel;
 mod capacity;
 mod common;
 mod damage;
@@ -14,6 +15,7 @@ mod gates_change;
 mod keys;
 mod lease;
 mod lifecycle;
+mod notes;
 mod order;
 mod policies;
 mod reconnect;

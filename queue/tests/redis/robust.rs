@@ -125,7 +125,7 @@ async fn a_full_redis_refuses_new_jobs_only() {
         }
     }
     assert!(drained > 10);
-    bed.queue.cancel(std::slice::from_ref(&died)).await.unwrap();
+    bed.queue.cancel(std::slice::from_ref(&died), "ops").await.unwrap();
     assert_eq!(bed.queue.dead_delete(&[died], "me").await.unwrap()[0].outcome, "deleted");
     bed.queue.find(&Find { limit: 5, ..Find::default() }).await.unwrap();
     let mut policy = bed.policy.clone();

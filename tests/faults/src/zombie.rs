@@ -67,6 +67,7 @@ async fn settle_when_superseded(
                 key: None,
                 outcome: Outcome::Success { result: b"zombie".to_vec(), follow_ups: vec![] },
                 policy_version: 0,
+                note: None,
             };
             // No answer is no verdict: only what Redis said counts.
             if let Ok(answers) = queue.settle(zombie, &[lie]).await {

@@ -52,7 +52,7 @@ fn why_names_a_pool_at_its_maximum() {
         let holder =
             jobs.get_all(std::slice::from_ref(&first)).await?.remove(0).lease.map(|lease| lease.worker);
         answers(world, "full", &first, &["running", holder.as_deref().unwrap_or("a worker")]).await?;
-        jobs.queue().cancel(&[first]).await?;
+        jobs.queue().cancel(&[first], "tests").await?;
         jobs.all_succeed(&[second], Duration::from_secs(60)).await?;
         Ok(())
     });

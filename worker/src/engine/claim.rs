@@ -367,6 +367,7 @@ impl Loop {
             entry.metrics.pickup.observe(job.claimed_ms.saturating_sub(job.due_ms) as f64 / 1000.0);
             let timeout = Duration::from_millis(entry.policy.timeout_ms).min(MAX_TIMEOUT);
             let ctx = Arc::new(JobContext::new(job, Arc::clone(&self.shared.queue_label), timeout));
+            ctx.notes.notify(Arc::clone(&self.shared.told));
             let Some(slot) = self.shared.table().start(Arc::clone(&ctx), Arc::clone(entry)) else {
                 // More than was asked for: an older library. What has no slot goes back.
                 self.release(ctx.job.id.clone(), ctx.job.token, "no free slot", policy.version);

@@ -10,7 +10,7 @@ use super::executor::Ended;
 use crate::handler::{Cause, Failure, MAX_TEXT, code, millis};
 use crate::metrics::Ending;
 
-/// Shortest a `Retry-After` may hold, ms: none may make a job spin.
+/// Shortest a `Retry-After` or a snooze may hold, ms: none may make a job spin.
 const MIN_HOLD_MS: u64 = 1_000;
 
 /// The outcome to settle; none when the lease is another's and nothing may be said any more.
@@ -43,6 +43,9 @@ pub(super) fn outcome(
         (Some(Cause::Drain), Failure::Retry { .. }) => {
             Outcome::Release { why: Cause::Drain.as_str().to_owned() }
         }
+        (_, Failure::Snooze { error, after }) => {
+            put_off(job, policy, error, millis(after).max(MIN_HOLD_MS), Holds::Job, now_ms)
+        }
         (_, Failure::Retry { error, retry_after: Some(after) }) => hold(job, policy, error, after, now_ms),
         (_, Failure::Retry { error, retry_after: None } | Failure::Permanent { error }) => {
             retry::verdict(policy, job, error, Spends::Try, rand::random(), now_ms)
@@ -50,13 +53,24 @@ pub(super) fn outcome(
     })
 }
 
-/// `Retry-After`: held without a cost, unless the job would be given up before it may come back.
+/// `Retry-After`: held for as long as the handler's policy lets it.
 fn hold(job: &Claimed, policy: &JobTypePolicy, error: AttemptError, after: Duration, now_ms: u64) -> Outcome {
     let (holds, most) = match &policy.handler {
         Handler::Http(http) => (what(http.on_throttle), http.max_hold_ms),
         Handler::Exec(_) => (Holds::Job, DEFAULT_MAX_HOLD_MS),
     };
-    let delay_ms = millis(after).clamp(MIN_HOLD_MS, most.max(MIN_HOLD_MS));
+    put_off(job, policy, error, millis(after).clamp(MIN_HOLD_MS, most.max(MIN_HOLD_MS)), holds, now_ms)
+}
+
+/// Without a cost, unless the job would be given up before it may come back.
+fn put_off(
+    job: &Claimed,
+    policy: &JobTypePolicy,
+    error: AttemptError,
+    delay_ms: u64,
+    holds: Holds,
+    now_ms: u64,
+) -> Outcome {
     if now_ms.saturating_add(delay_ms) > job.enqueued_ms.saturating_add(policy.give_up_after_ms) {
         return Outcome::Dead { reason: DeadReason::GaveUp, error, spends: Spends::Nothing };
     }
@@ -153,6 +167,33 @@ mod tests {
             of(86_400, &policy()),
             Some(Outcome::Dead { reason: DeadReason::GaveUp, spends: Spends::Nothing, .. })
         ));
+    }
+
+    #[test]
+    fn a_snooze_waits_as_long_as_it_says_and_is_bounded_by_give_up_after_alone() {
+        let job = claimed(b"");
+        let mut policy = policy();
+        let of = |secs, stopped, policy: &JobTypePolicy| {
+            let later = Failure::snooze(Duration::from_secs(secs), "renders");
+            outcome(&job, policy, Ended::Returned(Err(later)), stopped, job.claimed_ms)
+        };
+        // It came 1 s after the enqueue, and lives for 60 s.
+        assert!(
+            matches!(of(59, None, &policy), Some(Outcome::Snooze { delay_ms: 59_000, holds: Holds::Job, why })
+            if why == "renders")
+        );
+        assert!(matches!(
+            of(60, None, &policy),
+            Some(Outcome::Dead { reason: DeadReason::GaveUp, spends: Spends::Nothing, .. })
+        ));
+        assert!(matches!(of(0, None, &policy), Some(Outcome::Snooze { delay_ms: 1_000, .. })));
+        policy.give_up_after_ms = u64::MAX;
+        assert!(matches!(of(86_400, None, &policy), Some(Outcome::Snooze { delay_ms: 86_400_000, .. })));
+        assert!(
+            matches!(of(5, Some(Cause::Drain), &policy), Some(Outcome::Snooze { .. })),
+            "its word counts"
+        );
+        assert!(matches!(of(5, Some(Cause::Cancelled), &policy), Some(Outcome::Release { .. })));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Keeps leases: one heartbeat for everything this worker holds, every third of a lease and every five seconds at least.
+//! Keeps leases: one heartbeat for everything this worker holds, every third of a lease and every five seconds at least. What
+//! handlers tell of their jobs goes with it, and makes it come earlier, though not more than once a second.
 //!
 //! It runs on the engine's own thread, so no handler can hold it up, however it blocks. What the reply says of lost
 //! leases and cancelled jobs reaches the handlers from here, and so does the end of handlers that outstay their timeout
@@ -8,12 +9,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lanekeeper_queue::types::{HeartbeatReply, Held, WorkerInfo};
+use lanekeeper_queue::MAX_NOTES;
+use lanekeeper_queue::types::{HeartbeatReply, Held, Note, WorkerInfo};
 
 use super::Shared;
 use super::executor::Ended;
 use super::health::{Backoff, bounded};
-use crate::handler::Cause;
+use crate::handler::{Cause, JobContext};
 
 /// Heartbeats before there is a policy that says how long a lease is.
 const DEFAULT_LEASE: Duration = Duration::from_secs(15);
@@ -21,6 +23,8 @@ const DEFAULT_LEASE: Duration = Duration::from_secs(15);
 const MIN_LEASE: Duration = Duration::from_millis(300);
 /// However long leases are: heartbeats also say that the worker lives, what was cancelled, and which policy is in force.
 const MOST_PAUSE: Duration = Duration::from_secs(5);
+/// Shortest time between two heartbeats because of what handlers told.
+const TOLD_PAUSE: Duration = Duration::from_secs(1);
 /// The executor drops handlers in time; one that is this much later blocks its thread.
 const BLOCKED_SLACK: Duration = Duration::from_secs(3);
 
@@ -35,7 +39,11 @@ pub(super) async fn run(shared: Arc<Shared>) {
             backoff.pause()
         };
         write_off_blocked(&shared);
+        let told = async {
+            tokio::join!(shared.told.notified(), tokio::time::sleep(TOLD_PAUSE));
+        };
         tokio::select! {
+            () = told => {}
             () = tokio::time::sleep(pause) => {}
             () = shared.heartbeat.notified() => {}
         }
@@ -50,10 +58,12 @@ pub(super) fn third(shared: &Shared) -> Duration {
 
 /// One heartbeat; false when Redis did not take it.
 async fn beat(shared: &Shared) -> bool {
-    let (held, busy) = {
+    let (held, speakers, busy) = {
         let table = shared.table();
-        (table.held(), table.busy())
+        let (held, speakers) = table.held_and_speakers();
+        (held, speakers, table.busy())
     };
+    let notes = take_notes(shared, &speakers);
     let info = WorkerInfo {
         identity: shared.options.identity.clone(),
         lanes: shared.options.lanes.clone(),
@@ -64,14 +74,16 @@ async fn beat(shared: &Shared) -> bool {
         seen_ms: 0,
         started_ms: 0,
     };
-    match bounded(shared.queue.extend(&info, &held)).await {
+    match bounded(shared.queue.extend_telling(&info, &held, &notes)).await {
         Ok(reply) => {
+            speakers.iter().for_each(|(_, ctx)| ctx.notes.arrived());
             shared.health.answered();
             shared.saw_version(reply.policy_version);
             obey(shared, &held, &reply);
             true
         }
         Err(error) => {
+            speakers.iter().for_each(|(_, ctx)| ctx.notes.failed());
             // Without a policy there is nothing to hold and nothing wrong; the claim loop says so.
             if !error.no_policy() {
                 shared.health.failed("heartbeat", &error, &shared.metrics);
@@ -79,6 +91,21 @@ async fn beat(shared: &Shared) -> bool {
             false
         }
     }
+}
+
+/// What handlers told since the last heartbeat, by the place of their leases; what finds no room waits for the next one.
+fn take_notes(shared: &Shared, speakers: &[(usize, Arc<JobContext>)]) -> Vec<(usize, Note)> {
+    let (mut notes, mut room) = (Vec::new(), MAX_NOTES);
+    for (at, ctx) in speakers {
+        match ctx.notes.take(room) {
+            Some(note) => {
+                room -= note.weight();
+                notes.push((*at, note));
+            }
+            None => shared.told.notify_one(),
+        }
+    }
+    notes
 }
 
 /// Stops the handlers that the reply names. Tokens are compared: by now the same job may be back here under a new lease.

@@ -5,6 +5,7 @@
 //!   ┌──────────────────────────────────────────────┐           ┌───────────────────────────┐
 //!   │ claim   settle + claim in one call, batched  ├─ tickets ─► executor: runners, attempts │
 //!   │ lease   heartbeats, a third of a lease apart │◄ finished ─┤                           │
+//!   │ calls   hears of cancellations at once       │            │                           │
 //!   │ sweep   expired leases, decided in Rust      │           │  http · exec · your own   │
 //!   │ wake    blocks on the wake lists             ├─── stop ──►                           │
 //!   │ probes  /livez /readyz /metrics              │           └───────────────────────────┘
@@ -17,6 +18,7 @@
 //! twice.
 
 mod batch;
+mod calls;
 mod claim;
 mod decide;
 mod drain;
@@ -90,6 +92,8 @@ pub(crate) struct Shared {
     engine: Arc<Notify>,
     /// Asks for a heartbeat out of turn.
     heartbeat: Notify,
+    /// A handler told something of its job.
+    told: Arc<Notify>,
     /// Held while the sweep settles what it took over.
     sweeping: tokio::sync::Mutex<()>,
     arms: wake::Arms,
@@ -160,6 +164,7 @@ impl Shared {
             key: ctx.job.key.clone(),
             outcome,
             policy_version,
+            note: ctx.notes.last(),
         };
         self.table().push(settlement);
     }
@@ -211,6 +216,7 @@ async fn engine(
         version: AtomicU64::new(0),
         engine,
         heartbeat: Notify::new(),
+        told: Arc::new(Notify::new()),
         sweeping: tokio::sync::Mutex::default(),
         arms: wake::Arms::default(),
     });
@@ -218,6 +224,7 @@ async fn engine(
     let mut beside = tokio::task::JoinSet::new();
     beside.spawn(lease::run(Arc::clone(&shared)));
     beside.spawn(sweep::run(Arc::clone(&shared)));
+    beside.spawn(calls::run(Arc::clone(&shared)));
     beside.spawn(wake::run(Arc::clone(&shared), Kind::Critical));
     beside.spawn(wake::run(Arc::clone(&shared), Kind::Other));
     let mut claim = claim::Loop::new(Arc::clone(&shared));

@@ -107,5 +107,12 @@ fn decide(shared: &Shared, expired: &Expired, alive: &HashSet<String>, now_ms: u
         "took over an expired lease"
     );
     let policy_version = policy.map_or(0, |policy| policy.version);
-    Settlement { id: job.id.clone(), token: job.token, key: job.key.clone(), outcome, policy_version }
+    Settlement {
+        id: job.id.clone(),
+        token: job.token,
+        key: job.key.clone(),
+        outcome,
+        policy_version,
+        note: None,
+    }
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lanekeeper_queue::types::{Held, Settlement};
+use lanekeeper_queue::types::{Held, Note, Settlement};
 
 use super::lanes::{Kind, Lanes, Room};
 use super::policy::TypeEntry;
@@ -153,12 +153,16 @@ impl Table {
 
     /// Every lease to renew.
     pub(super) fn held(&self) -> Vec<Held> {
-        let running = self
-            .running()
-            .filter(|r| !r.written_off && r.ctx.stop.cause() != Some(Cause::LeaseLost))
-            .map(|r| Held { id: r.ctx.job.id.clone(), token: r.ctx.job.token });
+        let running = self.renewed().map(|r| Held { id: r.ctx.job.id.clone(), token: r.ctx.job.token });
         let waiting = self.outbox.iter().map(|u| Held { id: u.id.clone(), token: u.token });
         running.chain(waiting).chain(self.in_flight.iter().cloned()).collect()
+    }
+
+    /// Every lease to renew, and the attempts whose handlers told something since the last heartbeat, with the places of their
+    /// leases.
+    pub(super) fn held_and_speakers(&self) -> (Vec<Held>, Vec<(usize, Arc<JobContext>)>) {
+        let speakers = self.renewed().enumerate().filter(|(_, r)| r.ctx.notes.waits());
+        (self.held(), speakers.map(|(at, r)| (at, Arc::clone(&r.ctx))).collect())
     }
 
     /// Whether some lease on this job is or was just held here.
@@ -222,6 +226,11 @@ impl Table {
             .collect()
     }
 
+    /// Running attempts whose leases are renewed; they come first in [`Self::held`].
+    fn renewed(&self) -> impl Iterator<Item = &Running> {
+        self.running().filter(|r| !r.written_off && r.ctx.stop.cause() != Some(Cause::LeaseLost))
+    }
+
     fn running(&self) -> impl Iterator<Item = &Running> {
         self.slots.iter().flatten()
     }
@@ -241,14 +250,17 @@ const FOLLOW_UP_WEIGHT: usize = 1024 * 1024 / 100;
 
 fn weight(settlement: &Settlement) -> usize {
     use lanekeeper_queue::types::Outcome;
-    128 + match &settlement.outcome {
-        Outcome::Success { result, follow_ups } => {
-            // One call may bring 200 of them, as one enqueue may.
-            result.len() + follow_ups.iter().map(|job| job.payload.len() + FOLLOW_UP_WEIGHT).sum::<usize>()
+    let note = settlement.note.as_ref().map_or(0, Note::weight);
+    note + 128
+        + match &settlement.outcome {
+            Outcome::Success { result, follow_ups } => {
+                // One call may bring 200 of them, as one enqueue may.
+                result.len()
+                    + follow_ups.iter().map(|job| job.payload.len() + FOLLOW_UP_WEIGHT).sum::<usize>()
+            }
+            Outcome::Retry { error, .. } | Outcome::Dead { error, .. } => error.message.len(),
+            Outcome::Release { .. } | Outcome::Snooze { .. } => 0,
         }
-        Outcome::Retry { error, .. } | Outcome::Dead { error, .. } => error.message.len(),
-        Outcome::Release { .. } | Outcome::Snooze { .. } => 0,
-    }
 }
 
 #[cfg(test)]

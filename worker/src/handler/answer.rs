@@ -1,12 +1,14 @@
-//! What a handler gives back for a job that is done, and the jobs it asks for.
+//! What a handler gives back for a job that is done, the jobs it asks for, and how it says that it is not done yet.
 
 use std::collections::BTreeMap;
 
-use lanekeeper_queue::types::{EnqueueOptions, NewJob};
-use serde::Deserialize;
+use lanekeeper_api::duration::Duration;
+use lanekeeper_queue::types::{EnqueueOptions, NewJob, Progress};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::{Failure, MAX_TEXT, code};
+use super::notes::{given, note};
+use super::{Failure, MAX_TEXT, Notes, code};
 
 /// What a handler gives back for a job that is done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,6 +27,41 @@ struct Structured<'a> {
     result: Option<&'a RawValue>,
     #[serde(borrow)]
     enqueue: Vec<FollowUp<'a>>,
+}
+
+/// An answer that asks to come again later: a JSON object with `snooze`, and what the next attempt is to know.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Later<'a> {
+    #[serde(deserialize_with = "delay")]
+    snooze: Duration,
+    #[serde(default)]
+    reason: Option<String>,
+    #[serde(default)]
+    progress: Option<Progress>,
+    #[serde(borrow, default, deserialize_with = "given")]
+    checkpoint: Option<&'a RawValue>,
+}
+
+/// `5m` as in manifests, or whole milliseconds.
+fn delay<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    struct Delay;
+    impl serde::de::Visitor<'_> for Delay {
+        type Value = Duration;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a duration such as \"5m\", or whole milliseconds")
+        }
+
+        fn visit_u64<E>(self, ms: u64) -> Result<Duration, E> {
+            Ok(Duration::from_millis(ms))
+        }
+
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Duration, E> {
+            Duration::parse(text).map_err(E::custom)
+        }
+    }
+    deserializer.deserialize_any(Delay)
 }
 
 /// One job that an answer asks for: the options of `lk_enqueue`, and the payload, any JSON value.
@@ -55,14 +92,16 @@ impl Answer {
         Self { result, follow_ups: Vec::new() }
     }
 
-    /// Reads what a handler said. A JSON object with a member `enqueue` asks for jobs; anything else is the result as it came.
-    /// `whole`: nothing was cut off.
+    /// Reads what a handler said. A JSON object with a member `enqueue` asks for jobs, one with `snooze` to come again later;
+    /// anything else is the result as it came. `whole`: nothing was cut off. A snooze may leave progress and a checkpoint of at
+    /// most `most` bytes in `notes`.
     ///
     /// # Errors
-    /// When it asks for jobs in a way that cannot be understood, or may ask for jobs in what was cut off: then the job must
-    /// not pass for done.
-    pub fn parse(bytes: Vec<u8>, whole: bool) -> Result<Self, Failure> {
-        if !asks_for_jobs(&bytes) {
+    /// When it asks to come again, or asks for something in a way that cannot be understood, or may ask for it in what was cut
+    /// off: then the job must not pass for done.
+    pub fn parse(bytes: Vec<u8>, whole: bool, notes: &Notes, most: usize) -> Result<Self, Failure> {
+        let asks = asks(&bytes);
+        if !asks.for_jobs && !asks.to_wait {
             return Ok(Self::plain(if whole { bytes } else { Vec::new() }));
         }
         let wrong = |why: String| {
@@ -70,7 +109,14 @@ impl Answer {
             Failure::permanent(code::ANSWER_INVALID, text)
         };
         if !whole {
-            return Err(wrong(format!("it is longer than {MAX_TEXT} bytes and asks for jobs")));
+            return Err(wrong(format!("it is longer than {MAX_TEXT} bytes and asks for jobs or a snooze")));
+        }
+        if asks.to_wait {
+            let later: Later<'_> =
+                serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
+            notes.tell(note(later.progress, later.checkpoint, most).map_err(wrong)?);
+            let why = later.reason.unwrap_or_else(|| "the handler asked to come again".to_owned());
+            return Err(Failure::snooze(later.snooze.to_std(), why));
         }
         match serde_json::from_slice::<Structured<'_>>(&bytes) {
             Ok(answer) => Ok(Self {
@@ -82,46 +128,56 @@ impl Answer {
     }
 }
 
-/// Whether the text is a JSON object, or the beginning of one, with a member `enqueue` at its top.
-fn asks_for_jobs(bytes: &[u8]) -> bool {
-    /// Names of the members; a value that is cut off ends the reading.
-    #[derive(Default)]
-    struct Names(bool);
-    impl<'de> Deserialize<'de> for Names {
-        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            deserializer.deserialize_map(Visitor)
-        }
+/// What a text asks for.
+#[derive(Default)]
+struct Asks {
+    for_jobs: bool,
+    to_wait: bool,
+}
+
+impl<'de> Deserialize<'de> for Asks {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(AsksVisitor)
     }
-    struct Visitor;
-    impl<'de> serde::de::Visitor<'de> for Visitor {
-        type Value = Names;
+}
 
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("an object")
-        }
+/// Reads names of members; a value that is cut off ends the reading.
+struct AsksVisitor;
 
-        fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Names, A::Error> {
-            let mut found = false;
-            while let Ok(Some(name)) = map.next_key::<String>() {
-                found |= name == "enqueue";
-                if map.next_value::<serde::de::IgnoredAny>().is_err() {
-                    break;
-                }
+impl<'de> serde::de::Visitor<'de> for AsksVisitor {
+    type Value = Asks;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Asks, A::Error> {
+        let mut found = Asks::default();
+        while let Ok(Some(name)) = map.next_key::<String>() {
+            found.for_jobs |= name == "enqueue";
+            found.to_wait |= name == "snooze";
+            if map.next_value::<serde::de::IgnoredAny>().is_err() {
+                break;
             }
-            Ok(Names(found))
         }
+        Ok(found)
     }
+}
+
+/// Whether the text is a JSON object, or the beginning of one, with a member `enqueue` or `snooze` at its top.
+fn asks(bytes: &[u8]) -> Asks {
     if bytes.trim_ascii_start().first() != Some(&b'{') {
-        return false;
+        return Asks::default();
     }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     // Whatever follows the object, or is missing of it, is for the strict reading to judge.
-    Names::deserialize(&mut reader).map_or_else(|_| cut_off(bytes), |names| names.0)
+    Asks::deserialize(&mut reader).unwrap_or_else(|_| cut_off(bytes))
 }
 
-/// An object that ends in the middle of a member: whether that member, or one before it, may be `enqueue`.
-fn cut_off(bytes: &[u8]) -> bool {
-    bytes.windows(9).any(|window| window == b"\"enqueue\"")
+/// An object that ends in the middle of a member: whether that member, or one before it, may be `enqueue` or `snooze`.
+fn cut_off(bytes: &[u8]) -> Asks {
+    let names = |name: &[u8]| bytes.windows(name.len()).any(|window| window == name);
+    Asks { for_jobs: names(b"\"enqueue\""), to_wait: names(b"\"snooze\"") }
 }
 
 impl FollowUp<'_> {
@@ -146,11 +202,48 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Answer, Failure> {
-        Answer::parse(text.as_bytes().to_vec(), true)
+        Answer::parse(text.as_bytes().to_vec(), true, &Notes::default(), 10)
+    }
+
+    fn cut(bytes: &[u8], whole: bool) -> Result<Answer, Failure> {
+        Answer::parse(bytes.to_vec(), whole, &Notes::default(), 10)
     }
 
     #[test]
-    fn anything_without_enqueue_is_the_result_as_it_came() {
+    fn a_snooze_comes_again_and_may_leave_a_note() {
+        let later = |text: &str| {
+            let notes = Notes::default();
+            match Answer::parse(text.as_bytes().to_vec(), true, &notes, 10) {
+                Err(Failure::Snooze { error, after }) => (after.as_millis(), error.message, notes.last()),
+                other => panic!("{text}: {other:?}"),
+            }
+        };
+        assert_eq!(
+            later(r#"{"snooze": "1h30m"}"#),
+            (5_400_000, "the handler asked to come again".into(), None)
+        );
+        let text = r#" {"checkpoint": "op-17", "progress": {"done": 1}, "snooze": 2500, "reason": "still renders"} "#;
+        let (after, why, note) = later(text);
+        assert_eq!((after, why.as_str()), (2_500, "still renders"));
+        assert_eq!(note.unwrap().checkpoint, Some(b"op-17".to_vec()));
+        for text in [
+            r#"{"snooze": "soon"}"#,
+            r#"{"snooze": -1}"#,
+            r#"{"snooze": 1.5}"#,
+            r#"{"snooze": null}"#,
+            r#"{"snooze": "5m", "enqueue": []}"#,
+            r#"{"snooze": "5m", "result": 1}"#,
+            r#"{"snooze": "5m", "checkpoint": "longer than ten"}"#,
+            r#"{"snooze": "5m""#,
+        ] {
+            let Err(Failure::Permanent { error }) = parse(text) else { panic!("{text} passed") };
+            assert_eq!(error.code, code::ANSWER_INVALID, "{text}");
+        }
+        assert_eq!(parse(r#"{"a": {"snooze": "5m"}}"#).unwrap().result.len(), 23, "not at its top");
+    }
+
+    #[test]
+    fn anything_that_asks_for_nothing_is_the_result_as_it_came() {
         for text in [
             "",
             "done",
@@ -164,7 +257,7 @@ mod tests {
         ] {
             assert_eq!(parse(text).unwrap(), Answer::plain(text.into()), "{text}");
         }
-        assert_eq!(Answer::parse(vec![0xff, 0], true).unwrap().result, [0xff, 0]);
+        assert_eq!(cut(&[0xff, 0], true).unwrap().result, [0xff, 0]);
     }
 
     #[test]
@@ -201,11 +294,9 @@ mod tests {
 
     #[test]
     fn what_was_cut_off_may_not_have_asked_for_jobs() {
-        assert_eq!(Answer::parse(br#"{"a": "long"#.to_vec(), false).unwrap(), Answer::default());
-        assert!(Answer::parse(br#"{"enqueue": [{"type": "ma"#.to_vec(), false).is_err());
-        assert!(
-            Answer::parse(br#"{"a": 1, "enqueue"#.to_vec(), false).is_ok(),
-            "its name was not read to its end"
-        );
+        assert_eq!(cut(br#"{"a": "long"#, false).unwrap(), Answer::default());
+        assert!(cut(br#"{"enqueue": [{"type": "ma"#, false).is_err());
+        assert!(cut(br#"{"snooze": "5"#, false).is_err());
+        assert!(cut(br#"{"a": 1, "enqueue"#, false).is_ok(), "its name was not read to its end");
     }
 }

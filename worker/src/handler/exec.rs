@@ -13,19 +13,27 @@
 //! The environment holds `PATH`, `LANEKEEPER_*` of the job and what the policy declares; nothing else of the worker's,
 //! the Redis URL least of all. Output is drained for as long as the program runs and only its tail is kept. When the
 //! program ends, what it left behind in its group is killed, and pipes that somebody still holds are let go.
+//!
+//! While it runs it may report progress and leave a checkpoint on descriptor 3, a JSON object per line; the next attempt gets
+//! the checkpoint as `LANEKEEPER_CHECKPOINT`.
 
 mod child;
+mod report;
 mod tail;
 
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::process::ExitStatus;
 use std::time::Duration;
 
 use lanekeeper_api::policy;
+use lanekeeper_queue::types::MAX_CHECKPOINT;
 use tokio::process::Command;
 
 use super::{Answer, Cause, Failure, Handler, JobContext, MAX_TEXT, Running, code};
 use child::{Child, Ended};
+use report::Reports;
 
 /// Between SIGTERM and SIGKILL.
 const KILL_GRACE: Duration = Duration::from_secs(5);
@@ -33,6 +41,8 @@ const KILL_GRACE: Duration = Duration::from_secs(5);
 const EX_TEMPFAIL: i32 = 75;
 /// `EX_DATAERR` of sysexits.h.
 const EX_DATAERR: i32 = 65;
+/// What the last attempt left.
+const CHECKPOINT: &str = "LANEKEEPER_CHECKPOINT";
 /// Where programs are looked for when the worker itself has no PATH.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -56,28 +66,38 @@ impl ExecHandler {
         command.args(args).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into()));
         // Declared variables first: the contract's own names cannot be forged by a policy.
-        command.envs(&self.policy.env).envs(environment(job));
+        command.envs(&self.policy.env).envs(environment(job)).env_remove(CHECKPOINT);
+        match job.checkpoint() {
+            Some(left) if left.contains(&0) => tracing::warn!(
+                job = job.job.id,
+                "the checkpoint holds a NUL, which no environment variable can: the program does not get it"
+            ),
+            Some(left) => drop(command.env(CHECKPOINT, OsStr::from_bytes(left))),
+            None => {}
+        }
         Ok(command)
     }
 
     async fn attempt(&self, job: &JobContext) -> Result<Answer, Failure> {
         let command = self.command(job)?;
-        let mut child = Child::spawn(command, job.job.payload.clone()).map_err(|e| self.not_started(&e))?;
-        tokio::select! {
+        let (mut reports, report) = Reports::open().map_err(|e| self.not_started(&e))?;
+        let child =
+            Child::spawn(command, job.job.payload.clone(), report).map_err(|e| self.not_started(&e))?;
+        let ended = tokio::select! {
             biased;
-            ended = child.ended() => {
-                let ended = ended.map_err(|e| Failure::ambiguous(code::SPAWN_FAILED, format!("lost sight of the program: {e}")))?;
-                self.outcome(ended)
-            }
-            cause = job.stop.requested() => Err(stop(child, cause, job).await),
-        }
+            ended = until_the_end(child, job) => ended,
+            never = reports.follow(job) => match never {},
+        };
+        // What it reported last may still stand in the pipe.
+        reports.rest(job);
+        self.outcome(ended?, job)
     }
 
     /// The end of a program that was not told to end.
-    fn outcome(&self, ended: Ended) -> Result<Answer, Failure> {
+    fn outcome(&self, ended: Ended, job: &JobContext) -> Result<Answer, Failure> {
         let message = with_tail(&ended.status.to_string(), &ended.stderr);
         match exit(ended.status) {
-            Exit::Code(0) => Answer::parse(ended.stdout, true),
+            Exit::Code(0) => Answer::parse(ended.stdout, true, &job.notes, MAX_CHECKPOINT),
             Exit::Code(EX_TEMPFAIL) => Err(Failure::transient(code::EXIT_CODE, message)),
             Exit::Code(n) if n == EX_DATAERR || self.policy.permanent_exit_codes.contains(&n) => {
                 Err(Failure::permanent(code::EXIT_CODE, message))
@@ -103,6 +123,17 @@ impl ExecHandler {
 impl Handler for ExecHandler {
     fn run<'a>(&'a self, job: &'a JobContext) -> Running<'a> {
         Box::pin(self.attempt(job))
+    }
+}
+
+/// Waits until the program has ended, by itself or because it was stopped.
+async fn until_the_end(mut child: Child, job: &JobContext) -> Result<Ended, Failure> {
+    tokio::select! {
+        biased;
+        ended = child.ended() => {
+            ended.map_err(|e| Failure::ambiguous(code::SPAWN_FAILED, format!("lost sight of the program: {e}")))
+        }
+        cause = job.stop.requested() => Err(stop(child, cause, job).await),
     }
 }
 
@@ -164,6 +195,7 @@ fn environment(job: &JobContext) -> Vec<(&'static str, String)> {
         ("LANEKEEPER_TOKEN", job.job.token.to_string()),
         ("LANEKEEPER_DEADLINE", job.deadline_ms().to_string()),
         ("LANEKEEPER_IDEMPOTENCY_KEY", job.idempotency_key().to_owned()),
+        ("LANEKEEPER_REPORT_FD", report::DESCRIPTOR.to_string()),
     ];
     if let Some(parent) = job.traceparent() {
         env.push(("LANEKEEPER_TRACEPARENT", parent.to_owned()));
@@ -188,7 +220,8 @@ mod tests {
             permanent_exit_codes: permanent.to_vec(),
         });
         let status = ExitStatus::from_raw(raw);
-        handler.outcome(Ended { status, stdout: b"out".to_vec(), stderr: b"why\n".to_vec() })
+        let job = context(b"", Duration::from_secs(1));
+        handler.outcome(Ended { status, stdout: b"out".to_vec(), stderr: b"why\n".to_vec() }, &job)
     }
 
     fn class(raw: i32, permanent: &[i32]) -> ErrorClass {

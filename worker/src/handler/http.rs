@@ -2,13 +2,16 @@
 //!
 //! | response | means |
 //! |---|---|
-//! | 2xx | success; a body of at most 64 KiB is the answer, a larger one is left out |
+//! | 2xx | success; a body of at most 64 KiB is the answer, a larger one is left out. `{"snooze": "5m"}`: not done yet, held |
 //! | 429, 503 with `Retry-After` | held for that long (`maxHold` at most), costs no try; with it its key or lane, by `onThrottle` |
 //! | 408, 425, 429, 5xx | transient |
 //! | 3xx | permanent: a redirect is never followed, so that payload and signature go nowhere else |
 //! | other 4xx | permanent |
 //! | no connection | transient: nothing was sent |
 //! | broken connection, time-out | ambiguous: the receiver may have done the work |
+//!
+//! The body of a snooze and of an answer that is tried again may be JSON with a `checkpoint` (and `progress`): the next
+//! attempt gets it back as the header `Lanekeeper-Checkpoint`, in base64.
 //!
 //! A signing secret, URL or header that cannot be used is transient: a fixed policy or a mounted Secret repairs it
 //! while the job waits for its next try.
@@ -28,6 +31,9 @@ use signature::Signer;
 
 use super::{Answer, Cause, Failure, Handler, JobContext, Running, code};
 use request::Template;
+
+/// Longest checkpoint, in bytes: it travels in a header, and common receivers take 8 KiB of those in all.
+const MAX_CHECKPOINT: usize = 4 * 1024;
 
 /// Posts jobs to a URL.
 pub struct HttpHandler {
@@ -67,7 +73,7 @@ impl HttpHandler {
         let verdict = response::classify(response.status(), response.headers(), job.now_ms());
         let status = response.status();
         let body = response::body(response, verdict.keeps()).await;
-        verdict.conclude(status, &self.host, body)
+        verdict.conclude(status, &self.host, body, &job.notes)
     }
 
     fn no_response(&self, error: reqwest::Error) -> Failure {

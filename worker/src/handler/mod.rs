@@ -7,6 +7,7 @@ mod answer;
 mod builtin;
 pub mod exec;
 pub mod http;
+mod notes;
 mod stop;
 
 use std::fmt;
@@ -20,6 +21,7 @@ use lanekeeper_queue::types::{AttemptError, Claimed, ErrorClass};
 
 pub use answer::Answer;
 pub use builtin::Builtin;
+pub use notes::{CheckpointTooLong, Notes};
 pub use stop::{Cause, Stop};
 
 /// Most bytes of an answer or of an error message that are kept.
@@ -74,15 +76,18 @@ pub struct JobContext {
     pub timeout: Duration,
     /// When the attempt was claimed, on this process's clock.
     pub started: Instant,
-    /// Tells the handler to stop, and why.
+    /// Tells the handler to stop, and why: its time-out, a cancellation, a lost lease, the worker's end.
     pub stop: Stop,
+    /// Where the handler tells how far it is, and leaves a checkpoint.
+    pub notes: Notes,
 }
 
 impl JobContext {
     /// A context that starts now.
     #[must_use]
     pub fn new(job: Claimed, queue: Arc<str>, timeout: Duration) -> Self {
-        Self { job, queue, timeout, started: Instant::now(), stop: Stop::default() }
+        let (started, stop, notes) = (Instant::now(), Stop::default(), Notes::default());
+        Self { job, queue, timeout, started, stop, notes }
     }
 
     /// When the attempt must be over, on this process's clock.
@@ -107,6 +112,12 @@ impl JobContext {
     #[must_use]
     pub fn idempotency_key(&self) -> &str {
         self.job.key.as_deref().unwrap_or(&self.job.id)
+    }
+
+    /// What an earlier attempt left for this one with [`Notes::checkpoint`].
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<&[u8]> {
+        self.job.checkpoint.as_deref()
     }
 
     /// The W3C trace context given at enqueue.
@@ -142,6 +153,13 @@ pub enum Failure {
         /// What went wrong.
         error: AttemptError,
     },
+    /// Nothing went wrong, the job is not done yet: it comes again later, which costs no try. `giveUpAfter` bounds it.
+    Snooze {
+        /// Why it is too early.
+        error: AttemptError,
+        /// From now; at least a second.
+        after: Duration,
+    },
 }
 
 impl Failure {
@@ -163,11 +181,17 @@ impl Failure {
         Self::Permanent { error: error(ErrorClass::Permanent, code, message) }
     }
 
+    /// Not done yet: to come again after this long.
+    #[must_use]
+    pub fn snooze(after: Duration, why: impl fmt::Display) -> Self {
+        Self::Snooze { error: error(ErrorClass::Transient, code::SNOOZED, why), after }
+    }
+
     /// What went wrong.
     #[must_use]
     pub fn error(&self) -> &AttemptError {
         match self {
-            Self::Retry { error, .. } | Self::Permanent { error } => error,
+            Self::Retry { error, .. } | Self::Permanent { error } | Self::Snooze { error, .. } => error,
         }
     }
 }
@@ -209,7 +233,9 @@ pub mod code {
     pub const PROGRAM_MISSING: &str = "ProgramMissing";
     /// The program could not be started.
     pub const SPAWN_FAILED: &str = "SpawnFailed";
-    /// The answer asks for follow-up jobs in a way that cannot be understood, or is too long to tell.
+    /// The handler asked to come again later.
+    pub const SNOOZED: &str = "Snoozed";
+    /// The answer asks for follow-up jobs or a snooze in a way that cannot be understood, or is too long to tell.
     pub const ANSWER_INVALID: &str = "AnswerInvalid";
     /// The queue refused a follow-up job of the answer.
     pub const FOLLOW_UP_REFUSED: &str = "FollowUpRefused";
@@ -242,6 +268,7 @@ pub(crate) mod testing {
             claimed_ms: 1_700_000_001_000,
             key: Some("k:1".into()),
             meta: BTreeMap::new(),
+            checkpoint: None,
         }
     }
 

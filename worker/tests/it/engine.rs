@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::common::{Bed, Counts, Obeys, Settings, does, done, eventually, policy};
 use lanekeeper_queue::client::Waker;
 use lanekeeper_queue::types::{DeadReason, Find, JobState};
-use lanekeeper_worker::handler::{Answer, Cause, Failure, code};
+use lanekeeper_worker::handler::{Answer, Cause, Failure, Notes, code};
 
 #[tokio::test]
 async fn a_job_succeeds_and_keeps_its_answer() {
@@ -149,7 +149,7 @@ async fn a_running_job_can_be_cancelled() {
     let engine = bed.engine(Settings::default(), Obeys { seen: Arc::clone(&seen) });
     let ids = bed.enqueue("mail", &[b""]).await;
     bed.becomes(&ids[0], JobState::Running).await;
-    bed.queue.cancel(&ids).await.unwrap();
+    bed.queue.cancel(&ids, "ops").await.unwrap();
     let job = bed.becomes(&ids[0], JobState::Cancelled).await;
     assert_eq!(job.history[0].outcome, "cancel");
     assert_eq!(*seen.lock().unwrap(), [Cause::Cancelled]);
@@ -165,7 +165,7 @@ async fn a_long_lease_does_not_keep_a_worker_from_hearing_of_a_cancellation() {
     let engine = bed.engine(Settings::default(), Obeys { seen: Arc::clone(&seen) });
     let ids = bed.enqueue("mail", &[b""]).await;
     bed.becomes(&ids[0], JobState::Running).await;
-    bed.queue.cancel(&ids).await.unwrap();
+    bed.queue.cancel(&ids, "ops").await.unwrap();
     bed.becomes(&ids[0], JobState::Cancelled).await;
     assert_eq!(*seen.lock().unwrap(), [Cause::Cancelled]);
     engine.stop().await.unwrap();
@@ -324,8 +324,15 @@ async fn an_answer_brings_follow_up_jobs_and_one_that_cannot_be_stored_is_a_deat
                 b"parent" => Answer::parse(
                     br#"{"enqueue": [{"type": "report", "payload": [1.10]}], "result": "ok"}"#.to_vec(),
                     true,
+                    &Notes::default(),
+                    0,
                 ),
-                b"wrong" => Answer::parse(br#"{"enqueue": [{"type": "nope", "payload": 1}]}"#.to_vec(), true),
+                b"wrong" => Answer::parse(
+                    br#"{"enqueue": [{"type": "nope", "payload": 1}]}"#.to_vec(),
+                    true,
+                    &Notes::default(),
+                    0,
+                ),
                 payload => Ok(Answer::plain(payload.to_vec())),
             }
         }),

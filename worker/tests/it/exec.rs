@@ -88,6 +88,7 @@ async fn the_environment_is_the_jobs_and_nothing_else() {
         "LANEKEEPER_JOB_ID",
         "LANEKEEPER_LANE",
         "LANEKEEPER_QUEUE",
+        "LANEKEEPER_REPORT_FD",
         "LANEKEEPER_TOKEN",
         "LANEKEEPER_TYPE",
         "PATH",

@@ -2,6 +2,7 @@
 //! one per file costs more than running them.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod attempts;
 mod common;
 mod drain;
 mod engine;

@@ -104,12 +104,14 @@ fn lines(dir: &Path, file: &str) -> usize {
 #[tokio::test]
 async fn a_killed_workers_job_is_finished_by_another() {
     let dir = tempfile::tempdir().unwrap();
-    // The first attempt hangs until its worker is killed, the second one finds its trace and ends.
-    let script = "if [ -e $D/began ]; then echo second; else echo $$ > $D/began; sleep 60; fi";
+    // The first attempt hangs until its worker is killed, the second one finds its trace, goes on from what it left and ends.
+    let script = r#"if [ -e $D/began ]; then echo second from "$LANEKEEPER_CHECKPOINT"; exit; fi
+        echo '{"checkpoint": "row 500"}' >&3; echo $$ > $D/began; sleep 60"#;
     let bed = Bed::new(&running(script, dir.path())).await;
     let mut first = Process::start(&bed, dir.path(), "first", &[]);
     let ids = bed.enqueue("mail", &[b""]).await;
     eventually("the job runs", async || dir.path().join("began").exists()).await;
+    eventually("its checkpoint came", async || bed.job(&ids[0]).await.checkpoint.is_some()).await;
     let second = Process::start(&bed, dir.path(), "second", &[]);
     first.signal(Signal::KILL);
     first.child.wait().unwrap();
@@ -119,7 +121,10 @@ async fn a_killed_workers_job_is_finished_by_another() {
     assert_eq!((job.attempts, job.tries, job.crashes), (2, 0, 1));
     assert_eq!(job.history[0].worker, "first");
     assert_eq!(job.history[0].error.as_ref().unwrap().code, lanekeeper_queue::takeover::LEASE_EXPIRED);
-    assert_eq!((job.history[1].worker.as_str(), job.result.as_deref()), ("second", Some("second\n")));
+    assert_eq!(
+        (job.history[1].worker.as_str(), job.result.as_deref()),
+        ("second", Some("second from row 500\n"))
+    );
     drop(second);
     let left = std::fs::read_to_string(dir.path().join("began")).unwrap();
     let _ = rustix::process::kill_process_group(

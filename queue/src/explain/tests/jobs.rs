@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::explain;
+use crate::types::{CheckpointLeft, ProgressTold};
 
 #[test]
 fn unknown_job() {
@@ -162,6 +163,7 @@ fn leased(expires_ms: u64) -> Job {
         token: 1,
         since_ms: NOW - 20_000,
         expires_ms,
+        cancelled_by: None,
     });
     running
 }
@@ -170,6 +172,30 @@ fn leased(expires_ms: u64) -> Job {
 fn leased_to_a_worker() {
     let words = ["interactive-x on n1", "for 20 s", "another 9 s"];
     World::new().says(&leased(NOW + 9_000), 0, Cause::Leased, &words);
+}
+
+#[test]
+fn what_the_handler_told_is_told_on() {
+    let mut running = leased(NOW + 9_000);
+    let (unit, message) = ("rows".to_owned(), "writing".to_owned());
+    running.progress =
+        Some(ProgressTold { done: 350, total: Some(1_000), unit, message, told_ms: NOW - 2_000 });
+    running.checkpoint = Some(CheckpointLeft { bytes: 12, left_ms: NOW - 60_000 });
+    running.lease.as_mut().unwrap().cancelled_by = Some("anna".into());
+    let words = [
+        "Progress: 350 of 1000 rows (35 %), writing, told 2 s ago.",
+        "A checkpoint of 12 bytes was left 1 min ago.",
+        "asked for by anna",
+    ];
+    World::new().says(&running, 0, Cause::Leased, &words);
+    running.state = JobState::Scheduled;
+    running.lease = None;
+    running.due_ms = NOW + 5_000;
+    let mut ambiguous = attempt("retry", "no answer");
+    ambiguous.error.as_mut().unwrap().class = ErrorClass::Ambiguous;
+    running.history = vec![ambiguous];
+    let words = ["12 bytes was left", "HttpStatus (ambiguous: the work may have been done): no answer"];
+    World::new().says(&running, 0, Cause::RetryScheduled, &words);
 }
 
 #[test]
@@ -213,5 +239,11 @@ fn succeeded_and_cancelled() {
     done.attempts = 1;
     World::new().says(&done, 0, Cause::Succeeded, &["succeeded 1 s ago, after 1 attempt"]);
     done.state = JobState::Cancelled;
-    World::new().says(&done, 0, Cause::Cancelled, &["cancelled 1 s ago"]);
+    World::new().says(&done, 0, Cause::Cancelled, &["was cancelled 1 s ago"]);
+    let mut ran = attempt("cancel", "cancelled by anna: stopped");
+    done.history = vec![ran.clone()];
+    World::new().says(&done, 0, Cause::Cancelled, &["cancelled by anna 1 s ago"]);
+    (ran.token, ran.worker, ran.error) = (0, "ben".into(), None);
+    done.history = vec![ran];
+    World::new().says(&done, 0, Cause::Cancelled, &["cancelled by ben 1 s ago"]);
 }

@@ -127,6 +127,8 @@ fn job(state: JobState) -> Job {
         attempts: 0,
         key: None,
         meta: BTreeMap::new(),
+        progress: None,
+        checkpoint: None,
         lease: None,
         dead_reason: None,
         history: vec![],
@@ -144,7 +146,7 @@ fn attempt(outcome: &str, message: &str) -> Attempt {
         ended_ms: NOW,
         worker: "w".into(),
         node: "n1".into(),
-        token: 1,
+        token: u64::from(outcome != "replay"),
         policy_version: 1,
         outcome: outcome.into(),
         error: Some(AttemptError {

@@ -54,8 +54,8 @@ fn judge(job: &Job, calls: &[&Effect], verdict: &mut Verdict) {
 }
 
 fn tokens_rise(job: &Job, verdict: &mut Verdict) {
-    // A replay is no attempt and has no token.
-    let attempts: Vec<_> = job.history.iter().filter(|attempt| attempt.outcome != "replay").collect();
+    // What a person did is no attempt and has no token.
+    let attempts: Vec<_> = job.history.iter().filter(|attempt| attempt.ran()).collect();
     for pair in attempts.windows(2) {
         let (earlier, later) = (pair[0].token, pair[1].token);
         if later <= earlier {
@@ -83,7 +83,7 @@ fn success_stands(job: &Job, calls: &[&Effect], verdict: &mut Verdict) {
 
 /// The last attempt settled the job, so no lease may be newer than its token.
 fn no_settlement_is_stale(job: &Job, calls: &[&Effect], verdict: &mut Verdict) {
-    let last = job.history.iter().rfind(|attempt| attempt.outcome != "replay");
+    let last = job.history.iter().rfind(|attempt| attempt.ran());
     let (Some(last), Some(newer)) = (last, calls.iter().map(|call| call.token).max()) else {
         return;
     };

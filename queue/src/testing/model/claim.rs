@@ -110,14 +110,15 @@ impl Model {
             since_ms: now_ms,
             expires_ms: now_ms + self.lease_ms(now_ms),
             holder: worker.clone(),
-            cancel: false,
+            cancel: None,
             lost: None,
         };
         self.leases.insert(id.to_owned(), lease);
         if let Some(job) = self.jobs.get_mut(id) {
             job.place = Place::Leased;
         }
-        self.claimed(id, lane)
+        let left = self.jobs[id].checkpoint.as_ref().map(|(left, _)| left.clone());
+        Claimed { checkpoint: left, ..self.claimed(id, lane) }
     }
 
     /// A leased job as its worker sees it.
@@ -137,6 +138,7 @@ impl Model {
             claimed_ms: lease.since_ms,
             key: job.key.clone(),
             meta: job.meta.clone(),
+            checkpoint: None,
         }
     }
 }

@@ -211,6 +211,8 @@ impl Model {
             reason: None,
             result: Vec::new(),
             payload: spec.payload,
+            progress: None,
+            checkpoint: None,
         };
         job.wait(spec.due_ms, now_ms);
         if let Some(key) = spec.key {

@@ -2,18 +2,29 @@
 
 use super::reply::Reply;
 use super::state::Model;
-use crate::types::{HeartbeatReply, Held, WorkerIdentity, WorkerInfo};
+use crate::types::{HeartbeatReply, Held, Note, WorkerIdentity, WorkerInfo};
 
 impl Model {
-    pub(super) fn extend(&mut self, worker: &WorkerInfo, held: &[Held], now_ms: u64) -> HeartbeatReply {
+    pub(super) fn extend(
+        &mut self,
+        worker: &WorkerInfo,
+        held: &[Held],
+        notes: &[(usize, Note)],
+        now_ms: u64,
+    ) -> HeartbeatReply {
         let expires_ms = now_ms + self.lease_ms(now_ms);
         let (mut lost, mut cancelled) = (Vec::new(), Vec::new());
-        for item in held {
+        for (at, item) in held.iter().enumerate() {
             match self.leases.get_mut(&item.id) {
                 Some(lease) if lease.token == item.token && lease.holder.boot == worker.identity.boot => {
                     lease.expires_ms = expires_ms;
-                    if lease.cancel {
+                    if lease.cancel.is_some() {
                         cancelled.push(item.id.clone());
+                    }
+                    let job = self.jobs.get_mut(&item.id);
+                    let told = notes.iter().find(|(place, _)| *place == at);
+                    if let (Some(job), Some((_, note))) = (job, told) {
+                        job.hear(note, now_ms);
                     }
                 }
                 _ => lost.push(item.id.clone()),

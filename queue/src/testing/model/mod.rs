@@ -68,7 +68,7 @@ impl Model {
                 }
                 Reply::Settled(settled)
             }
-            Op::Extend { worker, held } => Reply::Extended(self.extend(worker, held, now_ms)),
+            Op::Extend { worker, held, notes } => Reply::Extended(self.extend(worker, held, notes, now_ms)),
             Op::Leave(worker) => self.leave(worker),
             Op::PassOn(_) => Reply::Done,
             Op::LeasesOf(worker) => Reply::Leases(self.leases_of(worker)),
@@ -78,7 +78,7 @@ impl Model {
             Op::Find(find) => Reply::Found(self.find(find, now_ms)),
             Op::DeadList { job_type, .. } => Reply::Found(self.dead_list(job_type.as_deref(), now_ms)),
             Op::Position(id) => Reply::Position(self.position(id)),
-            Op::Cancel(ids) => Reply::Acted(self.cancel(ids, now_ms)),
+            Op::Cancel { ids, by } => Reply::Acted(self.cancel(ids, by, now_ms)),
             Op::Replay { ids, by } => Reply::Acted(self.replay(ids, by, now_ms)),
             Op::Delete { ids, .. } => Reply::Acted(self.delete(ids, now_ms)),
             Op::Pause { lanes, by, why } => Reply::Toggled(self.pause(by, why, lanes, now_ms)),

@@ -2,7 +2,7 @@
 
 use lanekeeper_api::policy::QueuePolicy;
 
-use crate::types::{ClaimRequest, Find, Held, NewJob, Settlement, WorkerIdentity, WorkerInfo};
+use crate::types::{ClaimRequest, Find, Held, NewJob, Note, Settlement, WorkerIdentity, WorkerInfo};
 
 /// One call of `Queue`, by the name of its method where nothing else is said.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +31,8 @@ pub enum Op {
         worker: Box<WorkerInfo>,
         /// What it holds.
         held: Vec<Held>,
+        /// What its handlers tell, by the place in `held`.
+        notes: Vec<(usize, Note)>,
     },
     /// `leave`.
     Leave(WorkerIdentity),
@@ -75,7 +77,12 @@ pub enum Op {
     /// `position`.
     Position(String),
     /// `cancel`.
-    Cancel(Vec<String>),
+    Cancel {
+        /// Which.
+        ids: Vec<String>,
+        /// Who asks.
+        by: String,
+    },
     /// `dead_replay`.
     Replay {
         /// Which.

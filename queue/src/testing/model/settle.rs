@@ -6,14 +6,12 @@ use super::enqueue::Spec;
 use super::given::Given;
 use super::options::MAX_DELAY_MS;
 use super::state::{Job, Lease, Model, Place};
-use super::waiting::{MESSAGE_OLD, clip};
+use super::waiting::{MAX_INTEGER, MESSAGE_OLD, clip};
 use crate::types::{Attempt, AttemptError, ErrorClass, Outcome, Settled, Settlement, Spends, WorkerIdentity};
 
 const MESSAGE_LAST: usize = 65_536;
 const RESULT_MOST: usize = 65_536;
 const CODE_MOST: usize = 64;
-/// Largest integer that a number of Lua holds exactly.
-const MAX_INTEGER: u64 = 1 << 53;
 
 /// What the words of one call bring beside themselves.
 #[derive(Default)]
@@ -69,7 +67,7 @@ impl Model {
         let Some(mut job) = self.jobs.remove(&word.id) else { return Settled::Stale };
         let kept = &mut told.kept;
         self.leases.remove(&word.id);
-        let cancelled = lease.cancel && !matches!(word.outcome, Outcome::Success { .. });
+        let cancelled = lease.cancel.is_some() && !matches!(word.outcome, Outcome::Success { .. });
         let (id, kind) = (word.id.as_str(), job.job_type.clone());
         job.end_attempt(&lease, worker, word, cancelled, now_ms);
         let counters = self.counters(&kind);
@@ -79,6 +77,9 @@ impl Model {
             counters.failed += 1;
         }
         self.tell_gates(&kind, id, &word.outcome, now_ms);
+        if let (Some(note), false) = (&word.note, cancelled) {
+            job.hear(note, now_ms);
+        }
         match &word.outcome {
             Outcome::Success { result, .. } => {
                 job.result = result[..result.len().min(RESULT_MOST)].to_vec();
@@ -130,7 +131,15 @@ impl Job {
         cancelled: bool,
         now_ms: u64,
     ) {
-        let (outcome, spends, error) = told(&word.outcome);
+        let (outcome, spends, mut error) = told(&word.outcome);
+        if let (true, Some(by), Some(error)) = (cancelled, &lease.cancel, &mut error) {
+            error.message = if matches!(word.outcome, Outcome::Release { .. }) {
+                error.code = "Cancelled".to_owned();
+                format!("cancelled by {by}")
+            } else {
+                clip(&format!("cancelled by {by}: {}", error.message), MESSAGE_LAST)
+            };
+        }
         self.attempts += 1;
         match spends {
             Spends::Try => self.tries += 1,

@@ -6,7 +6,7 @@ use lanekeeper_api::policy::{Debounce, KeyPart, LanePolicy, OnConflict, QueuePol
 
 use super::gates::Gates;
 use super::order::Order;
-use crate::types::{Attempt, DeadReason, WorkerIdentity, WorkerInfo};
+use crate::types::{Attempt, DeadReason, ProgressTold, WorkerIdentity, WorkerInfo};
 
 /// A day: retention, and how long keys stand, of types that the policy no longer has.
 const DAY_MS: u64 = 86_400_000;
@@ -119,6 +119,10 @@ pub(super) struct Job {
     pub(super) reason: Option<DeadReason>,
     pub(super) result: Vec<u8>,
     pub(super) payload: Vec<u8>,
+    /// What its handler told last.
+    pub(super) progress: Option<ProgressTold>,
+    /// What was left for the next attempt, and when.
+    pub(super) checkpoint: Option<(Vec<u8>, u64)>,
 }
 
 /// The right to run an attempt.
@@ -128,8 +132,8 @@ pub(super) struct Lease {
     pub(super) since_ms: u64,
     pub(super) expires_ms: u64,
     pub(super) holder: WorkerIdentity,
-    /// A cancellation was asked for.
-    pub(super) cancel: bool,
+    /// Who asked for a cancellation.
+    pub(super) cancel: Option<String>,
     /// The worker that lost it, with its token, where a sweeper holds it.
     pub(super) lost: Option<(WorkerIdentity, u64)>,
 }

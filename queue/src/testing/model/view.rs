@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use super::state::{Job, Model, Place};
-use crate::types::{Find, Job as Shown, JobState, Lease as ShownLease, Position};
+use crate::types::{CheckpointLeft, Find, Job as Shown, JobState, Lease as ShownLease, Position};
 
 impl Model {
     pub(super) fn state_of(&self, id: &str, job: &Job, now_ms: u64) -> JobState {
@@ -73,6 +73,7 @@ impl Model {
             token: lease.token,
             since_ms: lease.since_ms,
             expires_ms: lease.expires_ms,
+            cancelled_by: lease.cancel.clone(),
         });
         Some(Shown {
             id: id.to_owned(),
@@ -88,6 +89,11 @@ impl Model {
             attempts: job.attempts,
             key: job.key.clone(),
             meta: job.meta.clone(),
+            progress: job.progress.clone(),
+            checkpoint: job
+                .checkpoint
+                .as_ref()
+                .map(|(left, at)| CheckpointLeft { bytes: left.len() as u64, left_ms: *at }),
             lease,
             dead_reason: job.reason,
             history: job.history.clone(),

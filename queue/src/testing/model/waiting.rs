@@ -1,13 +1,18 @@
 //! Jobs that wait, jobs that have ended, and what retention removes.
 
 use super::state::{Job, Model, Owner, Place};
-use crate::types::Attempt;
+use crate::types::{Attempt, MAX_CHECKPOINT, Note, ProgressTold};
 
 /// History kept: the first attempts and the last ones.
 const HISTORY_FIRST: usize = 5;
 const HISTORY_MOST: usize = 30;
 /// Bytes of message kept of an attempt that is no longer the last.
 pub(super) const MESSAGE_OLD: usize = 1024;
+/// Bytes kept of a progress' unit and of its message.
+const UNIT_MOST: usize = 32;
+const SAID_MOST: usize = 512;
+/// Largest integer that a number of Lua holds exactly.
+pub(super) const MAX_INTEGER: u64 = 1 << 53;
 
 /// The first `limit` bytes of a text, cut between characters.
 pub(super) fn clip(text: &str, limit: usize) -> String {
@@ -24,6 +29,24 @@ impl Job {
         self.line_ms = due_ms;
         self.due_ms = due_ms;
         self.place = if due_ms > now_ms { Place::Schedule } else { Place::Line };
+    }
+
+    /// Takes down what the handler tells.
+    pub(super) fn hear(&mut self, note: &Note, now_ms: u64) {
+        if let Some(told) = &note.progress {
+            self.progress = Some(ProgressTold {
+                done: told.done.min(MAX_INTEGER),
+                total: told.total.filter(|total| *total > 0).map(|total| total.min(MAX_INTEGER)),
+                unit: clip(&told.unit, UNIT_MOST),
+                message: clip(&told.message, SAID_MOST),
+                told_ms: now_ms,
+            });
+        }
+        match &note.checkpoint {
+            Some(left) if left.is_empty() => self.checkpoint = None,
+            Some(left) if left.len() <= MAX_CHECKPOINT => self.checkpoint = Some((left.clone(), now_ms)),
+            _ => {}
+        }
     }
 
     /// Adds a finished attempt to the history.
@@ -53,6 +76,7 @@ impl Model {
         let (key_for_ms, completed) = (rules.key_for_ms, rules.completed);
         job.place = place;
         job.finished_ms = Some(now_ms);
+        (job.progress, job.checkpoint) = (None, None);
         match &job.key {
             Some(key) if place == Place::Succeeded && key_for_ms > 0 => {
                 // Only the key's owner has a say in how long it stays taken.

@@ -63,6 +63,6 @@ impl Loop {
 
     pub(super) fn release(&self, id: String, token: u64, why: &str, policy_version: u64) {
         let outcome = Outcome::Release { why: why.to_owned() };
-        self.shared.table().push(Settlement { id, token, key: None, outcome, policy_version });
+        self.shared.table().push(Settlement { id, token, key: None, outcome, policy_version, note: None });
     }
 }

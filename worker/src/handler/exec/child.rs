@@ -1,14 +1,17 @@
 //! A program in its own process group, with its pipes.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use command_fds::{CommandFdExt as _, FdMapping};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::{ChildStdin, Command};
 use tokio::task::JoinHandle;
 
+use super::report::DESCRIPTOR;
 use super::tail::Tail;
 
 /// How long output is still read after the group has ended. Only a process that left the group can hold the
@@ -33,11 +36,15 @@ pub(super) struct Child {
 
 impl Child {
     /// Starts the program and the tasks that serve its pipes.
-    pub(super) fn spawn(mut command: Command, payload: Vec<u8>) -> io::Result<Self> {
+    pub(super) fn spawn(mut command: Command, payload: Vec<u8>, report: OwnedFd) -> io::Result<Self> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // kill_on_drop reaps a program that outlives its attempt; the group is ours to kill.
         command.process_group(0).kill_on_drop(true);
+        let report = FdMapping { parent_fd: report, child_fd: DESCRIPTOR };
+        command.fd_mappings(vec![report]).map_err(io::Error::other)?;
         let mut child = command.spawn()?;
+        // With it goes the worker's copy of the descriptor.
+        drop(command);
         let group = Group(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw));
         let missing = || io::Error::other("a pipe is missing");
         let stdin = child.stdin.take().ok_or_else(missing)?;

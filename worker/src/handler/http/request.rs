@@ -2,11 +2,14 @@
 
 use std::fmt::Write as _;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use lanekeeper_api::policy;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Request, Url};
 use serde::de::IgnoredAny;
 
+use super::MAX_CHECKPOINT;
 use super::signature::{Secrets, sign};
 use crate::handler::{Failure, JobContext, code};
 
@@ -62,6 +65,15 @@ impl Template {
         for name in ["traceparent", "tracestate"] {
             if let Some(value) = job.job.meta.get(name) {
                 set(name, value)?;
+            }
+        }
+        if let Some(left) = job.checkpoint() {
+            if left.len() <= MAX_CHECKPOINT {
+                set("lanekeeper-checkpoint", &BASE64.encode(left))?;
+            } else {
+                // Left by a handler of another kind: many receivers refuse headers of that size, and with them the job.
+                let (id, bytes) = (&job.job.id, left.len());
+                tracing::warn!(job = id, bytes, "the checkpoint is too long for a header: not sent");
             }
         }
         *request.body_mut() = Some(job.job.payload.clone().into());
@@ -125,6 +137,7 @@ mod tests {
         let mut job = context(br#"{"a":1}"#, Duration::from_secs(10));
         job.job.meta.insert("traceparent".into(), "00-aa-bb-01".into());
         job.job.key = Some("schön\n100%".into());
+        job.job.checkpoint = Some(b"page \xff".to_vec());
         let request = template("http://u:pw@h:81/jobs?x=1").unwrap().request(&job).unwrap();
         let get = |name: &str| request.headers().get(name).unwrap().to_str().unwrap();
         assert_eq!(request.method(), Method::POST);
@@ -139,6 +152,7 @@ mod tests {
         assert_eq!(get("lanekeeper-deadline"), "1700000011000");
         assert_eq!(get("traceparent"), "00-aa-bb-01");
         assert_eq!(get("content-type"), "application/json");
+        assert_eq!(get("lanekeeper-checkpoint"), "cGFnZSD/");
         assert_eq!(get("x-team"), "a");
         assert_eq!(request.body().unwrap().as_bytes().unwrap(), br#"{"a":1}"#);
     }

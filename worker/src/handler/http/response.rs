@@ -2,13 +2,20 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use lanekeeper_queue::types::Progress;
 use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
-use crate::handler::{Answer, Failure, MAX_TEXT, code};
+use super::MAX_CHECKPOINT;
+use crate::handler::notes::{given, note};
+use crate::handler::{Answer, Failure, MAX_TEXT, Notes, code};
 
 /// Most of an error's body that goes into the history.
 const MAX_ERROR_BODY: usize = 4 * 1024;
+/// Most of it that is read: a checkpoint may stand in it.
+const MAX_READ: usize = 32 * 1024;
 /// A receiver that has sent its status gets this long for the body. The status has decided already.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -75,23 +82,36 @@ pub(super) async fn body(mut response: Response, limit: usize) -> Body {
 impl Verdict {
     /// How much of the body is worth reading.
     pub(super) fn keeps(&self) -> usize {
-        if *self == Self::Success { MAX_TEXT } else { MAX_ERROR_BODY }
+        if *self == Self::Success { MAX_TEXT } else { MAX_READ }
     }
 
     /// The attempt's end.
-    pub(super) fn conclude(self, status: StatusCode, host: &str, body: Body) -> Result<Answer, Failure> {
+    pub(super) fn conclude(
+        self,
+        status: StatusCode,
+        host: &str,
+        body: Body,
+        notes: &Notes,
+    ) -> Result<Answer, Failure> {
+        let wrong = match self {
+            Self::Hold(_) | Self::Retry => heed(&body, notes).err(),
+            _ => None,
+        };
         // What the worker says, then what the receiver said: the first line alone may go into logs.
         let says = || {
-            format!("{host} answered {status}\n{}", String::from_utf8_lossy(&body.bytes).trim())
+            let kept = &body.bytes[..body.bytes.len().min(MAX_ERROR_BODY)];
+            let wrong =
+                wrong.as_ref().map_or_else(String::new, |why| format!("; its note is left out: {why}"));
+            format!("{host} answered {status}{wrong}\n{}", String::from_utf8_lossy(kept).trim())
                 .trim_end()
                 .to_owned()
         };
         match self {
             // Half an answer is worse than none: the work is done either way, which the status has said.
-            Self::Success => Answer::parse(body.bytes, body.whole),
+            Self::Success => Answer::parse(body.bytes, body.whole, notes, MAX_CHECKPOINT),
             Self::Hold(after) => match Failure::transient(code::HTTP_STATUS, says()) {
                 Failure::Retry { error, .. } => Err(Failure::Retry { error, retry_after: Some(after) }),
-                permanent @ Failure::Permanent { .. } => Err(permanent),
+                other => Err(other),
             },
             Self::Retry => Err(Failure::transient(code::HTTP_STATUS, says())),
             Self::Redirect(to) => Err(Failure::permanent(
@@ -101,6 +121,26 @@ impl Verdict {
             Self::Permanent => Err(Failure::permanent(code::HTTP_STATUS, says())),
         }
     }
+}
+
+/// What an answer that is tried again may leave for the next attempt; whatever else it says is its own.
+#[derive(Deserialize)]
+struct Left<'a> {
+    #[serde(default)]
+    progress: Option<Progress>,
+    #[serde(borrow, default, deserialize_with = "given")]
+    checkpoint: Option<&'a RawValue>,
+}
+
+/// Takes down the note in the body, if there is one; or says what is wrong with it.
+fn heed(body: &Body, notes: &Notes) -> Result<(), String> {
+    // An error page of some proxy, or an object that speaks of other things, is no note.
+    if body.bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Ok(());
+    }
+    let Ok(left) = serde_json::from_slice::<Left<'_>>(&body.bytes) else { return Ok(()) };
+    notes.tell(note(left.progress, left.checkpoint, MAX_CHECKPOINT)?);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -153,7 +193,8 @@ mod tests {
     fn conclusions_name_host_and_status() {
         let body = || Body { bytes: b"no such user".to_vec(), whole: true };
         let end = |verdict: Verdict, status: u16| {
-            verdict.conclude(StatusCode::from_u16(status).unwrap(), "mailer:80", body()).unwrap_err()
+            let status = StatusCode::from_u16(status).unwrap();
+            verdict.conclude(status, "mailer:80", body(), &Notes::default()).unwrap_err()
         };
         let failure = end(Verdict::Permanent, 404);
         assert_eq!(failure.error().class, ErrorClass::Permanent);
@@ -162,5 +203,30 @@ mod tests {
         assert_eq!(end(Verdict::Retry, 500).error().class, ErrorClass::Transient);
         assert!(matches!(end(Verdict::Hold(Duration::from_secs(3)), 429),
             Failure::Retry { retry_after: Some(after), .. } if after.as_secs() == 3));
+    }
+
+    #[test]
+    fn an_answer_that_is_tried_again_may_leave_a_checkpoint() {
+        let end = |status: u16, text: &str| {
+            let (notes, body) = (Notes::default(), Body { bytes: text.into(), whole: true });
+            let status = StatusCode::from_u16(status).unwrap();
+            let failure =
+                classify(status, &HeaderMap::new(), 0).conclude(status, "h", body, &notes).unwrap_err();
+            (failure.error().message.clone(), notes.last())
+        };
+        let text = r#"{"error": "busy", "checkpoint": "page 3", "progress": {"done": 3, "total": 9}}"#;
+        for status in [408, 429, 500, 503] {
+            let (_, note) = end(status, text);
+            let note = note.unwrap();
+            assert_eq!(note.checkpoint.as_deref(), Some(&b"page 3"[..]), "{status}");
+            assert_eq!(note.progress.unwrap().total, Some(9));
+        }
+        assert_eq!(end(422, text).1, None, "no next attempt");
+        for text in ["<html>", r#"{"progress": "half"}"#, r#"{"error": "busy"}"#, "[]", ""] {
+            assert_eq!(end(503, text).1, None, "{text}");
+        }
+        let (message, note) = end(503, &format!(r#"{{"checkpoint": "{}"}}"#, "x".repeat(5_000)));
+        assert_eq!(note, None);
+        assert!(message.contains("5000 bytes, at most 4096") && message.len() < 4_500, "{message}");
     }
 }

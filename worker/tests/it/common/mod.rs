@@ -24,6 +24,7 @@ pub(crate) fn context(payload: &[u8], timeout_s: u64) -> JobContext {
         claimed_ms: 1_700_000_000_000,
         key: None,
         meta: BTreeMap::new(),
+        checkpoint: None,
     };
     JobContext::new(job, "apps/test".into(), Duration::from_secs(timeout_s))
 }
