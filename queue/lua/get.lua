@@ -1,7 +1,7 @@
 -- lk_get root with_payload(0|1) id...  ->  {now, one entry per id}; an entry is false or what lk.view gives.
 
--- {id, state, lane or '', payload bytes, record without or with payload, past or '', lease or '', its expiry or -1}, and the
--- job's type
+-- {id, state, lane or '', payload bytes, record without or with payload, past or '', lease or '', its expiry or -1,
+-- fingerprint of a dead or discarded one or ''}, and the job's type
 function lk.view(ctx, id, raw, past, with_payload)
   local job, payload = lk.read_job(raw, past)
   if not job then
@@ -16,6 +16,7 @@ function lk.view(ctx, id, raw, past, with_payload)
   return {
     id, state, ty.lane and ty.lane.name or '', #raw - payload + 1, with_payload and raw or sub(raw, 1, payload - 1), past or '',
     lease and lease_raw or '', expiry and tonumber(expiry) or -1,
+    (job[STATE] == DEAD or job[STATE] == DISCARDED) and lk.fingerprint_of(ctx, id, job) or '',
   }, job[TYPE]
 end
 

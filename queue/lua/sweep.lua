@@ -84,7 +84,7 @@ local function expire(ctx, stage, identity, limit, reply)
   return #ids == limit
 end
 
--- Removes finished records beyond their age or number.
+-- Removes finished records beyond their age or number, and discarded dead letters beyond their age.
 local function trim(ctx, limit)
   local names = call('SMEMBERS', ctx.keys.types)
   local removed = 0
@@ -101,6 +101,7 @@ local function trim(ctx, limit)
         removed = removed + #old
       end
     end
+    removed = removed + lk.trim_discarded(ctx, ty, limit - removed)
   end
   return removed
 end

@@ -9,18 +9,19 @@ use crate::error::{Error, Result};
 
 /// Version of the library's contract with this crate. Raise it with every change that an older client or an older
 /// library could trip over; a newer library is never replaced by an older one.
-pub const LIBRARY_VERSION: i64 = 3;
+pub const LIBRARY_VERSION: i64 = 4;
 
 /// Files whose top-level locals the others use.
 const SHARED: [&str; 3] =
     [include_str!("../lua/base.lua"), include_str!("../lua/record.lua"), include_str!("../lua/lease.lua")];
 
 /// One transition or helper per file, each in a scope of its own.
-const SCOPED: [&str; 32] = [
+const SCOPED: [&str; 33] = [
     include_str!("../lua/context.lua"),
     include_str!("../lua/gates.lua"),
     include_str!("../lua/groups.lua"),
     include_str!("../lua/stage.lua"),
+    include_str!("../lua/dead_letter.lua"),
     include_str!("../lua/key_template.lua"),
     include_str!("../lua/options.lua"),
     include_str!("../lua/admit.lua"),
@@ -45,7 +46,7 @@ const SCOPED: [&str; 32] = [
     include_str!("../lua/cancel.lua"),
     include_str!("../lua/dead_list.lua"),
     include_str!("../lua/dead_replay.lua"),
-    include_str!("../lua/dead_delete.lua"),
+    include_str!("../lua/dead_review.lua"),
     include_str!("../lua/pause.lua"),
     include_str!("../lua/destroy.lua"),
     include_str!("../lua/version.lua"),

@@ -8,7 +8,7 @@ use super::{HEADER, documents};
 use crate::{duration, job_queue, size};
 
 /// Fields that lanes and job types share with `spec.defaults`, where they are described.
-const SHARED: [&str; 3] = ["retry", "completed", "handler"];
+const SHARED: [&str; 4] = ["retry", "completed", "dead", "handler"];
 
 /// The reference as a Markdown page.
 #[must_use]

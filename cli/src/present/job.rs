@@ -171,6 +171,10 @@ pub(crate) mod tests {
             payload_bytes: 2,
             result: None,
             payload: None,
+            fingerprint: None,
+            review: None,
+            original_bytes: None,
+            original: None,
         }
     }
 

@@ -59,14 +59,14 @@ pub struct Find {
     pub cursor: Option<String>,
 }
 
-/// Result of cancel, replay or delete of one job.
+/// Result of an act on one job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Acted {
     /// Job id.
     pub id: String,
-    /// `cancelled`, `cancelling` (running: its worker stops it), `replayed`, `deleted`, `not-found`,
-    /// `wrong-state`, `key-conflict`.
+    /// `cancelled`, `cancelling` (running: its worker stops it), `acknowledged`, `discarded`, `replayed`, `not-found`,
+    /// `wrong-state`, `key-conflict`, `payload-too-large`.
     pub outcome: String,
     /// State afterwards, or the state that stood in the way.
     pub state: Option<JobState>,

@@ -67,6 +67,7 @@ fn job_type(name: &str, lane: &str) -> JobTypePolicy {
         give_up_after_ms: 604_800_000,
         crash_budget: 3,
         completed: Retention { keep, for_ms },
+        dead: Default::default(),
         handler: Handler::Exec(ExecHandler {
             command: vec!["/bin/true".into()],
             env: BTreeMap::new(),

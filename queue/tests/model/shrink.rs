@@ -98,7 +98,11 @@ fn parts(op: &Op) -> usize {
         Op::Enqueue(jobs) => jobs.len(),
         Op::Work { done, .. } | Op::Settle { done, .. } => done.len(),
         Op::Extend { held, .. } => held.len(),
-        Op::Get { ids, .. } | Op::Cancel(ids) | Op::Replay { ids, .. } | Op::Delete { ids, .. } => ids.len(),
+        Op::Get { ids, .. }
+        | Op::Cancel(ids)
+        | Op::Replay { ids, .. }
+        | Op::Discard { ids, .. }
+        | Op::Acknowledge { ids, .. } => ids.len(),
         _ => 0,
     }
 }
@@ -117,9 +121,11 @@ fn remove(op: &mut Op, at: usize) -> bool {
         Op::Work { done, .. } => cut(done, at, 0),
         Op::Settle { done, .. } => cut(done, at, 1),
         Op::Extend { held, .. } => cut(held, at, 0),
-        Op::Get { ids, .. } | Op::Cancel(ids) | Op::Replay { ids, .. } | Op::Delete { ids, .. } => {
-            cut(ids, at, 1)
-        }
+        Op::Get { ids, .. }
+        | Op::Cancel(ids)
+        | Op::Replay { ids, .. }
+        | Op::Discard { ids, .. }
+        | Op::Acknowledge { ids, .. } => cut(ids, at, 1),
         _ => false,
     }
 }

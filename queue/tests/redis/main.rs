@@ -4,6 +4,7 @@
 mod admin;
 mod common;
 mod damage;
+mod dead;
 mod endings;
 mod enqueue;
 mod fairness;

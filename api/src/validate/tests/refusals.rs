@@ -101,6 +101,13 @@ const QUEUE_REFUSALS: [Refusal; 33] = [
         true,
     ),
     (
+        "lane: fast,",
+        "lane: fast, dead: {keepReviewedFor: 0s},",
+        "spec.jobTypes[0].dead.keepReviewedFor",
+        reason::INVALID_VALUE,
+        true,
+    ),
+    (
         "{name: slow}",
         "{name: slow, startWithin: 0s}",
         "spec.lanes[1].startWithin",

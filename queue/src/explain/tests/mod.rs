@@ -133,6 +133,10 @@ fn job(state: JobState) -> Job {
         payload_bytes: 0,
         result: None,
         payload: None,
+        fingerprint: None,
+        review: None,
+        original_bytes: None,
+        original: None,
     }
 }
 

@@ -40,7 +40,7 @@ fn judge(job: &Job, calls: &[&Effect], verdict: &mut Verdict) {
     verdict.repeated_effects += u64::from(calls.iter().filter(|call| call.success).count() > 1);
     match job.state {
         JobState::Succeeded => verdict.succeeded += 1,
-        JobState::Dead => verdict.dead += 1,
+        JobState::Dead | JobState::Discarded => verdict.dead += 1,
         JobState::Cancelled => verdict.cancelled += 1,
         state => {
             verdict.violations.push(Violation::Unfinished { job: job.id.clone(), state, deadline_ms: None })
@@ -54,8 +54,8 @@ fn judge(job: &Job, calls: &[&Effect], verdict: &mut Verdict) {
 }
 
 fn tokens_rise(job: &Job, verdict: &mut Verdict) {
-    // A replay is no attempt and has no token.
-    let attempts: Vec<_> = job.history.iter().filter(|attempt| attempt.outcome != "replay").collect();
+    // What people do with dead letters is no attempt and has no token.
+    let attempts: Vec<_> = job.history.iter().filter(|attempt| attempt.is_attempt()).collect();
     for pair in attempts.windows(2) {
         let (earlier, later) = (pair[0].token, pair[1].token);
         if later <= earlier {
@@ -83,7 +83,7 @@ fn success_stands(job: &Job, calls: &[&Effect], verdict: &mut Verdict) {
 
 /// The last attempt settled the job, so no lease may be newer than its token.
 fn no_settlement_is_stale(job: &Job, calls: &[&Effect], verdict: &mut Verdict) {
-    let last = job.history.iter().rfind(|attempt| attempt.outcome != "replay");
+    let last = job.history.iter().rfind(|attempt| attempt.is_attempt());
     let (Some(last), Some(newer)) = (last, calls.iter().map(|call| call.token).max()) else {
         return;
     };

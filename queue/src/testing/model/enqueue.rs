@@ -91,7 +91,7 @@ impl Model {
             Some(until_ms) if until_ms > now_ms => JobState::Succeeded,
             Some(_) => return None,
             None => {
-                let job = self.jobs.get(&owner.id).filter(|job| job.place != Place::Cancelled)?;
+                let job = self.jobs.get(&owner.id).filter(|job| job.place.holds_key())?;
                 self.state_of(&owner.id, job, now_ms)
             }
         };
@@ -124,6 +124,7 @@ impl Model {
             reason: None,
             result: Vec::new(),
             payload: spec.payload.to_vec(),
+            original: None,
         };
         job.wait(spec.due_ms, now_ms);
         if let Some(key) = spec.key {

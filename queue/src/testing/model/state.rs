@@ -79,11 +79,17 @@ pub(super) enum Place {
     Succeeded,
     Dead,
     Cancelled,
+    Discarded,
 }
 
 impl Place {
     pub(super) fn is_live(self) -> bool {
         matches!(self, Self::Line | Self::Schedule | Self::Leased)
+    }
+
+    /// Whether an idempotency key may be its own.
+    pub(super) fn holds_key(self) -> bool {
+        !matches!(self, Self::Cancelled | Self::Discarded)
     }
 
     /// Ended, and trimmed in time.
@@ -115,6 +121,8 @@ pub(super) struct Job {
     pub(super) reason: Option<DeadReason>,
     pub(super) result: Vec<u8>,
     pub(super) payload: Vec<u8>,
+    /// The payload that it was enqueued with, where a replay brought another.
+    pub(super) original: Option<Vec<u8>>,
 }
 
 /// The right to run an attempt.
@@ -150,6 +158,7 @@ pub(super) struct TypeRules<'a> {
     pub(super) key: Option<&'a [KeyPart]>,
     pub(super) key_for_ms: u64,
     pub(super) completed: Retention,
+    pub(super) keep_reviewed_ms: Option<u64>,
 }
 
 impl Model {
@@ -177,6 +186,7 @@ impl Model {
                 key: found.key.as_deref(),
                 key_for_ms: found.key_for_ms,
                 completed: found.completed,
+                keep_reviewed_ms: found.dead.keep_reviewed_for_ms,
             },
             None => TypeRules {
                 lane: None,
@@ -184,6 +194,7 @@ impl Model {
                 key: None,
                 key_for_ms: DAY_MS,
                 completed: Retention { keep: 1_000, for_ms: DAY_MS },
+                keep_reviewed_ms: None,
             },
         }
     }
