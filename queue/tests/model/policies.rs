@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use lanekeeper_api::policy::{
-    Backoff, ExecHandler, Handler, Jitter, JobTypePolicy, KeyPart, LanePolicy, QueuePolicy, Retention,
-    RetryPolicy, Source,
+    Backoff, DeadLetters, ExecHandler, Handler, Jitter, JobTypePolicy, KeyPart, LanePolicy, QueuePolicy,
+    Retention, RetryPolicy, Source,
 };
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -67,7 +67,13 @@ fn job_type(name: &str, lane: &str) -> JobTypePolicy {
         give_up_after_ms: 604_800_000,
         crash_budget: 3,
         completed: Retention { keep, for_ms },
-        dead: Default::default(),
+        dead: DeadLetters {
+            keep_reviewed_for_ms: match name {
+                "few" => Some(20_000),
+                "mail" => Some(3_600_000),
+                _ => None,
+            },
+        },
         handler: Handler::Exec(ExecHandler {
             command: vec!["/bin/true".into()],
             env: BTreeMap::new(),
@@ -112,7 +118,7 @@ pub fn next(rng: &mut StdRng, present: &QueuePolicy) -> (QueuePolicy, bool) {
 fn change(rng: &mut StdRng, policy: &mut QueuePolicy) {
     let (name, home) = *TYPES.choose(rng).expect("not empty");
     let there = policy.job_types.get_mut(name);
-    match (rng.random_range(0..12), there) {
+    match (rng.random_range(0..13), there) {
         (0, Some(_)) => drop(policy.job_types.remove(name)),
         (0..=5, None) => {
             let lane_there = policy.lanes.iter().any(|lane| lane.name == home);
@@ -132,6 +138,10 @@ fn change(rng: &mut StdRng, policy: &mut QueuePolicy) {
         (9, _) if rng.random_bool(0.4) => policy.closed = Some("RedisUnsafe".into()),
         (10, _) => policy.max_payload = *[100, 4_096].choose(rng).expect("not empty"),
         (11, _) => change_lanes(rng, policy),
+        (12, Some(spec)) => {
+            let times = [None, Some(0), Some(1), Some(20_000), Some(3_600_000)];
+            spec.dead.keep_reviewed_for_ms = *times.choose(rng).expect("not empty");
+        }
         _ => {}
     }
 }
