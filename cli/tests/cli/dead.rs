@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use lanekeeper_queue::types::JobState;
 
-use crate::support::{QUEUE, Ran, World};
+use crate::support::{DEADLINE, QUEUE, Ran, World};
 
 /// A number below `most`, another one in every run.
 fn rand_below(most: usize) -> usize {
@@ -48,7 +48,7 @@ async fn dead_letters_are_listed_shown_replayed_and_discarded() {
     world.run(&["dead", "discard", &second]).exits(2).says(&["--why"]);
     world.run(&["dead", "discard", &second, "--why", "a test"]).exits(0).prints(&["discarded"]);
     world.run(&["dead", "ls"]).exits(0).says(&["no dead letters"]);
-    world.run(&["dead", "ls", "--state", "discarded"]).exits(0).prints(&[&second, "discarded"]);
+    world.run(&["dead", "ls", "--review", "discarded"]).exits(0).prints(&[&second, "discarded"]);
     let shown = world.run(&["dead", "show", &second, "-o", "json"]).exits(0).json();
     assert_eq!(shown["state"], "discarded");
     assert_eq!(shown["review"]["state"], "discarded");
@@ -79,7 +79,7 @@ async fn acknowledged_letters_stay_and_say_who_saw_them() {
         .run(&["why", &one])
         .exits(0)
         .prints(&["Acknowledged by lanekeeper CLI (tester): bug 812", "no such user"]);
-    let open = world.run(&["dead", "ls", "--state", "open", "-o", "json"]).exits(0).json();
+    let open = world.run(&["dead", "ls", "--review", "open", "-o", "json"]).exits(0).json();
     assert_eq!(
         (open["jobs"].as_array().unwrap().len(), open["jobs"][0]["id"].as_str()),
         (1, Some(two.as_str()))
@@ -133,7 +133,7 @@ async fn dead_letters_are_grouped_and_replayed_by_what_they_have_in_common() {
     let taken = world.run(&["dead", "discard", "--match", "mail:3", "--why", "x", "--yes"]).exits(0);
     taken.prints(&["1 discarded"]);
     world.enqueue(&["mail", r#"{"userId":3}"#]);
-    let refused = world.run(&["dead", "replay", "--state", "discarded", "--yes"]).exits(1);
+    let refused = world.run(&["dead", "replay", "--review", "discarded", "--yes"]).exits(1);
     refused.prints(&["key-conflict", "belongs to another job"]).says(&["1 of 1 not replayed"]);
     world.run(&["dead", "ls", "--lane", "fats"]).exits(4).says(&["has no lane `fats`", "fast, slow"]);
 }
@@ -221,6 +221,7 @@ async fn ten_thousand_replays_killed_at_random_replay_each_letter_once() {
                 kills += 1;
                 break None;
             }
+            assert!(began.elapsed() < DEADLINE, "the replay hangs");
             tokio::task::yield_now().await;
         };
         if let Some(status) = ended {
@@ -248,7 +249,9 @@ async fn an_interrupted_replay_says_how_far_it_came_and_how_to_go_on() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
+    let started = Instant::now();
     while world.queue.stats().await.unwrap().dead == 20 {
+        assert!(started.elapsed() < DEADLINE, "nothing was replayed");
         tokio::task::yield_now().await;
     }
     let pid = child.id().to_string();

@@ -45,7 +45,7 @@ fn wrong_usage_exits_2() {
         &["dead", "replay", "01K", "--payload", "f", "--dry-run"],
         &["dead", "discard", "01K"],
         &["dead", "ack", "--all"],
-        &["dead", "ls", "--state", "closed"],
+        &["dead", "ls", "--review", "closed"],
         &["up"],
     ] {
         run(dir.path(), wrong).exits(2);

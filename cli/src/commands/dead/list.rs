@@ -21,7 +21,7 @@ const EXAMPLES: usize = 50;
 /// Arguments of `dead ls`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  lanekeeper dead ls --since 2h\n  lanekeeper dead ls --type stripe-event --state open --limit 100 -o json\n  lanekeeper dead ls --lane user-fast --match 'email:*:welcome'"
+    after_help = "Examples:\n  lanekeeper dead ls --since 2h\n  lanekeeper dead ls --type stripe-event --review open --limit 100 -o json\n  lanekeeper dead ls --lane user-fast --match 'email:*:welcome'"
 )]
 pub(crate) struct LsArgs {
     #[command(flatten)]

@@ -66,7 +66,7 @@ impl std::str::FromStr for When {
 pub(super) struct FilterArgs {
     /// Of this job type.
     #[arg(long = "type", value_name = "TYPE")]
-    pub(super) job_type: Option<String>,
+    job_type: Option<String>,
     /// Of this lane, by the present policy.
     #[arg(long)]
     lane: Option<String>,
@@ -74,8 +74,8 @@ pub(super) struct FilterArgs {
     #[arg(long, value_name = "HEX")]
     fingerprint: Option<String>,
     /// In this state of review. Absent: all that nobody discarded.
-    #[arg(long, value_enum)]
-    pub(super) state: Option<State>,
+    #[arg(long, value_enum, value_name = "STATE")]
+    review: Option<State>,
     /// That died since then: 2h, 2030-01-31T08:00:00Z or ms since the epoch. Of discarded ones: were discarded.
     #[arg(long, value_name = "TIME")]
     since: Option<When>,
@@ -89,9 +89,9 @@ pub(super) struct FilterArgs {
 
 impl FilterArgs {
     pub(super) fn is_empty(&self) -> bool {
-        let Self { job_type, lane, fingerprint, state, since, until, key } = self;
+        let Self { job_type, lane, fingerprint, review, since, until, key } = self;
         [job_type, lane, fingerprint, key].iter().all(|text| text.is_none())
-            && state.is_none()
+            && review.is_none()
             && since.is_none()
             && until.is_none()
     }
@@ -101,7 +101,7 @@ impl FilterArgs {
             lane: self.lane.clone(),
             job_type: self.job_type.clone(),
             fingerprint: self.fingerprint.clone(),
-            state: self.state.map(Into::into),
+            state: self.review.map(Into::into),
             since_ms: self.since.map(|since| since.ms(now_ms)),
             until_ms: self.until.map(|until| until.ms(now_ms)),
             key: self.key.clone(),
@@ -151,7 +151,7 @@ impl Which {
         match ways.iter().filter(|way| **way).count() {
             1 => Ok(()),
             0 => Err(Failure::invalid("which dead letters?").advice(
-                "name jobs by their ids, or give filters (--type, --lane, --fingerprint, --state, --since, --until, --match), or --all",
+                "name jobs by their ids, or give filters (--type, --lane, --fingerprint, --review, --since, --until, --match), or --all",
             )),
             _ => Err(Failure::invalid("ids of jobs, filters and --all exclude each other").advice("give one of them")),
         }

@@ -143,7 +143,8 @@ impl Model {
         }
         job.hear("replay", code, word, self.version(), now_ms);
         (job.tries, job.crashes, job.finished_ms, job.reason) = (0, 0, None, None);
-        job.counts_from_ms = now_ms;
+        // Where the clock went back, the replay may be before it.
+        job.counts_from_ms = now_ms.max(job.asked_ms);
         job.wait(now_ms, now_ms);
         if let Some(key) = &job.key {
             self.keys.insert(key.clone(), Owner { id: id.to_owned(), until_ms: None });

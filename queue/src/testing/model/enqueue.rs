@@ -111,6 +111,7 @@ impl Model {
             enqueued_ms: now_ms,
             due_ms: now_ms,
             line_ms: now_ms,
+            asked_ms: spec.due_ms,
             counts_from_ms: spec.due_ms,
             priority: spec.options.priority.unwrap_or(self.rules(kind).priority),
             key: spec.key.clone(),

@@ -107,6 +107,8 @@ pub(super) struct Job {
     pub(super) due_ms: u64,
     /// Where it stands among those that wait: its due time, or before it where the clock went back behind the enqueue.
     pub(super) line_ms: u64,
+    /// Due time asked for with the enqueue.
+    pub(super) asked_ms: u64,
     /// From when its age counts.
     pub(super) counts_from_ms: u64,
     pub(super) priority: u8,
