@@ -10,7 +10,7 @@ use crate::validate::{job_queue, parse_key, reason, worker_pool};
 /// What to write instead of what, where the problem shows, its reason, and whether schema rules see it too.
 type Refusal = (&'static str, &'static str, &'static str, &'static str, bool);
 
-const QUEUE_REFUSALS: [Refusal; 33] = [
+const QUEUE_REFUSALS: [Refusal; 34] = [
     ("name: q", "name: q_q", "metadata.name", reason::INVALID_NAME, false),
     (
         "name: q",
