@@ -17,5 +17,6 @@ mod order;
 mod policies;
 mod reconnect;
 mod repair;
+mod review;
 mod robust;
 mod settle;

@@ -24,7 +24,7 @@ pub(super) fn fingerprint(history: &[Attempt]) -> String {
 
 /// Without what differs from job to job.
 pub(super) fn normalized(message: &str) -> Vec<u8> {
-    let text = unquoted(&unquoted(&unquoted(message.as_bytes().to_vec(), b'"'), b'`'), b'\'');
+    let text = unquoted(&unquoted(&unquoted(message.as_bytes(), b'"'), b'`'), b'\'');
     let mut text = joined(&words(&without_uuids(&text)));
     text = blanks(&text);
     text.truncate(COUNTS);
@@ -32,8 +32,7 @@ pub(super) fn normalized(message: &str) -> Vec<u8> {
 }
 
 /// Quoted parts become an asterisk. An apostrophe behind a letter or digit opens none.
-fn unquoted(text: impl AsRef<[u8]>, quote: u8) -> Vec<u8> {
-    let text = text.as_ref();
+fn unquoted(text: &[u8], quote: u8) -> Vec<u8> {
     let (mut out, mut at, mut closed) = (Vec::new(), 0, false);
     while at < text.len() {
         // What was quoted a moment ago is used up: it opens nothing.
