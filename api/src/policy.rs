@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use endings::{Debounce, OnConflict, OnDead};
+pub use endings::{DeadLetters, Debounce, OnConflict, OnDead};
 pub use gates::{Circuit, ConcurrencyKey, LimitBy, OnThrottle, RateLimit};
 
 /// Longest hold where the handler names none, ms.
@@ -133,6 +133,9 @@ pub struct JobTypePolicy {
     pub crash_budget: u32,
     /// How long finished jobs stay readable.
     pub completed: Retention,
+    /// What becomes of its dead letters.
+    #[serde(default, skip_serializing_if = "DeadLetters::is_default")]
+    pub dead: DeadLetters,
     /// What runs the job.
     pub handler: Handler,
 }

@@ -58,7 +58,7 @@ pub(crate) enum Command {
     Resume(resume::ResumeArgs),
     /// Call jobs off: waiting ones at once, running ones by stopping their handlers.
     Cancel(cancel::CancelArgs),
-    /// List, show, replay and remove dead letters.
+    /// List, count, show, acknowledge, replay and discard dead letters.
     #[command(subcommand)]
     Dead(dead::DeadCommand),
     /// Print the custom resource definitions.

@@ -90,8 +90,8 @@ local function owners_of(ctx, keys)
   local records, pasts = lookup(ctx.keys.jobs, ids), lookup(ctx.keys.pasts, ids)
   for key, id in pairs(waiting) do
     local job = lk.read_job(records[id], pasts[id])
-    -- An entry whose record is gone, or was called off, keeps nobody out.
-    if job and job[STATE] ~= CANCELLED then
+    -- An entry whose record is gone, called off or discarded keeps nobody out.
+    if job and job[STATE] ~= CANCELLED and job[STATE] ~= DISCARDED then
       owners[key] = {id = id, state = lk.state_of(ctx, id, job), job = job}
     end
   end

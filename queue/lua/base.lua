@@ -73,6 +73,8 @@ function lk.keys_of(root)
     keys = root .. ':k', -- hash: idempotency key -> owner id, and expiry once that succeeded
     keys_by_expiry = root .. ':kx', -- zset: idempotency key by expiry
     dead = root .. ':d', -- zset: id by time of death
+    discarded = root .. ':dx', -- zset: id by time of the discard
+    cards = root .. ':dc', -- hash: id -> card, for dead and discarded jobs, see dead_letter.lua
     counters = root .. ':c', -- hash: monotonic counters and gauges, `<letter>:<type>`
     gates = root .. ':g', -- hash: what lanes' gates remember, see gates.lua
     types = root .. ':t', -- set: job types that may have keys
@@ -87,6 +89,7 @@ function lk.keys_of(root)
     scheduled_of = root .. ':s:', -- zset per type: id by due time and priority
     finished_of = root .. ':f:', -- zset per type: id by end (succeeded, cancelled)
     dead_of = root .. ':d:', -- zset per type: id by time of death
+    discarded_of = root .. ':dx:', -- zset per type: id by time of the discard
     wake_of = root .. ':w:', -- list per lane: wake tokens
   }
 end

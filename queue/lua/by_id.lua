@@ -1,4 +1,4 @@
--- What the calls share that act on jobs by their ids: root [by] id...  ->  {outcome, state} per id.
+-- What the calls share that act on jobs by their ids: root [by why] id...  ->  {outcome, state} per id.
 
 local function read_ids(args, from)
   local ids, seen = {}, {}
@@ -15,15 +15,17 @@ local function read_ids(args, from)
 end
 
 -- Replies with what `act(ctx, stage, id, job)` (nil: none that can be read) answers for every id, once; then writes what they staged. The ids
--- begin at argument `from`; what stands before them is the name of who asks.
+-- begin at argument `from`; what stands before them is who asks and why.
 function lk.by_id(keys, args, from, act)
   local ctx, failure = lk.open(keys)
   if failure then
     return failure
   end
   local ids, wrong = read_ids(args, from)
-  if from > 1 and not lk.is_utf8(args[1] or '') then
-    wrong = lk.error('LKARGS', 'the name of who asks must be UTF-8')
+  for i = 1, from - 1 do
+    if not lk.is_utf8(args[i] or '') then
+      wrong = lk.error('LKARGS', 'who asks and why must be UTF-8')
+    end
   end
   if wrong then
     return wrong

@@ -105,7 +105,7 @@ local function forget_old(keys, old, new)
   for _, name in ipairs(call('SMEMBERS', keys.types)) do
     if not new.types[name] then
       local ty = lk.type_of(new, name)
-      local used = call('EXISTS', ty.ready, ty.scheduled, ty.finished, ty.dead)
+      local used = call('EXISTS', ty.ready, ty.scheduled, ty.finished, ty.dead, ty.discarded)
       local running = tonumber(call('HGET', keys.counters, 'r:' .. name)) or 0
       if used == 0 and running <= 0 then
         call('SREM', keys.types, name)

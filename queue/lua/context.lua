@@ -44,6 +44,7 @@ local function compile_type(keys, name, lane, spec)
     scheduled = keys.scheduled_of .. name,
     finished = keys.finished_of .. name,
     dead = keys.dead_of .. name,
+    discarded = keys.discarded_of .. name,
     priority = spec and spec.priority or 5,
     key = spec and spec.key,
     key_for = spec and spec.keyForMs or 86400000,
@@ -54,6 +55,7 @@ local function compile_type(keys, name, lane, spec)
     -- Finished records beyond `keep` that may stand until the next sweep, so that not every settlement has to trim.
     slack = min(floor(retention.keep / 8), 100),
     keep_for = retention.forMs,
+    keep_reviewed = spec and type(spec.dead) == 'table' and number_or_nil(spec.dead.keepReviewedForMs) or nil,
     groups = spec and compile_groups(keys, name, spec.concurrencyKey) or nil,
     stamp = stamp,
     stamp_end = #stamp + 1,

@@ -1,7 +1,11 @@
--- lk_dead_replay root by id...  ->  {outcome, state} per id
+-- lk_dead_replay root by why id...  ->  {outcome, state} per id
+-- lk_dead_edit root by why id payload  ->  the same, for one job that gets another payload
 --
--- replayed: ready again with all its tries, its history kept. key-conflict: another job owns its idempotency key now.
+-- replayed: ready again with all its tries, its history kept, with who replayed it and why. Also what was discarded can be.
+-- key-conflict: another job owns its idempotency key now. payload-too-large: as in lk_enqueue.
 -- wrong-state, not-found as in lk_cancel. Not allowed at OOM: it adds work.
+-- A new payload changes neither id nor idempotency key nor concurrency key. The payload that the job was enqueued with stays
+-- readable in its record, however often it is edited.
 
 -- Whether another job that counts owns the key.
 local function key_taken(ctx, id, key)
@@ -17,31 +21,35 @@ local function key_taken(ctx, id, key)
     return tonumber(expiry) > ctx.now
   end
   local job = lk.read_job(call('HGET', ctx.keys.jobs, owner or ''), call('HGET', ctx.keys.pasts, owner or ''))
-  return job ~= nil and job[STATE] ~= CANCELLED
+  return job ~= nil and job[STATE] ~= CANCELLED and job[STATE] ~= DISCARDED
 end
 
--- Staged as leaving the dead letters.
-function lk.stage_undead(stage, ty, id)
-  stage.dead_del[#stage.dead_del + 1] = id
-  local own = lk.of_type(stage, ty)
-  own.dead_del[#own.dead_del + 1] = id
+-- Long messages are for dead letters only.
+local function shorten(job)
+  for _, entry in ipairs(job[HISTORY]) do
+    if type(entry) == 'table' and type(entry[11]) == 'string' then
+      entry[11] = lk.clip(entry[11], MESSAGE_OLD)
+    end
+  end
 end
 
-local function replay_one(ctx, stage, by, id, job, claimed)
+local function replay_one(ctx, stage, word, id, job, claimed)
   if not job then
     return {id, 'not-found', ''}
   end
-  if job[STATE] ~= DEAD then
+  if job[STATE] ~= DEAD and job[STATE] ~= DISCARDED then
     return {id, 'wrong-state', lk.state_of(ctx, id, job)}
   end
   local key = job[KEY]
   if (key ~= '' and claimed[key]) or key_taken(ctx, id, key) then
-    return {id, 'key-conflict', 'dead'}
+    return {id, 'key-conflict', STATE_NAMES[job[STATE]]}
   end
   local ty = lk.type_of(ctx.policy, job[TYPE])
-  lk.stage_undead(stage, ty, id)
-  lk.stage_event(stage, 'replayed', id, ty, by)
-  lk.remember(job, {job[ATTEMPTS], ctx.now, ctx.now, by, '', 0, ctx.policy.version, 'replay'})
+  lk.stage_undead(ctx, stage, id, job)
+  lk.stage_no_card(stage, id)
+  lk.stage_event(stage, 'replayed', id, ty, word.by)
+  shorten(job)
+  lk.remember_word(ctx, job, 'replay', word.code, word.by, word.why)
   job[TRIES], job[CRASHES], job[STATE], job[FINISHED], job[REASON] = 0, 0, LIVE, 0, ''
   job[COUNTS_FROM], job[DUE] = ctx.now, ctx.now
   lk.stage_waiting(ctx, stage, ty, id, job[PRIORITY], ctx.now)
@@ -54,10 +62,30 @@ local function replay_one(ctx, stage, by, id, job, claimed)
 end
 
 local function replay(keys, args)
-  local claimed = {}
-  return lk.by_id(keys, args, 2, function(ctx, stage, id, job)
-    return replay_one(ctx, stage, lk.clip(args[1], 128), id, job, claimed)
+  local claimed, word = {}, {by = args[1], why = args[2], code = 'Replayed'}
+  return lk.by_id(keys, args, 3, function(ctx, stage, id, job)
+    return replay_one(ctx, stage, word, id, job, claimed)
+  end)
+end
+
+local function edit(keys, args)
+  if #args ~= 4 then
+    return lk.error('LKARGS', 'lk_dead_edit takes who asks, why, one id and a payload')
+  end
+  local payload = args[4]
+  local why = args[2] == '' and 'with another payload' or args[2]
+  local word = {by = args[1], why = why, code = 'PayloadReplaced'}
+  return lk.by_id(keys, {args[1], args[2], args[3]}, 3, function(ctx, stage, id, job)
+    if #payload > ctx.policy.max_payload then
+      return {id, 'payload-too-large', job and lk.state_of(ctx, id, job) or ''}
+    end
+    local reply = replay_one(ctx, stage, word, id, job, {})
+    if reply[2] == 'replayed' then
+      lk.push2(stage.record_set, id, lk.with_payload(call('HGET', ctx.keys.jobs, id), payload))
+    end
+    return reply
   end)
 end
 
 redis.register_function{function_name = 'lk_dead_replay', callback = replay}
+redis.register_function{function_name = 'lk_dead_edit', callback = edit}

@@ -23,10 +23,11 @@ local function destroy(keys)
     if ty and ty.groups then
       lk.forget_all_groups(ty)
     end
-    call('UNLINK', own.ready_of .. name, own.scheduled_of .. name, own.finished_of .. name, own.dead_of .. name)
+    call('UNLINK', own.ready_of .. name, own.scheduled_of .. name, own.finished_of .. name, own.dead_of .. name,
+      own.discarded_of .. name)
   end
   call('UNLINK', own.meta, own.policy, own.jobs, own.pasts, own.group_of, own.leases, own.running, own.next, own.keys, own.keys_by_expiry,
-    own.dead, own.counters, own.gates, own.types, own.workers, own.events, own.notes)
+    own.dead, own.discarded, own.cards, own.counters, own.gates, own.types, own.workers, own.events, own.notes)
   lk.forget_policy(root)
   call('PUBLISH', own.wake, 'policy')
   return jobs

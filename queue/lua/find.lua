@@ -3,7 +3,7 @@
 -- By key: the present owner. Else jobs of a state, over one type or all, in index order; without a state every state in
 -- turn. A cursor names a place, `<index>:<score>:<id>`, not a rank, so pages neither skip nor repeat jobs that stay put.
 
-local FIND_STATES = {'running', 'ready', 'scheduled', 'dead', 'succeeded', 'cancelled'}
+local FIND_STATES = {'running', 'ready', 'scheduled', 'dead', 'discarded', 'succeeded', 'cancelled'}
 
 -- First rank whose member comes after `id` among those of one score, which stand at ranks from..to-1 sorted by member.
 local function rank_among_twins(key, from, to, id, newest_first)
@@ -22,7 +22,7 @@ local function rank_among_twins(key, from, to, id, newest_first)
 end
 
 -- Rank at which the page after (score, id) starts; the job itself may have left the index meanwhile.
-local function rank_after(key, score, id, newest_first)
+function lk.rank_after(key, score, id, newest_first)
   local rank = call(newest_first and 'ZREVRANK' or 'ZRANK', key, id)
   if rank and call('ZSCORE', key, id) == score then
     return rank + 1
@@ -34,7 +34,7 @@ end
 -- Up to `limit` members after the cursor, and the cursor of the last one ('' at the end).
 function lk.page(key, limit, cursor, newest_first)
   local score, id = string.match(cursor, '^(%d+):(.*)$')
-  local rank = score and rank_after(key, score, id, newest_first) or 0
+  local rank = score and lk.rank_after(key, score, id, newest_first) or 0
   local found = call(newest_first and 'ZREVRANGE' or 'ZRANGE', key, rank, rank + limit - 1, 'WITHSCORES')
   local ids = {}
   for i = 1, #found, 2 do
@@ -53,6 +53,8 @@ local function indexes(ctx, state, type_name)
       out[#out + 1] = {each, ctx.keys.running}
     elseif each == 'dead' and type_name == '' then
       out[#out + 1] = {each, ctx.keys.dead, true}
+    elseif each == 'discarded' and type_name == '' then
+      out[#out + 1] = {each, ctx.keys.discarded, true}
     else
       for _, name in ipairs(names) do
         local ty = lk.type_of(ctx.policy, name)
@@ -64,6 +66,8 @@ local function indexes(ctx, state, type_name)
           out[#out + 1] = {each, ty.scheduled}
         elseif each == 'dead' then
           out[#out + 1] = {each, ty.dead, true}
+        elseif each == 'discarded' then
+          out[#out + 1] = {each, ty.discarded, true}
         else
           out[#out + 1] = {each, ty.finished, true}
         end

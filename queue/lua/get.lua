@@ -1,7 +1,7 @@
 -- lk_get root with_payload(0|1) id...  ->  {now, one entry per id}; an entry is false or what lk.view gives.
 
--- {id, state, lane or '', payload bytes, record without or with payload, past or '', lease or '', its expiry or -1, progress or '',
--- when the checkpoint was left or -1, its size}, and the job's type
+-- {id, state, lane or '', payload bytes, record without or with payload, past or '', lease or '', its expiry or -1, fingerprint of
+-- a dead or discarded one or '', progress or '', when the checkpoint was left or -1, its size}, and the job's type
 function lk.view(ctx, id, raw, past, with_payload, told, left)
   local job, payload = lk.read_job(raw, past)
   if not job then
@@ -15,7 +15,8 @@ function lk.view(ctx, id, raw, past, with_payload, told, left)
     or (lk.waits_for_time(ctx, id, job) and 'scheduled' or 'ready')
   return {
     id, state, ty.lane and ty.lane.name or '', #raw - payload + 1, with_payload and raw or sub(raw, 1, payload - 1), past or '',
-    lease and lease_raw or '', expiry and tonumber(expiry) or -1, lk.view_notes(told, left),
+    lease and lease_raw or '', expiry and tonumber(expiry) or -1,
+    (job[STATE] == DEAD or job[STATE] == DISCARDED) and lk.fingerprint_of(ctx, id, job) or '', lk.view_notes(told, left),
   }, job[TYPE]
 end
 

@@ -15,8 +15,8 @@ local FIELDS = 18
 
 -- Values of STATE. A live job is running when it has a lease, else scheduled until it is due, else ready: so claims
 -- and promotions need not write it.
-local LIVE, SUCCEEDED, DEAD, CANCELLED = 0, 3, 4, 5
-local STATE_NAMES = {[3] = 'succeeded', [4] = 'dead', [5] = 'cancelled'}
+local LIVE, SUCCEEDED, DEAD, CANCELLED, DISCARDED = 0, 3, 4, 5, 6
+local STATE_NAMES = {[3] = 'succeeded', [4] = 'dead', [5] = 'cancelled', [6] = 'discarded'}
 
 -- History kept: the first attempts tell how it began, the last how it ended; those between are counted.
 local HISTORY_FIRST, HISTORY_MOST = 5, 30
@@ -85,6 +85,16 @@ function lk.write_record(job, payload)
   return pack(trimmed(job, PRIORITY)) .. payload
 end
 
+-- The bytes of a record with another payload. The payload that it came with stays in its header, in a list of one; so does
+-- its key.
+function lk.with_payload(raw, payload)
+  local at, rec = unpack_one(raw)
+  local first = rec[8] or {at == -1 and '' or sub(raw, at + 1)}
+  return pack({
+    1, rec[TYPE], rec[ENQUEUED], rec[PRIORITY], rec[ASKED] or 0, rec[KEY] or '', rec[META] or NONE, first,
+  }) .. payload
+end
+
 -- The bytes of a past by its fields: {1, state, due, tries, crashes, attempts, counts from, history, dropped, finished,
 -- reason, result}; they are used up by this.
 function lk.write_past_fields(past)
@@ -131,7 +141,8 @@ function lk.waits_for_time(ctx, id, job)
 end
 
 -- Adds a finished attempt: {number, started, ended, worker, node, token, policy version, outcome[, class, code, message]}.
-function lk.remember(job, entry)
+-- `whole`: the message before it stays as long as it is, because it is still what the job ended by.
+function lk.remember(job, entry, whole)
   local history = job[HISTORY]
   local count = #history
   if count == 0 then
@@ -139,7 +150,7 @@ function lk.remember(job, entry)
     return
   end
   local last = history[count]
-  if last and last[11] then
+  if last and last[11] and not whole then
     last[11] = lk.clip(last[11], MESSAGE_OLD)
   end
   if count >= HISTORY_MOST then

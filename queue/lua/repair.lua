@@ -34,9 +34,8 @@ local function mend(ctx, stage, id, raw, past)
   end
   local ty, state, mended = lk.type_of(ctx.policy, job[TYPE]), job[STATE], false
   call('SADD', ctx.keys.types, ty.name)
-  if state == DEAD then
-    mended = call('ZADD', ctx.keys.dead, 'NX', lk.digits(job[FINISHED]), id) == 1
-    mended = call('ZADD', ty.dead, 'NX', lk.digits(job[FINISHED]), id) == 1 or mended
+  if state == DEAD or state == DISCARDED then
+    mended = lk.mend_letter(ctx, ty, id, job)
   elseif state ~= LIVE then
     mended = call('ZADD', ty.finished, 'NX', lk.digits(job[FINISHED]), id) == 1
   elseif call('HEXISTS', ctx.keys.leases, id) == 0 then
@@ -100,7 +99,7 @@ local function step(ctx, cursor, size)
   if found[1] == '0' then
     -- What nobody can read stands in no index, and that is no reason to look again.
     call('HDEL', ctx.keys.meta, 'rc', 'rn')
-    call('HSET', ctx.keys.meta, 'rb', so_far)
+    call('HSET', ctx.keys.meta, 'rb', so_far, 'rd', lk.cards_missing(ctx))
     return false
   end
   call('HSET', ctx.keys.meta, 'rc', found[1])
@@ -179,6 +178,7 @@ local function count_standing(ctx, names)
       lk.refresh_next(ctx, ty)
     end
     standing = standing + scheduled + call('ZCARD', ty.ready) + call('ZCARD', ty.finished) + call('ZCARD', ty.dead)
+      + call('ZCARD', ty.discarded)
   end
   return standing
 end
@@ -200,19 +200,10 @@ function lk.repair(ctx)
   local cursor = call('HGET', ctx.keys.meta, 'rc')
   local unreadable = tonumber(call('HGET', ctx.keys.meta, 'rb')) or 0
   local wrong, size = sample(ctx)
-  if not cursor and (wrong or jobs > count_standing(ctx, names) + unreadable or call('ZCARD', ctx.keys.dead) < lk.dead_by_type(ctx, names)) then
+  if not cursor and (wrong or jobs > count_standing(ctx, names) + unreadable or lk.letters_missing(ctx, names)) then
     cursor = '0'
   elseif not cursor then
     return false
   end
   return step(ctx, cursor, size)
-end
-
--- Dead letters by the lines of their types.
-function lk.dead_by_type(ctx, names)
-  local dead = 0
-  for _, name in ipairs(names) do
-    dead = dead + call('ZCARD', lk.type_of(ctx.policy, name).dead)
-  end
-  return dead
 end

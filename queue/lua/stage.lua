@@ -97,6 +97,7 @@ function lk.stage_dead(ctx, stage, ty, id, job, reason)
   push2(stage.past_set, id, lk.write_past(job))
   push2(stage.dead_add, ctx.now, id)
   push2(of_type(stage, ty).dead, ctx.now, id)
+  lk.stage_card(stage, id, job)
 end
 
 -- The lease ends, whatever becomes of the job.
@@ -162,12 +163,12 @@ local function write(command, key, values)
 end
 
 -- Deletes the jobs of entries that left an index of finished jobs. An entry may be left over from a lost record whose
--- id was taken again: a job that is live or dead stays.
+-- id was taken again: a job that is live, dead or discarded stays.
 function lk.forget_finished(ctx, ids)
   local pasts, gone = call('HMGET', ctx.keys.pasts, unpack_list(ids)), {}
   for i = 1, #ids do
     local state = lk.state_in(pasts[i])
-    if state ~= LIVE and state ~= DEAD then
+    if state ~= LIVE and state ~= DEAD and state ~= DISCARDED then
       gone[#gone + 1] = ids[i]
     end
   end
@@ -257,6 +258,9 @@ function lk.commit_jobs(ctx, stage)
   write('ZREM', keys.keys_by_expiry, has.key_del)
   write('ZADD', keys.dead, has.dead_add)
   write('ZREM', keys.dead, has.dead_del)
+  if has.letters then
+    lk.commit_letters(ctx, has.letters)
+  end
   -- Before anything is trimmed: a job that goes at once takes the name of its group with it.
   for _, ty in ipairs(stage.touched) do
     local freed = stage.types[ty].has.freed

@@ -104,7 +104,7 @@ local function make_room(ctx, names, limit)
   return removed
 end
 
--- Removes finished records beyond their age or number.
+-- Removes finished records beyond their age or number, and discarded dead letters beyond their age.
 local function trim(ctx, limit)
   local names = call('SMEMBERS', ctx.keys.types)
   local removed = 0
@@ -121,6 +121,7 @@ local function trim(ctx, limit)
         removed = removed + #old
       end
     end
+    removed = removed + lk.trim_discarded(ctx, ty, limit - removed)
   end
   return removed + make_room(ctx, names, limit - removed)
 end

@@ -1,11 +1,11 @@
-//! The operator's hand: look at jobs, cancel, replay and delete them, destroy a queue.
+//! The operator's hand: look at jobs, cancel them, destroy a queue.
 
 use redis::Value;
 
 use crate::client::Queue;
 use crate::error::Result;
 use crate::record::{read_lease, read_progress, split};
-use crate::types::{Acted, CheckpointLeft, Find, Job, JobState, Lease, Page, Position};
+use crate::types::{Acted, CheckpointLeft, Find, Job, JobState, Lease, Page, Position, Review};
 use crate::wire::Reply;
 
 /// Most ids of one call.
@@ -70,37 +70,7 @@ impl Queue {
     /// # Errors
     /// When Redis cannot be reached or the queue has no policy.
     pub async fn cancel(&self, ids: &[String], by: &str) -> Result<Vec<Acted>> {
-        self.act("lk_cancel", by, ids).await
-    }
-
-    /// Newest first.
-    ///
-    /// # Errors
-    /// When Redis cannot be reached or the queue has no policy.
-    pub async fn dead_list(&self, job_type: Option<&str>, limit: u32, cursor: Option<&str>) -> Result<Page> {
-        let call = self
-            .read("lk_dead_list")
-            .arg(job_type.unwrap_or_default())
-            .arg(limit.max(1))
-            .arg(cursor.unwrap_or_default());
-        let function = call.function();
-        read_page(Reply::new(function, call.run().await?)?)
-    }
-
-    /// Gives dead jobs all their tries again; `by` goes into their history.
-    ///
-    /// # Errors
-    /// When Redis cannot be reached or is full, or the queue has no policy.
-    pub async fn dead_replay(&self, ids: &[String], by: &str) -> Result<Vec<Acted>> {
-        self.act("lk_dead_replay", by, ids).await
-    }
-
-    /// Deletes dead jobs for good and frees their keys.
-    ///
-    /// # Errors
-    /// When Redis cannot be reached or the queue has no policy.
-    pub async fn dead_delete(&self, ids: &[String], by: &str) -> Result<Vec<Acted>> {
-        self.act("lk_dead_delete", by, ids).await
+        self.act("lk_cancel", &[by], ids).await
     }
 
     /// Delete everything the queue has in Redis (`deletionPolicy: Delete`). The keys are few and Redis frees their
@@ -115,25 +85,33 @@ impl Queue {
         }
     }
 
-    async fn act(&self, function: &'static str, by: &str, ids: &[String]) -> Result<Vec<Acted>> {
+    /// Acts on jobs; `word` is who asks and why, where the function wants to know.
+    pub(crate) async fn act(
+        &self,
+        function: &'static str,
+        word: &[&str],
+        ids: &[String],
+    ) -> Result<Vec<Acted>> {
         let mut acted = Vec::with_capacity(ids.len());
         for batch in ids.chunks(MAX_IDS) {
-            let call = self.call(function).arg(by).arg(batch);
-            let mut reply = Reply::new(function, call.run().await?)?;
+            let mut call = self.call(function);
+            for part in word {
+                call = call.arg(part);
+            }
+            let mut reply = Reply::new(function, call.arg(batch).run().await?)?;
             for _ in 0..reply.len() {
-                let mut entry = reply.list()?;
-                acted.push(Acted {
-                    id: entry.text()?,
-                    outcome: entry.text()?,
-                    state: JobState::from_name(&entry.text()?),
-                });
+                acted.push(read_acted(reply.list()?)?);
             }
         }
         Ok(acted)
     }
 }
 
-fn read_page(mut reply: Reply) -> Result<Page> {
+pub(crate) fn read_acted(mut entry: Reply) -> Result<Acted> {
+    Ok(Acted { id: entry.text()?, outcome: entry.text()?, state: JobState::from_name(&entry.text()?) })
+}
+
+pub(crate) fn read_page(mut reply: Reply) -> Result<Page> {
     let _now = reply.uint()?;
     let mut views = reply.list()?;
     let jobs = (0..views.len()).map(|_| read_view(views.list()?, false)).collect::<Result<Vec<_>>>()?;
@@ -161,9 +139,11 @@ fn read_view(mut view: Reply, with_payload: bool) -> Result<Option<Job>> {
         expires_ms: expires_ms.unwrap_or_default(),
         cancelled_by: lease.cancel.0,
     });
+    let fingerprint = view.maybe_text()?;
     let progress = read_progress(&view.bytes()?);
     let (left_ms, bytes) = (view.maybe_uint()?, view.uint()?);
     let checkpoint = left_ms.map(|left_ms| CheckpointLeft { bytes, left_ms });
+    let history = record.history();
     Ok(Some(Job {
         id,
         lane,
@@ -181,10 +161,14 @@ fn read_view(mut view: Reply, with_payload: bool) -> Result<Option<Job>> {
         checkpoint,
         lease,
         dead_reason: record.dead_reason(),
-        history: record.history(),
+        fingerprint,
+        review: Review::of(state, &history),
+        history,
         history_dropped: record.history_dropped(),
         payload_bytes,
         result: record.result(),
+        original_bytes: record.original().map(|original| original.len() as u64),
+        original: record.original().filter(|_| with_payload).map(<[u8]>::to_vec),
         payload: with_payload.then(|| payload.to_vec()),
         job_type: record.job_type().to_owned(),
     }))

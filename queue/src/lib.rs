@@ -7,6 +7,7 @@ mod acl;
 mod admin;
 pub mod client;
 mod connection;
+mod dead;
 mod enqueue;
 mod error;
 mod events;

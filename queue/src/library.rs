@@ -16,13 +16,14 @@ const SHARED: [&str; 3] =
     [include_str!("../lua/base.lua"), include_str!("../lua/record.lua"), include_str!("../lua/lease.lua")];
 
 /// One transition or helper per file, each in a scope of its own.
-const SCOPED: [&str; 35] = [
+const SCOPED: [&str; 36] = [
     include_str!("../lua/context.lua"),
     include_str!("../lua/gates.lua"),
     include_str!("../lua/groups.lua"),
     include_str!("../lua/events.lua"),
     include_str!("../lua/stage.lua"),
     include_str!("../lua/notes.lua"),
+    include_str!("../lua/dead_letter.lua"),
     include_str!("../lua/key_template.lua"),
     include_str!("../lua/options.lua"),
     include_str!("../lua/capacity.lua"),
@@ -48,7 +49,7 @@ const SCOPED: [&str; 35] = [
     include_str!("../lua/cancel.lua"),
     include_str!("../lua/dead_list.lua"),
     include_str!("../lua/dead_replay.lua"),
-    include_str!("../lua/dead_delete.lua"),
+    include_str!("../lua/dead_review.lua"),
     include_str!("../lua/pause.lua"),
     include_str!("../lua/destroy.lua"),
     include_str!("../lua/version.lua"),

@@ -20,6 +20,8 @@ struct Enqueued {
     key: String,
     /// Name, value, name, value …
     meta: Vec<String>,
+    /// The first payload, where a replay brought another.
+    original: Vec<ByteBuf>,
 }
 
 /// What became of it since. Fields missing at the end have their defaults.
@@ -123,6 +125,10 @@ impl Record {
 
     pub(crate) fn key(&self) -> Option<String> {
         (!self.record.key.is_empty()).then(|| self.record.key.clone())
+    }
+
+    pub(crate) fn original(&self) -> Option<&[u8]> {
+        self.record.original.first().map(|payload| payload.as_slice())
     }
 
     pub(crate) fn finished_ms(&self) -> Option<u64> {

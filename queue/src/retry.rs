@@ -102,6 +102,7 @@ pub(crate) mod tests {
             give_up_after_ms: 100_000,
             crash_budget: 3,
             completed: Retention { keep: 1, for_ms: 1 },
+            dead: Default::default(),
             handler: Handler::Exec(ExecHandler {
                 command: vec!["true".into()],
                 env: Default::default(),

@@ -8,7 +8,7 @@ use super::{HEADER, documents};
 use crate::{duration, job_queue, size};
 
 /// Fields that lanes and job types share with `spec.defaults`, where they are described.
-const SHARED: [&str; 3] = ["retry", "completed", "handler"];
+const SHARED: [&str; 4] = ["retry", "completed", "dead", "handler"];
 
 /// The reference as a Markdown page.
 #[must_use]
@@ -67,7 +67,7 @@ impl Section {
             let default =
                 if required.contains(&name.as_str()) { "**required**".to_owned() } else { default(field) };
             let mut meaning = cell(field["description"].as_str().unwrap_or_default());
-            let shared = SHARED.contains(&name.as_str()) && path.contains("[]");
+            let shared = SHARED.contains(&name.as_str()) && path.starts_with("spec.") && path.contains("[]");
             if shared {
                 let _ = write!(meaning, " Its fields are those of `spec.defaults.{name}`.");
             }

@@ -1,4 +1,5 @@
-//! What a taken key and a death mean for other jobs: `onConflict`, `debounce`, `onDead`.
+//! What a taken key and a death mean for other jobs: `onConflict`, `debounce`, `onDead`; and what becomes of
+//! the dead.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -45,4 +46,23 @@ pub struct EnqueueSpec {
     /// Its job type, which has no onDead of its own.
     #[schemars(length(min = 1, max = 63))]
     pub r#type: String,
+}
+
+/// What becomes of dead letters. Nothing that nobody reviewed is ever removed.
+#[derive(Serialize, Deserialize, KubeSchema, Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct DeadLettersSpec {
+    /// How long a dead letter is kept after somebody discarded it. Absent: for ever. Open and acknowledged ones are never
+    /// removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "duration::positive")]
+    pub keep_reviewed_for: Option<Duration>,
+}
+
+impl DeadLettersSpec {
+    /// Whether nothing is said of them.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }

@@ -11,7 +11,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use endings::{DebounceSpec, EnqueueSpec, OnConflictSpec, OnDeadSpec};
+pub use endings::{DeadLettersSpec, DebounceSpec, EnqueueSpec, OnConflictSpec, OnDeadSpec};
 pub use gates::{
     CircuitSpec, ConcurrencyKeySpec, KeyRateLimitSpec, LimitBySpec, OnThrottleSpec, RateLimitSpec,
 };
@@ -186,6 +186,9 @@ pub struct LaneSpec {
     /// Replaces defaults.completed as a whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed: Option<Completed>,
+    /// Replaces defaults.dead as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead: Option<DeadLettersSpec>,
     /// Replaces defaults.handler as a whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handler: Option<HandlerSpec>,
@@ -257,6 +260,9 @@ pub struct JobTypeSpec {
     /// Replaces the lane's completed as a whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed: Option<Completed>,
+    /// Replaces the lane's dead as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead: Option<DeadLettersSpec>,
     /// Replaces the lane's handler as a whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handler: Option<HandlerSpec>,

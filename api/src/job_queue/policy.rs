@@ -7,6 +7,7 @@ use kube::KubeSchema;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::endings::DeadLettersSpec;
 use super::handler::HandlerSpec;
 use crate::duration::{self, Duration};
 
@@ -36,6 +37,9 @@ pub struct PolicyDefaults {
     /// How long finished jobs stay readable.
     #[serde(default)]
     pub completed: Completed,
+    /// What becomes of dead letters.
+    #[serde(default, skip_serializing_if = "DeadLettersSpec::is_default")]
+    pub dead: DeadLettersSpec,
     /// What runs the jobs. There is no default: every job type needs a handler, its own, its lane's or this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handler: Option<HandlerSpec>,
@@ -196,6 +200,7 @@ impl Default for PolicyDefaults {
             give_up_after: default_give_up_after(),
             crash_budget: default_crash_budget(),
             completed: Completed::default(),
+            dead: DeadLettersSpec::default(),
             handler: None,
         }
     }

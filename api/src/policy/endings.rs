@@ -1,4 +1,4 @@
-//! What a taken key and a death mean for other jobs.
+//! What a taken key and a death mean for other jobs, and what becomes of the dead.
 
 use serde::{Deserialize, Serialize};
 
@@ -37,4 +37,21 @@ pub struct Debounce {
 pub struct OnDead {
     /// Its job type.
     pub r#type: String,
+}
+
+/// What becomes of dead letters.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeadLetters {
+    /// How long one is kept after somebody discarded it; absent: for ever. No other is ever removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_reviewed_for_ms: Option<u64>,
+}
+
+impl DeadLetters {
+    /// Whether nothing is said of them.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }

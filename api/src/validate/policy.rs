@@ -4,10 +4,10 @@ use super::problem::Problems;
 use super::{handler, reason};
 use crate::duration::Duration;
 use crate::job_queue::{
-    BackoffSpec, Completed, DEFAULT_RETRY_LIMIT, HandlerSpec, JitterSpec, JobTypeSpec, LaneSpec,
-    PolicyDefaults, Retry,
+    BackoffSpec, Completed, DEFAULT_RETRY_LIMIT, DeadLettersSpec, HandlerSpec, JitterSpec, JobTypeSpec,
+    LaneSpec, PolicyDefaults, Retry,
 };
-use crate::policy::{Backoff, Jitter, Retention, RetryPolicy};
+use crate::policy::{Backoff, DeadLetters, Jitter, Retention, RetryPolicy};
 
 /// Most tries after the first.
 const MAX_RETRIES: i64 = 1000;
@@ -26,18 +26,21 @@ pub(crate) struct Layer<'a> {
     pub(crate) give_up_after: Option<Duration>,
     pub(crate) crash_budget: Option<u32>,
     pub(crate) completed: Option<Completed>,
+    pub(crate) dead: Option<DeadLettersSpec>,
     pub(crate) handler: Option<&'a HandlerSpec>,
 }
 
 impl<'a> From<&'a PolicyDefaults> for Layer<'a> {
     fn from(defaults: &'a PolicyDefaults) -> Self {
-        let PolicyDefaults { timeout, retry, give_up_after, crash_budget, completed, handler } = defaults;
+        let PolicyDefaults { timeout, retry, give_up_after, crash_budget, completed, dead, handler } =
+            defaults;
         Self {
             timeout: Some(*timeout),
             retry: Some(retry),
             give_up_after: Some(*give_up_after),
             crash_budget: Some(*crash_budget),
             completed: Some(*completed),
+            dead: Some(*dead),
             handler: handler.as_ref(),
         }
     }
@@ -51,6 +54,7 @@ impl<'a> From<&'a LaneSpec> for Layer<'a> {
             give_up_after: lane.give_up_after,
             crash_budget: lane.crash_budget,
             completed: lane.completed,
+            dead: lane.dead,
             handler: lane.handler.as_ref(),
         }
     }
@@ -64,6 +68,7 @@ impl<'a> From<&'a JobTypeSpec> for Layer<'a> {
             give_up_after: job_type.give_up_after,
             crash_budget: job_type.crash_budget,
             completed: job_type.completed,
+            dead: job_type.dead,
             handler: job_type.handler.as_ref(),
         }
     }
@@ -78,6 +83,7 @@ impl Layer<'_> {
             give_up_after: self.give_up_after.or(below.give_up_after),
             crash_budget: self.crash_budget.or(below.crash_budget),
             completed: self.completed.or(below.completed),
+            dead: self.dead.or(below.dead),
             handler: self.handler.or(below.handler),
         }
     }
@@ -100,6 +106,9 @@ impl Layer<'_> {
             let keep = i64::try_from(completed.keep).unwrap_or(i64::MAX);
             problems.range(&format!("{field}.completed.keep"), keep, 0, MAX_KEEP);
             problems.positive(&format!("{field}.completed.for"), completed.for_);
+        }
+        if let Some(keep) = self.dead.and_then(|dead| dead.keep_reviewed_for) {
+            problems.positive(&format!("{field}.dead.keepReviewedFor"), keep);
         }
         if let Some(handler) = self.handler {
             handler::check(problems, &format!("{field}.handler"), handler);
@@ -176,4 +185,9 @@ pub(crate) fn resolve_retry(retry: &Retry) -> RetryPolicy {
 /// The retention as the queue reads it.
 pub(crate) fn resolve_completed(completed: Completed) -> Retention {
     Retention { keep: completed.keep, for_ms: completed.for_.as_millis() }
+}
+
+/// What becomes of dead letters, as the queue reads it.
+pub(crate) fn resolve_dead(dead: DeadLettersSpec) -> DeadLetters {
+    DeadLetters { keep_reviewed_for_ms: dead.keep_reviewed_for.map(|keep| keep.as_millis()) }
 }

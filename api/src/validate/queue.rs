@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::policy::{Layer, resolve_completed, resolve_retry};
+use super::policy::{Layer, resolve_completed, resolve_dead, resolve_retry};
 use super::problem::{Problem, Problems};
 use super::{endings, gates, handler, key, name, reason, similar};
 use crate::job_queue::{CapacitySpec, JobQueue, JobTypeSpec, LaneSpec, MAX_JOB_TYPES, MAX_LANES, RedisSpec};
@@ -93,6 +93,7 @@ fn resolve(queue: &JobQueue, job_type: &JobTypeSpec) -> Option<(String, JobTypeP
         give_up_after_ms: layer.give_up_after?.as_millis(),
         crash_budget: layer.crash_budget?,
         completed: resolve_completed(layer.completed?),
+        dead: resolve_dead(layer.dead?),
         handler: handler::resolve(layer.handler?)?,
     };
     endings::resolve(&mut policy, job_type);

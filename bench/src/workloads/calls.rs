@@ -198,7 +198,13 @@ impl<'a> Run<'a> {
         let queue = self.queue();
         let mut cursor: Option<String> = None;
         let list = async |_| {
-            let page = queue.dead_list(Some(JOB_TYPE), PAGE, cursor.as_deref()).await?;
+            let page = queue
+                .dead_list(
+                    &lanekeeper_queue::types::DeadFilter::of_type(Some(JOB_TYPE)),
+                    PAGE,
+                    cursor.as_deref(),
+                )
+                .await?;
             ensure!(!page.jobs.is_empty() || cursor.is_some(), "there is no dead letter");
             cursor = page.cursor;
             Ok(())

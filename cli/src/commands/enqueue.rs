@@ -233,7 +233,9 @@ async fn ended(opened: &Opened, id: &str, deadline: Instant, json: bool) -> Resu
     loop {
         let job = fetch(opened, id, false).await?;
         match job.state {
-            JobState::Succeeded | JobState::Dead | JobState::Cancelled => return verdict(&job, json),
+            JobState::Succeeded | JobState::Dead | JobState::Cancelled | JobState::Discarded => {
+                return verdict(&job, json);
+            }
             _ if Instant::now() >= deadline => {
                 return Err(Failure::failed(format!(
                     "job {id} did not end in time: it is {}",

@@ -19,7 +19,7 @@ const PAGE: u32 = 1000;
 /// Arguments of `events`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A queue keeps about its last 10,000 events: dead, cancelled, replayed, deleted, lease-expired, paused, \
+    after_help = "A queue keeps about its last 10,000 events: dead, cancelled, replayed, acknowledged, discarded, lease-expired, paused, \
 resumed, held,\ncircuit-opened, probe-failed, circuit-closed, policy. Successes and retries stand in the jobs' own histories.\n\n\
 Examples:\n  lanekeeper events apps/saas --limit 50\n  lanekeeper events --follow -o json | jq -c 'select(.kind == \"dead\")'"
 )]

@@ -20,6 +20,9 @@ pub(crate) struct GetArgs {
     /// Print the payload's bytes and nothing else.
     #[arg(long, conflicts_with = "output")]
     payload: bool,
+    /// Print the payload that it was enqueued with, where a replay replaced that.
+    #[arg(long, conflicts_with_all = ["output", "payload"])]
+    original: bool,
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]
@@ -29,7 +32,16 @@ pub(crate) struct GetArgs {
 /// Shows the job.
 pub(crate) async fn run(args: &GetArgs) -> Result<()> {
     let opened = target::open(&args.queue).await?;
-    let job = fetch(&opened, &args.job, args.payload).await?;
+    let job = fetch(&opened, &args.job, args.payload || args.original).await?;
+    if args.original {
+        return match &job.original {
+            Some(original) => out::write_raw(original),
+            None => {
+                Err(Failure::not_found(format!("job {} has the payload that it was enqueued with", job.id))
+                    .advice("`--payload` prints it"))
+            }
+        };
+    }
     if args.payload {
         return out::write_raw(job.payload.as_deref().unwrap_or_default());
     }

@@ -31,26 +31,41 @@ fn verdict(acted: &[Acted]) -> Result<()> {
     Err(if missing { Failure::not_found(message) } else { Failure::failed(message) })
 }
 
-fn done(acted: &Acted) -> bool {
-    matches!(acted.outcome.as_str(), "cancelled" | "cancelling" | "replayed" | "deleted")
+/// Whether it was done.
+pub(crate) fn done(acted: &Acted) -> bool {
+    matches!(acted.outcome.as_str(), "cancelled" | "cancelling" | "acknowledged" | "replayed" | "discarded")
 }
 
 /// All of a few; of many, those that were refused and the number of the others.
 fn rendered(acted: &[Acted]) -> String {
     let many = acted.len() > SHOWN;
+    let mut text = rows(acted.iter().filter(|one| !many || !done(one)));
+    if many {
+        let mut outcomes: BTreeMap<String, u64> = BTreeMap::new();
+        acted.iter().for_each(|one| *outcomes.entry(one.outcome.clone()).or_default() += 1);
+        text.push_str(&counts(&outcomes));
+    }
+    text
+}
+
+/// The first refusals, and how often what happened.
+pub(crate) fn summary(outcomes: &BTreeMap<String, u64>, refused: &[Acted]) -> String {
+    format!("{}{}", rows(refused.iter().take(SHOWN)), counts(outcomes))
+}
+
+/// How often what happened.
+pub(crate) fn counts(outcomes: &BTreeMap<String, u64>) -> String {
+    let counts: Vec<String> = outcomes.iter().map(|(outcome, n)| format!("{n} {outcome}")).collect();
+    counts.join(", ")
+}
+
+fn rows<'a>(acted: impl Iterator<Item = &'a Acted>) -> String {
     let mut rows = table(&["JOB", "OUTCOME", ""]);
-    for one in acted.iter().filter(|one| !many || !done(one)) {
+    for one in acted {
         let outcome = if done(one) { good(&one.outcome) } else { bad(&one.outcome) };
         rows.add_row(vec![Cell::new(&one.id), outcome, Cell::new(meaning(one))]);
     }
-    let mut text = if rows.is_empty() { String::new() } else { format!("{}\n", render(&rows)) };
-    if many {
-        let mut outcomes: BTreeMap<&str, u64> = BTreeMap::new();
-        acted.iter().for_each(|one| *outcomes.entry(&one.outcome).or_default() += 1);
-        let counts: Vec<String> = outcomes.iter().map(|(outcome, n)| format!("{n} {outcome}")).collect();
-        text.push_str(&counts.join(", "));
-    }
-    text
+    if rows.is_empty() { String::new() } else { format!("{}\n", render(&rows)) }
 }
 
 fn meaning(acted: &Acted) -> String {
@@ -59,6 +74,10 @@ fn meaning(acted: &Acted) -> String {
         "cancelling" => "it runs; its worker is stopping the handler".to_owned(),
         "replayed" => format!("it is {state} again"),
         "not-found" => "there is no such job".to_owned(),
+        "acknowledged" => "it stays a dead letter".to_owned(),
+        "discarded" => "its record stays; a replay by its id takes it back".to_owned(),
+        "payload-too-large" => "the queue's maxPayload is smaller".to_owned(),
+        "wrong-state" if acted.state == Some(JobState::Dead) => "somebody acknowledged it before".to_owned(),
         "wrong-state" => format!("it is {state}"),
         "key-conflict" => "its idempotency key belongs to another job by now".to_owned(),
         _ => String::new(),
@@ -90,7 +109,7 @@ mod tests {
         };
         assert_eq!(exit(&["replayed", "cancelling"]), None);
         assert_eq!(exit(&["not-found"]), Some(Exit::NotFound));
-        assert_eq!(exit(&["not-found", "deleted"]), Some(Exit::Failed));
+        assert_eq!(exit(&["not-found", "discarded"]), Some(Exit::Failed));
         assert_eq!(exit(&["wrong-state"]), Some(Exit::Failed));
     }
 }

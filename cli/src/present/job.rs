@@ -1,7 +1,7 @@
 //! One job, its history, and lists of jobs.
 
 use comfy_table::Cell;
-use lanekeeper_queue::types::{Attempt, ErrorClass, Job, JobState};
+use lanekeeper_queue::types::{Attempt, ErrorClass, Job, JobState, Review};
 
 use crate::human::{age, bytes, duration, relative, timestamp};
 use crate::out::{bad, fields, good, render, table, warn};
@@ -28,6 +28,12 @@ fn summary(job: &Job, now_ms: u64) -> Vec<(&'static str, String)> {
     ];
     if let Some(reason) = job.dead_reason {
         rows.push(("dead because", reason.name().to_owned()));
+    }
+    if let Some(fingerprint) = &job.fingerprint {
+        rows.push(("fingerprint", fingerprint.clone()));
+    }
+    if let Some(review) = &job.review {
+        rows.push(("review", reviewed(review, now_ms)));
     }
     if let Some(key) = &job.key {
         rows.push(("key", key.clone()));
@@ -62,11 +68,23 @@ fn summary(job: &Job, now_ms: u64) -> Vec<(&'static str, String)> {
         format!("{} ({} failed, {} lost to crashes)", job.attempts, job.tries, job.crashes),
     ));
     rows.push(("payload", bytes(job.payload_bytes)));
+    if let Some(original) = job.original_bytes {
+        let replaced =
+            format!("replaced; the first one, {}: lanekeeper get {} --original", bytes(original), job.id);
+        rows.push(("", replaced));
+    }
     rows.extend(job.meta.iter().map(|(name, value)| ("meta", format!("{name}={value}"))));
     if let Some(result) = job.result.as_ref().filter(|result| !result.is_empty()) {
         rows.push(("result", shorten(result)));
     }
     rows
+}
+
+fn reviewed(review: &Review, now_ms: u64) -> String {
+    let by = review.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+    let at = review.at_ms.map(|at| format!(" {}", relative(now_ms, at))).unwrap_or_default();
+    let why = review.why.as_ref().map(|why| format!(": {}", shorten(why))).unwrap_or_default();
+    format!("{}{by}{at}{why}", review.state.name())
 }
 
 fn moment(ms: u64, now_ms: u64) -> String {
@@ -96,7 +114,7 @@ pub(crate) fn history(job: &Job) -> String {
     let mut text = render(&rows);
     if job.history_dropped > 0 {
         text.push_str(&format!(
-            "\n({} attempts in the middle of this long history are no longer kept)",
+            "\n({} entries in the middle of this long history are no longer kept)",
             job.history_dropped
         ));
     }
@@ -136,20 +154,27 @@ fn shorten(text: &str) -> String {
     }
 }
 
-/// Dead letters, newest first.
+/// What the last attempt said; people's words are none.
+pub(crate) fn last_error(job: &Job) -> String {
+    job.history.iter().rfind(|entry| entry.ran()).map_or_else(String::new, why)
+}
+
+/// Dead letters, in their order.
 pub(crate) fn dead_list(jobs: &[Job], now_ms: u64) -> String {
-    let mut rows = table(&["JOB", "TYPE", "DIED", "REASON", "ATTEMPTS", "LAST ERROR"]);
+    let mut rows =
+        table(&["JOB", "TYPE", "STATE", "DIED", "REASON", "ATTEMPTS", "FINGERPRINT", "LAST ERROR"]);
     for job in jobs {
         let died = job.finished_ms.map_or_else(String::new, |at| relative(now_ms, at));
         let reason = job.dead_reason.map_or("", |reason| reason.name());
-        let error = job.history.last().map_or_else(String::new, why);
         rows.add_row(vec![
             Cell::new(&job.id),
             Cell::new(&job.job_type),
+            Cell::new(job.review.as_ref().map_or("", |review| review.state.name())),
             Cell::new(died),
             Cell::new(reason),
             Cell::new(job.attempts),
-            Cell::new(error),
+            Cell::new(job.fingerprint.as_deref().unwrap_or_default()),
+            Cell::new(last_error(job)),
         ]);
     }
     render(&rows)
@@ -187,6 +212,10 @@ pub(crate) mod tests {
             payload_bytes: 2,
             result: None,
             payload: None,
+            fingerprint: None,
+            review: None,
+            original_bytes: None,
+            original: None,
         }
     }
 

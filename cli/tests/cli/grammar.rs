@@ -38,6 +38,14 @@ fn wrong_usage_exits_2() {
         &["enqueue", "--ndjson", "-", "mail"],
         &["dead", "replay"],
         &["dead", "replay", "--all", "--type", "x"],
+        &["dead", "replay", "01K", "--type", "x"],
+        &["dead", "replay", "--type", "x", "--rate", "50"],
+        &["dead", "replay", "--type", "x", "--since", "yesterday"],
+        &["dead", "replay", "--type", "x", "--payload", "f"],
+        &["dead", "replay", "01K", "--payload", "f", "--dry-run"],
+        &["dead", "discard", "01K"],
+        &["dead", "ack", "--all"],
+        &["dead", "ls", "--review", "closed"],
         &["up"],
     ] {
         run(dir.path(), wrong).exits(2);

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use lanekeeper_queue::Queue;
 use lanekeeper_queue::testing::TestRedis;
 use lanekeeper_queue::types::{
-    AttemptError, ClaimRequest, Claimed, DeadReason, ErrorClass, Held, Note, Outcome, Settlement, Spends,
-    WorkerIdentity, WorkerInfo,
+    AttemptError, ClaimRequest, Claimed, DeadReason, EnqueueOptions, ErrorClass, Held, JobState, NewJob,
+    Note, Outcome, Settlement, Spends, WorkerIdentity, WorkerInfo,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -238,6 +238,43 @@ impl World {
         };
         self.settle(&job, outcome).await;
         id
+    }
+}
+
+impl World {
+    /// The state of a job.
+    pub(crate) async fn state(&self, id: &str) -> JobState {
+        self.queue.get(&[id.to_owned()], false).await.unwrap().remove(0).unwrap().state
+    }
+
+    /// Enqueues many jobs and lets them die; their ids.
+    pub(crate) async fn many_dead(&self, job_type: &str, lane: &str, count: usize) -> Vec<String> {
+        let options = EnqueueOptions { job_type: job_type.into(), ..EnqueueOptions::default() };
+        let want = ClaimRequest { slots: 200, lanes: vec![lane.to_owned()], ..ClaimRequest::default() };
+        let mut ids = Vec::new();
+        while ids.len() < count {
+            let jobs = vec![
+                NewJob { payload: b"{}".to_vec(), options: options.clone() };
+                (count - ids.len()).min(200)
+            ];
+            self.queue.enqueue(&jobs).await.unwrap();
+            let (_, reply) = self.queue.settle_and_claim(&worker(), &[], &want).await.unwrap();
+            let word = |job: &Claimed| Settlement {
+                id: job.id.clone(),
+                token: job.token,
+                key: None,
+                outcome: Outcome::Dead {
+                    reason: DeadReason::PermanentError,
+                    error: error("no such user"),
+                    spends: Spends::Try,
+                },
+                policy_version: 1,
+                note: None,
+            };
+            self.queue.settle(&worker(), &reply.jobs.iter().map(word).collect::<Vec<_>>()).await.unwrap();
+            ids.extend(reply.jobs.into_iter().map(|job| job.id));
+        }
+        ids
     }
 }
 

@@ -4,7 +4,9 @@ use super::gates;
 use super::lane::{gated, unserved};
 use super::words::{count, duration, first_line};
 use super::{Cause, Explanation, Scene};
-use crate::types::{Attempt, AttemptError, DeadReason, ErrorClass, Job, JobState, KeyStanding, Position};
+use crate::types::{
+    Attempt, AttemptError, DeadReason, ErrorClass, Job, JobState, KeyStanding, Position, Review, ReviewState,
+};
 
 /// Where a ready job stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,7 +39,7 @@ pub fn job(id: &str, job: Option<&Job>, place: &Place, scene: &Scene<'_>) -> Exp
         }
         JobState::Ready => ready(job, place, scene),
         JobState::Running => running(job, scene),
-        JobState::Dead => dead(job, scene),
+        JobState::Dead | JobState::Discarded => dead(job, scene),
         JobState::Succeeded => {
             let attempts = count(job.attempts.into(), "attempt");
             let sentence = format!("Job {id} succeeded {} ago, after {attempts}.", ended(job, scene));
@@ -214,11 +216,38 @@ fn dead(job: &Job, scene: &Scene<'_>) -> Explanation {
         None => "of a reason that this version does not know".to_owned(),
     }
     .replace("trys", "tries");
+    let since = match job.state {
+        JobState::Discarded => format!("was a dead letter and was discarded {} ago", ended(job, scene)),
+        _ => format!("has been dead for {}", ended(job, scene)),
+    };
     let sentence = format!(
-        "Job {id} has been dead for {}, because {why}. Last error: {}.",
-        ended(job, scene),
+        "Job {id} {since}, because {why}. Last error: {}.",
         last_error(job.history.iter().rev().find(|attempt| attempt.ran())),
     );
-    Explanation::new(Cause::Dead, id, sentence)
-        .advice("Once the cause is removed, replay it (`lanekeeper dead replay`); else delete it (`lanekeeper dead rm`).")
+    let advice = match job.state {
+        JobState::Discarded => "A replay by its id takes it back (`lanekeeper dead replay`).",
+        _ => {
+            "Once the cause is removed, replay it (`lanekeeper dead replay`); else discard it (`lanekeeper dead discard`), \
+             which frees its key and keeps its record."
+        }
+    };
+    let mut found = Explanation::new(Cause::Dead, id, sentence).advice(advice);
+    found.also.extend(job.review.as_ref().and_then(reviewed));
+    found
+}
+
+/// What people said of it.
+fn reviewed(review: &Review) -> Option<String> {
+    let by = review.by.as_ref()?;
+    let what = match review.state {
+        ReviewState::Open => return None,
+        ReviewState::Acknowledged => "Acknowledged",
+        ReviewState::Discarded => "Discarded",
+    };
+    Some(
+        review
+            .why
+            .as_ref()
+            .map_or_else(|| format!("{what} by {by}."), |why| format!("{what} by {by}: {why}")),
+    )
 }

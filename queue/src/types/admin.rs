@@ -42,7 +42,7 @@ pub struct Event {
     pub id: String,
     /// Server time, ms.
     pub at_ms: u64,
-    /// `dead`, `cancelled`, `replayed`, `deleted`, `lease-expired`, `paused`, `resumed`, `held`, `circuit-opened`,
+    /// `dead`, `cancelled`, `replayed`, `acknowledged`, `discarded`, `lease-expired`, `paused`, `resumed`, `held`, `circuit-opened`,
     /// `probe-failed`, `circuit-closed`, `policy`; later libraries may know more.
     pub kind: String,
     /// The job.
@@ -81,14 +81,14 @@ pub struct Find {
     pub cursor: Option<String>,
 }
 
-/// Result of cancel, replay or delete of one job.
+/// Result of an act on one job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Acted {
     /// Job id.
     pub id: String,
-    /// `cancelled`, `cancelling` (running: its worker stops it), `replayed`, `deleted`, `not-found`,
-    /// `wrong-state`, `key-conflict`.
+    /// `cancelled`, `cancelling` (running: its worker stops it), `acknowledged`, `discarded`, `replayed`, `not-found`,
+    /// `wrong-state`, `key-conflict`, `payload-too-large`.
     pub outcome: String,
     /// State afterwards, or the state that stood in the way.
     pub state: Option<JobState>,

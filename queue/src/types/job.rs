@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AttemptError, CheckpointLeft, DeadReason, ProgressTold};
+use super::{AttemptError, CheckpointLeft, DeadReason, ProgressTold, Review};
 
 /// State of a job as stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -22,6 +22,8 @@ pub enum JobState {
     Dead,
     /// Called off before it finished.
     Cancelled,
+    /// Dead, and somebody decided that it will not be replayed.
+    Discarded,
 }
 
 impl JobState {
@@ -35,15 +37,24 @@ impl JobState {
             Self::Succeeded => "succeeded",
             Self::Dead => "dead",
             Self::Cancelled => "cancelled",
+            Self::Discarded => "discarded",
         }
     }
 
     /// The state of that name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Scheduled, Self::Ready, Self::Running, Self::Succeeded, Self::Dead, Self::Cancelled]
-            .into_iter()
-            .find(|state| state.name() == name)
+        [
+            Self::Scheduled,
+            Self::Ready,
+            Self::Running,
+            Self::Succeeded,
+            Self::Dead,
+            Self::Cancelled,
+            Self::Discarded,
+        ]
+        .into_iter()
+        .find(|state| state.name() == name)
     }
 }
 
@@ -65,8 +76,8 @@ pub struct Attempt {
     pub token: u64,
     /// Policy version that decided the outcome.
     pub policy_version: u64,
-    /// `success`, `retry`, `dead`, `release`, `snooze`, `cancel`. Two mark what a person (`worker`) did, are no attempts and
-    /// have no token: `replay` of a dead job, and `cancel` of one that waited.
+    /// `success`, `retry`, `dead`, `release`, `snooze`, `cancel`. Some mark what a person (`worker`) did, are no attempts and have
+    /// no token: `cancel` of a job that waited; `acknowledge`, `discard` and `replay` of a dead one, the reason in `error.message`.
     pub outcome: String,
     /// What went wrong, or why it was handed back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -128,9 +139,15 @@ pub struct Job {
     /// Why it is dead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_reason: Option<DeadReason>,
+    /// The error that it died of, in short: equal for errors that differ in numbers, ids and quoted parts only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
+    /// What people decided about it since it died.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub review: Option<Review>,
     /// Finished attempts, oldest first; the middle of a very long history is dropped and counted.
     pub history: Vec<Attempt>,
-    /// How many attempts the history left out.
+    /// How many entries the history left out.
     #[serde(default)]
     pub history_dropped: u32,
     /// Size of the payload in bytes.
@@ -141,6 +158,12 @@ pub struct Job {
     /// The payload; `lk_get` returns it only when asked.
     #[serde(skip)]
     pub payload: Option<Vec<u8>>,
+    /// Size in bytes of the payload that it was enqueued with, where a replay replaced that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original_bytes: Option<u64>,
+    /// That payload.
+    #[serde(skip)]
+    pub original: Option<Vec<u8>>,
 }
 
 /// A lease as seen from outside.

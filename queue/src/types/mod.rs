@@ -1,6 +1,7 @@
 //! What goes in and out of a queue.
 
 mod admin;
+mod dead;
 mod enqueue;
 mod job;
 mod note;
@@ -9,6 +10,7 @@ mod stats;
 mod work;
 
 pub use admin::{Acted, Configured, Event, Find, Page, Toggled};
+pub use dead::{DeadFilter, DeadGroup, IdPage, Review, ReviewState};
 pub use enqueue::{EnqueueOptions, Enqueued, NewJob};
 pub use job::{Attempt, Job, JobState, KeyStanding, Lease, Position};
 pub use note::{CheckpointLeft, MAX_CHECKPOINT, Note, Progress, ProgressTold};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lanekeeper_queue::testing::model::{Op, Reply};
 use lanekeeper_queue::testing::{TestRedis, clock};
-use lanekeeper_queue::types::{Enqueued, Find, Job, Settled};
+use lanekeeper_queue::types::{DeadFilter, Enqueued, Find, Job, Settled};
 use lanekeeper_queue::{Error, Queue, Result, Waker, library_source};
 use tokio::sync::Mutex;
 
@@ -93,13 +93,22 @@ impl Bench {
             }
             Op::Get { ids, with_payload } => Reply::Jobs(queue.get(ids, *with_payload).await?),
             Op::Find(find) => Reply::Found(self.find_all(find).await?),
-            Op::DeadList { job_type, limit } => {
-                Reply::Found(self.all_dead(job_type.as_deref(), *limit).await?)
+            Op::DeadList { filter, limit } => Reply::Found(self.all_dead(filter, *limit).await?),
+            Op::DeadGroups(filter) => {
+                let mut groups = queue.dead_groups(filter, |_| {}).await?;
+                for group in &mut groups {
+                    group.example.clear();
+                }
+                Reply::Groups(groups)
             }
             Op::Position(id) => Reply::Position(queue.position(id).await?),
             Op::Cancel { ids, by } => Reply::Acted(queue.cancel(ids, by).await?),
-            Op::Replay { ids, by } => Reply::Acted(queue.dead_replay(ids, by).await?),
-            Op::Delete { ids, by } => Reply::Acted(queue.dead_delete(ids, by).await?),
+            Op::Acknowledge { ids, word } => Reply::Acted(queue.dead_ack(ids, &word.by, &word.why).await?),
+            Op::Discard { ids, word } => Reply::Acted(queue.dead_discard(ids, &word.by, &word.why).await?),
+            Op::Replay { ids, word } => Reply::Acted(queue.dead_replay(ids, &word.by, &word.why).await?),
+            Op::Edit { id, word, payload } => {
+                Reply::Acted(vec![queue.dead_edit(id, &word.by, &word.why, payload).await?])
+            }
             Op::Pause { lanes, by, why } => Reply::Toggled(queue.pause(by, why, lanes).await?),
             Op::Resume(lanes) => Reply::Toggled(queue.resume("anna", lanes).await?),
             Op::Destroy => Reply::Destroyed(queue.destroy().await?),
@@ -122,10 +131,10 @@ impl Bench {
         Ok(all)
     }
 
-    async fn all_dead(&self, job_type: Option<&str>, limit: u32) -> Result<Vec<Job>> {
+    async fn all_dead(&self, filter: &DeadFilter, limit: u32) -> Result<Vec<Job>> {
         let (mut all, mut cursor) = (Vec::new(), None);
         loop {
-            let page = self.queue.dead_list(job_type, limit, cursor.as_deref()).await?;
+            let page = self.queue.dead_list(filter, limit, cursor.as_deref()).await?;
             check_size(page.jobs.len(), limit);
             all.extend(page.jobs);
             cursor = page.cursor;

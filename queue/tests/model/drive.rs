@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use lanekeeper_queue::testing::model::{Given, Model, Op, Order, Reply};
-use lanekeeper_queue::types::{Find, JobState, WorkerIdentity};
+use lanekeeper_queue::types::{DeadFilter, Find, JobState, ReviewState, WorkerIdentity};
 
 use crate::bench::{BIRTH_US, Bench, EARLIEST_US};
 use crate::ops::Generator;
@@ -137,7 +137,9 @@ async fn compare(bench: &Bench, model: &mut Model, now_us: u64) -> Result<(), Di
         Op::Stats,
         Op::Policy,
         Op::Find(Find { limit: 200, ..Find::default() }),
-        Op::DeadList { job_type: None, limit: 200 },
+        Op::DeadList { filter: DeadFilter::default(), limit: 200 },
+        Op::DeadGroups(DeadFilter::default()),
+        Op::DeadGroups(DeadFilter { state: Some(ReviewState::Discarded), ..DeadFilter::default() }),
     ];
     ops.extend(
         [standing, gone]

@@ -8,6 +8,7 @@
 mod bench;
 mod drive;
 mod jobs;
+mod letters;
 mod ops;
 mod policies;
 mod report;

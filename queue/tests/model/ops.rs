@@ -145,16 +145,22 @@ impl Generator {
                 let states = [JobState::Ready, JobState::Scheduled, JobState::Running];
                 Op::Cancel { ids: self.ids(model, now_ms, &states), by: self.by() }
             }
-            770..815 => Op::Replay { ids: self.ids(model, now_ms, &[JobState::Dead]), by: self.by() },
-            815..840 => Op::Delete { ids: self.ids(model, now_ms, &[JobState::Dead]), by: self.by() },
+            770..800 => Op::Replay {
+                ids: self.ids(model, now_ms, &[JobState::Dead, JobState::Discarded]),
+                word: self.word(),
+            },
+            800..840 => self.review(model, now_ms),
             840..885 => self.configure(model),
             885..905 => Op::Get { ids: self.ids(model, now_ms, &[]), with_payload: self.chance(0.7) },
             905..940 => Op::Find(self.find(model)),
             940..960 => Op::Position(self.ids(model, now_ms, &[JobState::Ready]).swap_remove(0)),
             960..975 => {
-                let (name, _) = *TYPES.choose(&mut self.rng).expect("not empty");
-                let job_type = self.chance(0.5).then(|| name.to_owned());
-                Op::DeadList { job_type, limit: self.page() }
+                let filter = self.filter(model, now_ms);
+                if self.chance(0.3) {
+                    Op::DeadGroups(filter)
+                } else {
+                    Op::DeadList { filter, limit: self.page() }
+                }
             }
             975..980 => Op::Stats,
             980..985 => Op::LeasesOf(self.holder(model)),
@@ -341,6 +347,7 @@ impl Generator {
             JobState::Succeeded,
             JobState::Dead,
             JobState::Cancelled,
+            JobState::Discarded,
         ];
         let (name, _) = *TYPES.choose(&mut self.rng).expect("not empty");
         let keys: Vec<&String> = model.keys().into_iter().collect();

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use lanekeeper_api::policy::{
-    Backoff, Capacity, Circuit, Debounce, ExecHandler, Handler, Jitter, JobTypePolicy, KeyPart, LanePolicy,
-    OnConflict, OnDead, QueuePolicy, RateLimit, Retention, RetryPolicy, Source,
+    Backoff, Capacity, Circuit, DeadLetters, Debounce, ExecHandler, Handler, Jitter, JobTypePolicy, KeyPart,
+    LanePolicy, OnConflict, OnDead, QueuePolicy, RateLimit, Retention, RetryPolicy, Source,
 };
 use rand::Rng;
 use rand::rngs::StdRng;
@@ -78,6 +78,13 @@ fn job_type(name: &str, lane: &str) -> JobTypePolicy {
         give_up_after_ms: 604_800_000,
         crash_budget: 3,
         completed: Retention { keep, for_ms },
+        dead: DeadLetters {
+            keep_reviewed_for_ms: match name {
+                "few" => Some(20_000),
+                "mail" => Some(3_600_000),
+                _ => None,
+            },
+        },
         handler: Handler::Exec(ExecHandler {
             command: vec!["/bin/true".into()],
             env: BTreeMap::new(),
@@ -122,7 +129,7 @@ pub fn next(rng: &mut StdRng, present: &QueuePolicy) -> (QueuePolicy, bool) {
 fn change(rng: &mut StdRng, policy: &mut QueuePolicy) {
     let (name, home) = *TYPES.choose(rng).expect("not empty");
     let there = policy.job_types.get_mut(name);
-    match (rng.random_range(0..16), there) {
+    match (rng.random_range(0..17), there) {
         (0, Some(_)) if rng.random_bool(0.4) => drop(policy.job_types.remove(name)),
         (0..=5, None) => {
             let lane_there = policy.lanes.iter().any(|lane| lane.name == home);
@@ -159,6 +166,10 @@ fn change(rng: &mut StdRng, policy: &mut QueuePolicy) {
         (15, Some(spec)) => {
             spec.on_conflict = OnConflict::Replace;
             spec.debounce = Some(Debounce { wait_ms: rng.random_range(1..5_000), most_ms: 20_000 });
+        }
+        (16, Some(spec)) => {
+            let times = [None, Some(0), Some(1), Some(20_000), Some(3_600_000)];
+            spec.dead.keep_reviewed_for_ms = *times.choose(rng).expect("not empty");
         }
         _ => {}
     }

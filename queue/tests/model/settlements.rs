@@ -142,7 +142,8 @@ fn code(rng: &mut StdRng) -> String {
 /// Mostly short; now and then longer than what is kept, with characters of several bytes where it is cut.
 fn text(rng: &mut StdRng) -> String {
     match rng.random_range(0..2_000) {
-        0..1_400 => "again".to_owned(),
+        0..1_000 => "again".to_owned(),
+        n @ 1_000..1_400 => format!("no user {n}: '{}'", n % 7),
         1_400..1_900 => String::new(),
         1_900..1_999 => format!("{}{}", "x".repeat(rng.random_range(0..4)), "€".repeat(400)),
         _ => "ü".repeat(33_000) + "x",

@@ -98,9 +98,11 @@ fn parts(op: &Op) -> usize {
         Op::Enqueue(jobs) => jobs.len(),
         Op::Work { done, .. } | Op::Settle { done, .. } => done.len(),
         Op::Extend { held, .. } => held.len(),
-        Op::Get { ids, .. } | Op::Cancel { ids, .. } | Op::Replay { ids, .. } | Op::Delete { ids, .. } => {
-            ids.len()
-        }
+        Op::Get { ids, .. }
+        | Op::Cancel { ids, .. }
+        | Op::Replay { ids, .. }
+        | Op::Discard { ids, .. }
+        | Op::Acknowledge { ids, .. } => ids.len(),
         _ => 0,
     }
 }
@@ -123,9 +125,11 @@ fn remove(op: &mut Op, at: usize) -> bool {
             notes.iter_mut().filter(|(place, _)| *place > at).for_each(|(place, _)| *place -= 1);
             cut(held, at, 0)
         }
-        Op::Get { ids, .. } | Op::Cancel { ids, .. } | Op::Replay { ids, .. } | Op::Delete { ids, .. } => {
-            cut(ids, at, 1)
-        }
+        Op::Get { ids, .. }
+        | Op::Cancel { ids, .. }
+        | Op::Replay { ids, .. }
+        | Op::Discard { ids, .. }
+        | Op::Acknowledge { ids, .. } => cut(ids, at, 1),
         _ => false,
     }
 }

@@ -15,7 +15,7 @@ async fn dead_letters_are_listed_newest_first_by_pages() {
         bed.dead(job("report", [n])).await;
     }
     mails.reverse();
-    let all = bed.queue.dead_list(None, 100, None).await.unwrap();
+    let all = bed.queue.dead_list(&DeadFilter::default(), 100, None).await.unwrap();
     assert_eq!((all.jobs.len(), all.cursor), (14, None));
     assert!(all.jobs.is_sorted_by(|a, b| a.finished_ms >= b.finished_ms));
     assert_eq!(all.jobs[0].dead_reason, Some(DeadReason::PermanentError));
@@ -24,11 +24,12 @@ async fn dead_letters_are_listed_newest_first_by_pages() {
     let mut listed = Vec::new();
     let mut cursor: Option<String> = None;
     loop {
-        let page = bed.queue.dead_list(Some("mail"), 3, cursor.as_deref()).await.unwrap();
+        let page =
+            bed.queue.dead_list(&DeadFilter::of_type(Some("mail")), 3, cursor.as_deref()).await.unwrap();
         listed.extend(page.jobs.into_iter().map(|job| job.id));
         // The letter that the cursor names may go meanwhile.
         if listed.len() == 3 {
-            bed.queue.dead_delete(&[listed[2].clone()], "me").await.unwrap();
+            bed.queue.dead_discard(&[listed[2].clone()], "me", "").await.unwrap();
         }
         cursor = page.cursor;
         if cursor.is_none() {
@@ -49,14 +50,14 @@ async fn pages_of_jobs_that_died_in_one_millisecond_neither_skip_nor_repeat() {
     let mut seen = BTreeSet::new();
     let mut cursor = None;
     loop {
-        let page = bed.queue.dead_list(None, 9, cursor.as_deref()).await.unwrap();
+        let page = bed.queue.dead_list(&DeadFilter::default(), 9, cursor.as_deref()).await.unwrap();
         for job in &page.jobs {
             assert!(seen.insert(job.id.clone()), "{} twice", job.id);
         }
         let last = page.jobs.last().map(|job| job.id.clone());
         cursor = page.cursor;
         match (cursor.is_some(), last) {
-            (true, Some(id)) => drop(bed.queue.dead_replay(&[id], "me").await.unwrap()),
+            (true, Some(id)) => drop(bed.queue.dead_replay(&[id], "me", "").await.unwrap()),
             _ => break,
         }
     }
@@ -69,7 +70,7 @@ async fn a_replay_gives_all_tries_back_and_keeps_the_history() {
     let w = worker("w");
     let id = bed.dead(with(job("mail", "\0x"), |o| o.priority = Some(2))).await;
     let before = bed.job(&id).await;
-    let replayed = bed.queue.dead_replay(&[id.clone(), "nope".into()], "alice").await.unwrap();
+    let replayed = bed.queue.dead_replay(&[id.clone(), "nope".into()], "alice", "").await.unwrap();
     assert_eq!(
         replayed[0],
         Acted { id: id.clone(), outcome: "replayed".into(), state: Some(JobState::Ready) }
@@ -80,26 +81,13 @@ async fn a_replay_gives_all_tries_back_and_keeps_the_history() {
     assert_eq!((found.enqueued_ms, found.priority, found.finished_ms), (before.enqueued_ms, 2, None));
     let mark = found.history.last().unwrap();
     assert_eq!((mark.outcome.as_str(), mark.worker.as_str()), ("replay", "alice"));
-    let again = bed.queue.dead_replay(std::slice::from_ref(&id), "alice").await.unwrap().remove(0);
+    let again = bed.queue.dead_replay(std::slice::from_ref(&id), "alice", "").await.unwrap().remove(0);
     assert_eq!((again.outcome.as_str(), again.state), ("wrong-state", Some(JobState::Ready)));
     let claimed = bed.claim(&w, &["fast"], 1).await.remove(0);
     assert_eq!((claimed.attempt, claimed.payload.as_slice()), (2, b"\0x".as_slice()));
     assert!(claimed.enqueued_ms >= before.finished_ms.unwrap(), "giveUpAfter counts from the replay");
     let stats = bed.queue.stats().await.unwrap();
     assert_eq!((stats.dead, stats.lanes[0].types.iter().map(|t| t.dead).sum::<u64>()), (0, 0));
-}
-
-#[tokio::test]
-async fn deleting_is_for_the_dead_only() {
-    let bed = Bed::new().await;
-    let id = bed.dead(job("mail", "x")).await;
-    let alive = bed.accept(job("mail", "y")).await;
-    let outcomes = bed.queue.dead_delete(&[id.clone(), alive.clone(), "nope".into()], "me").await.unwrap();
-    let outcomes: Vec<&str> = outcomes.iter().map(|acted| acted.outcome.as_str()).collect();
-    assert_eq!(outcomes, ["deleted", "wrong-state", "not-found"]);
-    assert_eq!(bed.maybe_job(&id).await, None);
-    assert_eq!(bed.state(&alive).await, JobState::Ready);
-    assert!(bed.queue.dead_list(None, 10, None).await.unwrap().jobs.is_empty());
 }
 
 #[tokio::test]
@@ -258,7 +246,7 @@ async fn every_function_says_what_is_wrong_where_there_is_no_queue() {
     let bed = Bed::new().await;
     let identity = b"\x94\xa1b\xa1w\xa1p\xa1n".as_slice();
     let claim = b"\x93\x01\x91\xa4fast\x80".as_slice();
-    let calls: [(&str, &[&[u8]]); 19] = [
+    let calls: [(&str, &[&[u8]]); 21] = [
         ("lk_enqueue", &[b"{\"type\":\"mail\"}", b"x"]),
         ("lk_claim", &[identity, b"", claim]),
         ("lk_settle", &[identity, b""]),
@@ -270,9 +258,11 @@ async fn every_function_says_what_is_wrong_where_there_is_no_queue() {
         ("lk_position", &[b"id"]),
         ("lk_group", &[b"id"]),
         ("lk_cancel", &[b"me", b"id"]),
-        ("lk_dead_list", &[b"", b"10", b""]),
-        ("lk_dead_replay", &[b"me", b"id"]),
-        ("lk_dead_delete", &[b"me", b"id"]),
+        ("lk_dead_list", &[b"", b"jobs", b"10", b""]),
+        ("lk_dead_ack", &[b"me", b"why", b"id"]),
+        ("lk_dead_replay", &[b"me", b"why", b"id"]),
+        ("lk_dead_edit", &[b"me", b"why", b"id", b"{}"]),
+        ("lk_dead_discard", &[b"me", b"why", b"id"]),
         ("lk_leases", &[b"boot", b"0"]),
         ("lk_leave", &[identity]),
         ("lk_pass_on", &[b"fast"]),

@@ -130,6 +130,13 @@ impl Bed {
         self.poke(&["HSET", &self.key("m"), "o", "0"]).await;
     }
 
+    /// Waits until the server's clock shows another millisecond.
+    pub async fn tick(&self) {
+        let now = || async { self.queue.stats().await.unwrap().now_ms };
+        let before = now().await;
+        while now().await == before {}
+    }
+
     /// A job that died of a permanent error; its id.
     pub async fn dead(&self, job: NewJob) -> String {
         let worker = worker("w-dead");
@@ -175,6 +182,7 @@ pub fn job_type(lane: &str) -> JobTypePolicy {
         give_up_after_ms: 604_800_000,
         crash_budget: 3,
         completed: Retention { keep: 1_000, for_ms: 86_400_000 },
+        dead: Default::default(),
         handler: Handler::Exec(ExecHandler {
             command: vec!["/bin/true".into()],
             env: BTreeMap::new(),

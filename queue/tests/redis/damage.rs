@@ -39,7 +39,7 @@ async fn a_clock_that_went_back_damages_no_record() {
         assert_eq!(claimed.payload, b"x");
         assert_eq!(bed.settle(&w, &claimed, outcome).await, Settled::Done);
     }
-    assert_eq!(bed.queue.dead_replay(&[id.clone()], "me").await.unwrap()[0].outcome, "replayed");
+    assert_eq!(bed.queue.dead_replay(&[id.clone()], "me", "").await.unwrap()[0].outcome, "replayed");
     assert!(bed.claim(&w, &["fast"], 1).await[0].due_ms < ahead, "by the time of the replay");
 }
 
@@ -59,8 +59,8 @@ async fn one_unreadable_record_costs_neither_a_claim_nor_a_page() {
     assert_eq!(ids(&claimed), [&made[0], &made[2]]);
     assert_eq!(bed.queue.leases_of(&w).await.unwrap().len(), 2);
     assert_eq!(bed.queue.stats().await.unwrap().dead, 1, "it does not come round again");
-    assert!(bed.queue.dead_list(None, 5, None).await.unwrap().jobs.is_empty());
-    assert_eq!(bed.queue.dead_delete(&[made[1].clone()], "me").await.unwrap()[0].outcome, "deleted");
+    assert!(bed.queue.dead_list(&DeadFilter::default(), 5, None).await.unwrap().jobs.is_empty());
+    assert_eq!(bed.queue.dead_discard(&[made[1].clone()], "me", "").await.unwrap()[0].outcome, "discarded");
 }
 
 #[tokio::test]
@@ -83,9 +83,9 @@ async fn names_and_messages_that_are_not_utf8_poison_no_record() {
     let bed = Bed::new().await;
     let w = worker("w");
     let id = bed.dead(job("mail", "x")).await;
-    for function in ["lk_dead_replay", "lk_dead_delete"] {
+    for function in ["lk_dead_replay", "lk_dead_discard", "lk_dead_ack"] {
         let mut call = redis::cmd("FCALL");
-        call.arg(function).arg(1).arg(bed.queue.name().root()).arg(b"\xff").arg(&id);
+        call.arg(function).arg(1).arg(bed.queue.name().root()).arg(b"\xff").arg("").arg(&id);
         let refused = call.query_async::<redis::Value>(&mut bed.queue.connection()).await.unwrap_err();
         assert_eq!(refused.code(), Some("LKARGS"), "{refused}");
     }

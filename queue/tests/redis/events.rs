@@ -16,7 +16,7 @@ async fn what_is_worth_a_look_is_told_once_and_in_order() {
     let first = bed.queue.events(None, 1000).await.unwrap();
     assert_eq!(told(&first), [("policy", "")]);
     let dead_id = bed.dead(job("report", "")).await;
-    bed.queue.dead_replay(&[dead_id.clone()], "ada").await.unwrap();
+    bed.queue.dead_replay(&[dead_id.clone()], "ada", "").await.unwrap();
     let lost = bed.claim(&w, &["slow"], 1).await.remove(0);
     bed.calm().await;
     bed.expire(&lost.id).await;

@@ -144,7 +144,7 @@ async fn the_owners_state_decides() {
     // dead keeps it, deleting frees it
     let id = bed.dead(keyed()).await;
     assert_eq!(again(JobState::Dead).await, id);
-    assert_eq!(bed.queue.dead_delete(&[id], "me").await.unwrap()[0].outcome, "deleted");
+    assert_eq!(bed.queue.dead_discard(&[id], "me", "").await.unwrap()[0].outcome, "discarded");
     // succeeded keeps it, even when the record is gone
     let claimed = bed.running(&w, keyed()).await;
     bed.settle(&w, &claimed, success()).await;
@@ -210,7 +210,8 @@ async fn an_entry_whose_record_is_gone_keeps_nobody_out() {
 async fn a_replay_takes_its_key_back_or_says_who_has_it() {
     let bed = Bed::new().await;
     let id = bed.dead(keyed()).await;
-    let replay = || async { bed.queue.dead_replay(std::slice::from_ref(&id), "me").await.unwrap().remove(0) };
+    let replay =
+        || async { bed.queue.dead_replay(std::slice::from_ref(&id), "me", "").await.unwrap().remove(0) };
     // Somebody removed the entry by hand: free, taken by another, and free again.
     bed.poke(&["HDEL", &bed.key("k"), "k"]).await;
     let other = bed.accept(keyed()).await;

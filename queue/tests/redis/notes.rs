@@ -69,7 +69,7 @@ async fn a_checkpoint_goes_from_attempt_to_attempt() {
     let letter = bed.job(&third.id).await;
     assert_eq!((letter.state, letter.progress.map(|p| p.done)), (JobState::Dead, Some(9)));
     assert_eq!(letter.checkpoint.map(|c| c.bytes), Some(3));
-    bed.queue.dead_replay(&[third.id.clone()], "ops").await.unwrap();
+    bed.queue.dead_replay(&[third.id.clone()], "ops", "").await.unwrap();
     let fourth = claim_one(&bed, &w).await;
     assert_eq!(fourth.checkpoint.as_deref(), Some(&b"two"[..]), "a replay keeps it");
     bed.tell(&w, &fourth, left(b"")).await;
@@ -120,7 +120,7 @@ async fn a_stale_worker_tells_nothing() {
 
 #[tokio::test]
 async fn ends_take_notes_along() {
-    let bed = Bed::new().await;
+    let mut bed = Bed::new().await;
     let w = worker("w");
     // Cancelled while it runs, and while it waits.
     let running = bed.running(&w, job("mail", "1")).await;
@@ -136,12 +136,16 @@ async fn ends_take_notes_along() {
     assert_eq!(stored(&bed).await, 1);
     bed.queue.cancel(&[waiting.id.clone()], "ops").await.unwrap();
     assert_eq!(stored(&bed).await, 0);
-    // Deleted as a dead letter.
+    // Trimmed as a discarded dead letter.
     let dying = bed.running(&w, job("mail", "3")).await;
     bed.tell(&w, &dying, left(b"x")).await;
     bed.settle(&w, &dying, dead("broken")).await;
     assert_eq!(stored(&bed).await, 1);
-    bed.queue.dead_delete(&[dying.id.clone()], "ops").await.unwrap();
+    // What is discarded may be taken back, until it is trimmed.
+    bed.queue.dead_discard(&[dying.id.clone()], "ops", "").await.unwrap();
+    assert_eq!(stored(&bed).await, 1);
+    bed.change(|policy| policy.job_types.get_mut("mail").unwrap().dead.keep_reviewed_for_ms = Some(0)).await;
+    bed.queue.sweep(&w, 10).await.unwrap();
     assert_eq!(stored(&bed).await, 0);
     // What damage left is found by sweeps.
     bed.poke(&["HSET", &bed.key("o"), "pgone", "x", "cgone", "y"]).await;

@@ -77,8 +77,8 @@ async fn dead_letters_without_records_can_be_deleted() {
     let bed = Bed::new().await;
     let id = bed.dead(job("mail", "x")).await;
     bed.poke(&["HDEL", &bed.key("j"), &id]).await;
-    assert!(bed.queue.dead_list(None, 10, None).await.unwrap().jobs.is_empty());
-    assert_eq!(bed.queue.dead_delete(&[id], "me").await.unwrap()[0].outcome, "not-found");
+    assert!(bed.queue.dead_list(&DeadFilter::default(), 10, None).await.unwrap().jobs.is_empty());
+    assert_eq!(bed.queue.dead_discard(&[id], "me", "").await.unwrap()[0].outcome, "not-found");
     assert_eq!(bed.queue.stats().await.unwrap().dead, 0);
 }
 
@@ -101,7 +101,7 @@ async fn a_full_redis_refuses_new_jobs_only() {
         assert!(matches!(error, Error::OutOfMemory(_)), "{error}");
     }
     assert!(matches!(
-        bed.queue.dead_replay(std::slice::from_ref(&died), "me").await,
+        bed.queue.dead_replay(std::slice::from_ref(&died), "me", "").await,
         Err(Error::OutOfMemory(_))
     ));
     assert!(bed.queue.stats().await.unwrap().lanes[0].types.iter().any(|t| t.ready > 10));
@@ -126,7 +126,7 @@ async fn a_full_redis_refuses_new_jobs_only() {
     }
     assert!(drained > 10);
     bed.queue.cancel(std::slice::from_ref(&died), "ops").await.unwrap();
-    assert_eq!(bed.queue.dead_delete(&[died], "me").await.unwrap()[0].outcome, "deleted");
+    assert_eq!(bed.queue.dead_discard(&[died], "me", "").await.unwrap()[0].outcome, "discarded");
     bed.queue.find(&Find { limit: 5, ..Find::default() }).await.unwrap();
     let mut policy = bed.policy.clone();
     policy.source.generation = 2;

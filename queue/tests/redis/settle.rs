@@ -190,7 +190,7 @@ async fn payloads_come_back_byte_identical() {
         assert_eq!(second.payload, payload);
         bed.settle(&w, &second, dead("no")).await;
         assert_eq!(bed.job(&first.id).await.payload.unwrap(), payload);
-        bed.queue.dead_replay(std::slice::from_ref(&first.id), "me").await.unwrap();
+        bed.queue.dead_replay(std::slice::from_ref(&first.id), "me", "").await.unwrap();
         let third = bed.claim(&w, &["fast"], 1).await.remove(0);
         assert_eq!(third.payload, payload);
         bed.settle(&w, &third, success()).await;
@@ -215,7 +215,10 @@ async fn calls_that_make_no_sense_change_nothing() {
         vec!["FCALL", "lk_get", "1", &root],
         vec!["FCALL", "lk_cancel", "1", &root],
         vec!["FCALL", "lk_find", "1", &root, "", "", "", "0", ""],
-        vec!["FCALL", "lk_dead_list", "1", &root, "", "x", ""],
+        vec!["FCALL", "lk_dead_list", "1", &root, "", "ids", "x", ""],
+        vec!["FCALL", "lk_dead_list", "1", &root, "", "all", "1", ""],
+        vec!["FCALL", "lk_dead_list", "1", &root, "[]x", "ids", "1", ""],
+        vec!["FCALL", "lk_dead_edit", "1", &root, "me", "why", "id"],
         vec!["FCALL", "lk_stats", "1", "elsewhere"],
         vec!["FCALL", "lk_destroy", "1", "elsewhere"],
         vec!["FCALL", "lk_configure", "1", &root, "{}", "cli", "u", "1", "1", "0"],

@@ -35,6 +35,7 @@ pub fn policy(effects: SocketAddr) -> QueuePolicy {
         crash_budget: 20,
         // The ledger needs every record.
         completed: Retention { keep: 10_000_000, for_ms: 3_600_000 },
+        dead: Default::default(),
         handler: Handler::Http(HttpHandler::to(format!("http://{effects}/work"))),
     };
     QueuePolicy {

@@ -290,6 +290,7 @@ pub(crate) mod testing {
             give_up_after_ms: 60_000,
             crash_budget: 3,
             completed: Retention { keep: 1, for_ms: 1 },
+            dead: Default::default(),
             handler: policy::Handler::Exec(ExecHandler {
                 command: vec![],
                 env: BTreeMap::new(),

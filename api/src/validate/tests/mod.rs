@@ -80,8 +80,14 @@ fn a_job_type_goes_over_its_lane_and_the_lane_over_the_defaults() {
 /// Every field, written in any of the three places in every combination: the innermost wins, whole.
 #[test]
 fn every_field_is_replaced_whole_in_every_combination() {
-    let values =
-        ["timeout: 1s", "giveUpAfter: 1h", "crashBudget: 1", "completed: {keep: 1}", "retry: {limit: 1}"];
+    let values = [
+        "timeout: 1s",
+        "giveUpAfter: 1h",
+        "crashBudget: 1",
+        "completed: {keep: 1}",
+        "retry: {limit: 1}",
+        "dead: {keepReviewedFor: 1s}",
+    ];
     let figure = |t: &JobTypePolicy| {
         [
             t.timeout_ms,
@@ -89,9 +95,10 @@ fn every_field_is_replaced_whole_in_every_combination() {
             u64::from(t.crash_budget),
             t.completed.keep,
             u64::from(t.retry.limit),
+            t.dead.keep_reviewed_for_ms.unwrap_or_default(),
         ]
     };
-    let (units, built_in) = ([1_000, 3_600_000, 1, 1, 1], [300_000, 604_800_000, 3, 1000, 10]);
+    let (units, built_in) = ([1_000, 3_600_000, 1, 1, 1, 1_000], [300_000, 604_800_000, 3, 1000, 10, 0]);
     for places in 0..8_usize {
         for (index, value) in values.iter().enumerate() {
             let write = |place: usize, n: &str| {

@@ -10,7 +10,7 @@ use crate::validate::{job_queue, parse_key, reason, worker_pool};
 /// What to write instead of what, where the problem shows, its reason, and whether schema rules see it too.
 type Refusal = (&'static str, &'static str, &'static str, &'static str, bool);
 
-const QUEUE_REFUSALS: [Refusal; 35] = [
+const QUEUE_REFUSALS: [Refusal; 36] = [
     ("name: q", "name: q_q", "metadata.name", reason::INVALID_NAME, false),
     (
         "name: q",
@@ -97,6 +97,13 @@ const QUEUE_REFUSALS: [Refusal; 35] = [
         "lane: fast,",
         "lane: fast, completed: {for: 0s},",
         "spec.jobTypes[0].completed.for",
+        reason::INVALID_VALUE,
+        true,
+    ),
+    (
+        "lane: fast,",
+        "lane: fast, dead: {keepReviewedFor: 0s},",
+        "spec.jobTypes[0].dead.keepReviewedFor",
         reason::INVALID_VALUE,
         true,
     ),

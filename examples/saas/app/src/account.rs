@@ -34,7 +34,7 @@ impl Counts {
         match job.map(|job| job.state) {
             Some(JobState::Succeeded) => self.completed += 1,
             Some(JobState::Scheduled | JobState::Ready | JobState::Running) => self.waiting += 1,
-            Some(JobState::Dead) => self.dead += 1,
+            Some(JobState::Dead | JobState::Discarded) => self.dead += 1,
             Some(JobState::Cancelled) => self.cancelled += 1,
             None => self.unaccounted += 1,
         }

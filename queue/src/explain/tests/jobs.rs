@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::explain;
-use crate::types::{CheckpointLeft, ProgressTold};
+use crate::types::{CheckpointLeft, ProgressTold, Review};
 
 #[test]
 fn unknown_job() {
@@ -230,6 +230,30 @@ fn dead() {
             &["dead for 1 h", words, "HttpStatus: 422 no such user.", "replay"],
         );
     }
+}
+
+#[test]
+fn what_people_said_of_the_dead_is_told() {
+    let mut dead = job(JobState::Dead);
+    dead.finished_ms = Some(NOW - 3_600_000);
+    dead.dead_reason = Some(DeadReason::PermanentError);
+    dead.history = vec![attempt("dead", "422 no such user."), attempt("acknowledge", "bug 812")];
+    dead.review = Review::of(dead.state, &dead.history);
+    World::new().says(
+        &dead,
+        0,
+        Cause::Dead,
+        &["dead for 1 h", "422 no such user.", "Acknowledged by w: bug 812", "dead discard"],
+    );
+    dead.state = JobState::Discarded;
+    dead.history.push(attempt("discard", "a test"));
+    dead.review = Review::of(dead.state, &dead.history);
+    World::new().says(
+        &dead,
+        0,
+        Cause::Dead,
+        &["was discarded 1 h ago", "422 no such user.", "Discarded by w: a test", "A replay by its id"],
+    );
 }
 
 #[test]

@@ -136,6 +136,10 @@ fn job(state: JobState) -> Job {
         payload_bytes: 0,
         result: None,
         payload: None,
+        fingerprint: None,
+        review: None,
+        original_bytes: None,
+        original: None,
     }
 }
 
@@ -146,7 +150,7 @@ fn attempt(outcome: &str, message: &str) -> Attempt {
         ended_ms: NOW,
         worker: "w".into(),
         node: "n1".into(),
-        token: u64::from(outcome != "replay"),
+        token: u64::from(!matches!(outcome, "acknowledge" | "discard" | "replay")),
         policy_version: 1,
         outcome: outcome.into(),
         error: Some(AttemptError {

@@ -26,7 +26,7 @@ impl End {
     pub(super) fn of(state: JobState) -> Option<Self> {
         match state {
             JobState::Succeeded => Some(Self::Succeeded),
-            JobState::Dead => Some(Self::Dead),
+            JobState::Dead | JobState::Discarded => Some(Self::Dead),
             JobState::Cancelled => Some(Self::Cancelled),
             _ => None,
         }

@@ -40,7 +40,7 @@ fn judge(job: &Job, calls: &[&Effect], verdict: &mut Verdict) {
     verdict.repeated_effects += u64::from(calls.iter().filter(|call| call.success).count() > 1);
     match job.state {
         JobState::Succeeded => verdict.succeeded += 1,
-        JobState::Dead => verdict.dead += 1,
+        JobState::Dead | JobState::Discarded => verdict.dead += 1,
         JobState::Cancelled => verdict.cancelled += 1,
         state => {
             verdict.violations.push(Violation::Unfinished { job: job.id.clone(), state, deadline_ms: None })

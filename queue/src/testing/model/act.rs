@@ -1,15 +1,13 @@
-//! The operator's hand: `cancel`, `dead_replay`, `dead_delete`.
+//! The operator's hand: `cancel`; dead letters see `dead.rs`.
 
 use std::collections::BTreeSet;
 
-use super::state::{Job, Model, Owner, Place};
+use super::dead::BY_MOST;
+use super::state::{Job, Model, Place};
 use super::waiting::clip;
 use crate::types::{Acted, Attempt, JobState};
 
-/// Bytes kept of the name of who asked.
-const BY_MOST: usize = 128;
-
-fn acted(id: &str, outcome: &str, state: Option<JobState>) -> Acted {
+pub(super) fn acted(id: &str, outcome: &str, state: Option<JobState>) -> Acted {
     Acted { id: id.to_owned(), outcome: outcome.to_owned(), state }
 }
 
@@ -29,7 +27,7 @@ fn by_hand(outcome: &str, job: &Job, by: &str, policy_version: u64, now_ms: u64)
 }
 
 /// The ids, each once.
-fn once(ids: &[String]) -> Vec<&String> {
+pub(super) fn once(ids: &[String]) -> Vec<&String> {
     let mut seen = BTreeSet::new();
     ids.iter().filter(|id| seen.insert(*id)).collect()
 }
@@ -57,53 +55,5 @@ impl Model {
         job.remember(by_hand("cancel", &job, by, self.version(), now_ms));
         self.finish(id, job, Place::Cancelled, now_ms, kept);
         acted(id, "cancelled", Some(JobState::Cancelled))
-    }
-
-    pub(super) fn replay(&mut self, ids: &[String], by: &str, now_ms: u64) -> Vec<Acted> {
-        once(ids).into_iter().map(|id| self.replay_one(id, by, now_ms)).collect()
-    }
-
-    fn replay_one(&mut self, id: &str, by: &str, now_ms: u64) -> Acted {
-        let Some(job) = self.jobs.get(id) else { return acted(id, "not-found", None) };
-        if job.place != Place::Dead {
-            return acted(id, "wrong-state", Some(self.state_of(id, job, now_ms)));
-        }
-        if job.key.as_ref().is_some_and(|key| self.taken(id, key, now_ms)) {
-            return acted(id, "key-conflict", Some(JobState::Dead));
-        }
-        let mut job = job.clone();
-        job.remember(by_hand("replay", &job, by, self.version(), now_ms));
-        (job.tries, job.crashes, job.finished_ms, job.reason) = (0, 0, None, None);
-        job.replayed_ms = now_ms;
-        job.wait(now_ms, now_ms);
-        if let Some(key) = &job.key {
-            self.keys.insert(key.clone(), Owner { id: id.to_owned(), until_ms: None });
-        }
-        self.jobs.insert(id.to_owned(), job);
-        acted(id, "replayed", Some(JobState::Ready))
-    }
-
-    /// Whether another job that counts holds the key.
-    fn taken(&self, id: &str, key: &str, now_ms: u64) -> bool {
-        let Some(owner) = self.keys.get(key).filter(|owner| owner.id != id) else { return false };
-        match owner.until_ms {
-            Some(until_ms) => until_ms > now_ms,
-            None => self.jobs.get(&owner.id).is_some_and(|other| other.place != Place::Cancelled),
-        }
-    }
-
-    pub(super) fn delete(&mut self, ids: &[String], now_ms: u64) -> Vec<Acted> {
-        once(ids).into_iter().map(|id| self.delete_one(id, now_ms)).collect()
-    }
-
-    fn delete_one(&mut self, id: &str, now_ms: u64) -> Acted {
-        let Some(job) = self.jobs.get(id) else { return acted(id, "not-found", None) };
-        if job.place != Place::Dead {
-            return acted(id, "wrong-state", Some(self.state_of(id, job, now_ms)));
-        }
-        let key = job.key.clone();
-        self.free_key(id, key.as_deref());
-        self.jobs.remove(id);
-        acted(id, "deleted", None)
     }
 }

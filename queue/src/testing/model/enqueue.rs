@@ -148,7 +148,7 @@ impl Model {
             Some(until_ms) if until_ms > now_ms => JobState::Succeeded,
             Some(_) => return Fate::New,
             None => {
-                let known = self.jobs.get(&owner.id).filter(|job| job.place != Place::Cancelled);
+                let known = self.jobs.get(&owner.id).filter(|job| job.place.holds_key());
                 let Some(job) = known else { return Fate::New };
                 let state = self.state_of(&owner.id, job, now_ms);
                 let untouched = job.job_type == spec.options.job_type && job.attempts == 0;
@@ -213,6 +213,7 @@ impl Model {
             payload: spec.payload,
             progress: None,
             checkpoint: None,
+            original: None,
         };
         job.wait(spec.due_ms, now_ms);
         if let Some(key) = spec.key {

@@ -79,6 +79,9 @@ impl Model {
                 (Place::Succeeded | Place::Cancelled, Some(at)) => {
                     moments.push(at + self.rules(&job.job_type).completed.for_ms);
                 }
+                (Place::Discarded, Some(at)) => {
+                    moments.extend(self.rules(&job.job_type).keep_reviewed_ms.map(|keep| at + keep));
+                }
                 _ => {}
             }
         }

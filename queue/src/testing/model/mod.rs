@@ -7,8 +7,10 @@
 mod act;
 mod claim;
 mod configure;
+mod dead;
 mod enqueue;
 mod extend;
+mod fingerprint;
 mod gates;
 mod given;
 mod key;
@@ -26,7 +28,7 @@ mod view;
 mod waiting;
 
 pub use given::Given;
-pub use op::Op;
+pub use op::{Op, Word};
 pub use order::Order;
 pub use reply::Reply;
 pub use state::Model;
@@ -76,11 +78,14 @@ impl Model {
             Op::Stats => Reply::Stats(Box::new(self.stats(now_us))),
             Op::Get { ids, with_payload } => Reply::Jobs(self.get(ids, *with_payload, now_ms)),
             Op::Find(find) => Reply::Found(self.find(find, now_ms)),
-            Op::DeadList { job_type, .. } => Reply::Found(self.dead_list(job_type.as_deref(), now_ms)),
+            Op::DeadList { filter, .. } => Reply::Found(self.dead_list(filter, now_ms)),
+            Op::DeadGroups(filter) => Reply::Groups(self.dead_groups(filter, now_ms)),
             Op::Position(id) => Reply::Position(self.position(id)),
             Op::Cancel { ids, by } => Reply::Acted(self.cancel(ids, by, now_ms)),
-            Op::Replay { ids, by } => Reply::Acted(self.replay(ids, by, now_ms)),
-            Op::Delete { ids, .. } => Reply::Acted(self.delete(ids, now_ms)),
+            Op::Acknowledge { ids, word } => Reply::Acted(self.acknowledge(ids, word, now_ms)),
+            Op::Discard { ids, word } => Reply::Acted(self.discard(ids, word, now_ms)),
+            Op::Replay { ids, word } => Reply::Acted(self.replay(ids, word, now_ms)),
+            Op::Edit { id, word, payload } => Reply::Acted(self.edit(id, word, payload, now_ms)),
             Op::Pause { lanes, by, why } => Reply::Toggled(self.pause(by, why, lanes, now_ms)),
             Op::Resume(lanes) => Reply::Toggled(self.resume(lanes)),
             Op::Configure { .. } | Op::Destroy | Op::Policy => unreachable!("answered above"),

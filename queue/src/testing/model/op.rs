@@ -2,7 +2,9 @@
 
 use lanekeeper_api::policy::QueuePolicy;
 
-use crate::types::{ClaimRequest, Find, Held, NewJob, Note, Settlement, WorkerIdentity, WorkerInfo};
+use crate::types::{
+    ClaimRequest, DeadFilter, Find, Held, NewJob, Note, Settlement, WorkerIdentity, WorkerInfo,
+};
 
 /// One call of `Queue`, by the name of its method where nothing else is said.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,11 +71,13 @@ pub enum Op {
     Find(Find),
     /// `dead_list`, over all its pages.
     DeadList {
-        /// Of one type, or all.
-        job_type: Option<String>,
+        /// Which.
+        filter: DeadFilter,
         /// Jobs of a page.
         limit: u32,
     },
+    /// `dead_groups`.
+    DeadGroups(DeadFilter),
     /// `position`.
     Position(String),
     /// `cancel`.
@@ -83,19 +87,35 @@ pub enum Op {
         /// Who asks.
         by: String,
     },
+    /// `dead_ack`.
+    Acknowledge {
+        /// Which.
+        ids: Vec<String>,
+        /// Who and why.
+        word: Word,
+    },
+    /// `dead_discard`.
+    Discard {
+        /// Which.
+        ids: Vec<String>,
+        /// Who and why.
+        word: Word,
+    },
     /// `dead_replay`.
     Replay {
         /// Which.
         ids: Vec<String>,
-        /// Who asks.
-        by: String,
+        /// Who and why.
+        word: Word,
     },
-    /// `dead_delete`.
-    Delete {
+    /// `dead_edit`.
+    Edit {
         /// Which.
-        ids: Vec<String>,
-        /// Who asks.
-        by: String,
+        id: String,
+        /// Who and why.
+        word: Word,
+        /// The new payload.
+        payload: Vec<u8>,
     },
     /// `pause`.
     Pause {
@@ -110,4 +130,13 @@ pub enum Op {
     Resume(Vec<String>),
     /// `destroy`.
     Destroy,
+}
+
+/// Who asks, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Word {
+    /// Who.
+    pub by: String,
+    /// Why; may be empty.
+    pub why: String,
 }

@@ -3,8 +3,8 @@
 use lanekeeper_api::policy::QueuePolicy;
 
 use crate::types::{
-    Acted, ClaimReply, Configured, Enqueued, HeartbeatReply, Held, Job, Position, Settled, Stats, SweepReply,
-    Toggled,
+    Acted, ClaimReply, Configured, DeadGroup, Enqueued, HeartbeatReply, Held, Job, Position, Settled, Stats,
+    SweepReply, Toggled,
 };
 
 /// What a call answered, in a form that can be compared: sentences for people are left empty, and what has no promised
@@ -37,7 +37,9 @@ pub enum Reply {
     Found(Vec<Job>),
     /// Of `position`.
     Position(Option<Position>),
-    /// Of `cancel`, `dead_replay`, `dead_delete`.
+    /// Of `dead_groups`, examples left out.
+    Groups(Vec<DeadGroup>),
+    /// Of `cancel`, `dead_ack`, `dead_discard`, `dead_replay`, `dead_edit`.
     Acted(Vec<Acted>),
     /// Of `pause` and `resume`.
     Toggled(Vec<Toggled>),

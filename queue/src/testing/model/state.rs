@@ -81,11 +81,17 @@ pub(super) enum Place {
     Succeeded,
     Dead,
     Cancelled,
+    Discarded,
 }
 
 impl Place {
     pub(super) fn is_live(self) -> bool {
         matches!(self, Self::Line | Self::Schedule | Self::Leased)
+    }
+
+    /// Whether an idempotency key may be its own.
+    pub(super) fn holds_key(self) -> bool {
+        !matches!(self, Self::Cancelled | Self::Discarded)
     }
 
     /// Ended, and trimmed in time.
@@ -123,6 +129,8 @@ pub(super) struct Job {
     pub(super) progress: Option<ProgressTold>,
     /// What was left for the next attempt, and when.
     pub(super) checkpoint: Option<(Vec<u8>, u64)>,
+    /// The payload that it was enqueued with, where a replay brought another.
+    pub(super) original: Option<Vec<u8>>,
 }
 
 /// The right to run an attempt.
@@ -160,6 +168,7 @@ pub(super) struct TypeRules<'a> {
     pub(super) on_conflict: OnConflict,
     pub(super) debounce: Option<Debounce>,
     pub(super) completed: Retention,
+    pub(super) keep_reviewed_ms: Option<u64>,
 }
 
 impl Model {
@@ -189,6 +198,7 @@ impl Model {
                 on_conflict: found.on_conflict,
                 debounce: found.debounce,
                 completed: found.completed,
+                keep_reviewed_ms: found.dead.keep_reviewed_for_ms,
             },
             None => TypeRules {
                 lane: None,
@@ -198,6 +208,7 @@ impl Model {
                 on_conflict: OnConflict::Existing,
                 debounce: None,
                 completed: Retention { keep: 1_000, for_ms: DAY_MS },
+                keep_reviewed_ms: None,
             },
         }
     }

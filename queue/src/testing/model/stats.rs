@@ -66,7 +66,7 @@ impl Model {
                 }
                 Place::Leased => figures.running += 1,
                 Place::Dead => figures.dead += 1,
-                Place::Succeeded | Place::Cancelled => {}
+                Place::Succeeded | Place::Cancelled | Place::Discarded => {}
             }
         }
         figures

@@ -111,7 +111,7 @@ impl Model {
         Expired { job: self.claimed(id, &lane.unwrap_or_default()), lost_by }
     }
 
-    /// Removes finished jobs beyond their number or age, at most `limit`; how many.
+    /// Removes finished jobs beyond their number or age, and discarded ones beyond theirs, at most `limit`; how many.
     fn trim(&mut self, limit: usize, now_ms: u64) -> usize {
         let names: Vec<String> = self.types.keys().cloned().collect();
         let mut removed = 0;
@@ -122,6 +122,11 @@ impl Model {
                 self.jobs.remove(id);
             }
             removed += old.len().min(limit - removed);
+            let discarded = self.discarded_too_old(&name, now_ms);
+            for id in discarded.iter().take(limit - removed) {
+                self.jobs.remove(id);
+            }
+            removed += discarded.len().min(limit - removed);
         }
         removed + self.make_room(limit - removed)
     }
@@ -163,7 +168,7 @@ impl Model {
     fn excess_of(&self, job_type: &str, now_ms: u64) -> usize {
         let keep = usize::try_from(self.rules(job_type).completed.keep).unwrap_or(usize::MAX);
         let many = self.finished_of(job_type).len().saturating_sub(keep);
-        many.max(self.too_old(job_type, now_ms).len())
+        many.max(self.too_old(job_type, now_ms).len()) + self.discarded_too_old(job_type, now_ms).len()
     }
 
     /// Whether the model can tell which jobs a sweep trims: where several types have too many and the bound does not allow

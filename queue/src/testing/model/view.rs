@@ -1,9 +1,8 @@
-//! Looking at jobs: `get`, `find`, `dead_list`, `position`.
+//! Looking at jobs: `get`, `find`, `position`.
 
-use std::cmp::Reverse;
-
+use super::fingerprint::fingerprint;
 use super::state::{Job, Model, Place};
-use crate::types::{CheckpointLeft, Find, Job as Shown, JobState, Lease as ShownLease, Position};
+use crate::types::{CheckpointLeft, Find, Job as Shown, JobState, Lease as ShownLease, Position, Review};
 
 impl Model {
     pub(super) fn state_of(&self, id: &str, job: &Job, now_ms: u64) -> JobState {
@@ -11,6 +10,7 @@ impl Model {
             Place::Succeeded => JobState::Succeeded,
             Place::Dead => JobState::Dead,
             Place::Cancelled => JobState::Cancelled,
+            Place::Discarded => JobState::Discarded,
             _ if self.leases.contains_key(id) => JobState::Running,
             Place::Schedule if job.due_ms > now_ms => JobState::Scheduled,
             _ => JobState::Ready,
@@ -33,17 +33,6 @@ impl Model {
             .collect()
     }
 
-    pub(super) fn dead_list(&self, job_type: Option<&str>, now_ms: u64) -> Vec<Shown> {
-        let mut dead: Vec<_> = self
-            .jobs
-            .iter()
-            .filter(|(_, job)| job.place == Place::Dead && job_type.is_none_or(|kind| job.job_type == kind))
-            .map(|(id, job)| Reverse((job.finished_ms, id)))
-            .collect();
-        dead.sort();
-        dead.into_iter().filter_map(|Reverse((_, id))| self.shown(id, false, now_ms)).collect()
-    }
-
     pub(super) fn position(&self, id: &str) -> Option<Position> {
         let job = self.jobs.get(id).filter(|job| job.place == Place::Line)?;
         let line: Vec<&String> = match self.rules(&job.job_type).lane {
@@ -64,7 +53,7 @@ impl Model {
         Some(Position { ahead, waiting: line.len() as u64 })
     }
 
-    fn shown(&self, id: &str, with_payload: bool, now_ms: u64) -> Option<Shown> {
+    pub(super) fn shown(&self, id: &str, with_payload: bool, now_ms: u64) -> Option<Shown> {
         let job = self.jobs.get(id)?;
         let lease = self.leases.get(id).map(|lease| ShownLease {
             worker: lease.holder.name.clone(),
@@ -96,11 +85,16 @@ impl Model {
                 .map(|(left, at)| CheckpointLeft { bytes: left.len() as u64, left_ms: *at }),
             lease,
             dead_reason: job.reason,
+            fingerprint: matches!(job.place, Place::Dead | Place::Discarded)
+                .then(|| fingerprint(&job.history)),
+            review: Review::of(self.state_of(id, job, now_ms), &job.history),
             history: job.history.clone(),
             history_dropped: job.dropped,
             payload_bytes: job.payload.len() as u64,
             result: (!job.result.is_empty()).then(|| String::from_utf8_lossy(&job.result).into_owned()),
             payload: with_payload.then(|| job.payload.clone()),
+            original_bytes: job.original.as_ref().map(|original| original.len() as u64),
+            original: job.original.clone().filter(|_| with_payload),
         })
     }
 }

@@ -54,6 +54,11 @@ impl Job {
         if let Some(error) = self.history.last_mut().and_then(|last| last.error.as_mut()) {
             error.message = clip(&error.message, MESSAGE_OLD);
         }
+        self.note(attempt);
+    }
+
+    /// The same, and the message before it stays as long as it is.
+    pub(super) fn note(&mut self, attempt: Attempt) {
         if self.history.len() >= HISTORY_MOST {
             self.history.remove(HISTORY_FIRST);
             self.dropped += 1;

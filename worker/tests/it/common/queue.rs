@@ -239,6 +239,7 @@ pub(crate) fn job_type(lane: &str) -> JobTypePolicy {
         give_up_after_ms: 3_600_000,
         crash_budget: 3,
         completed: Retention { keep: 10_000, for_ms: 3_600_000 },
+        dead: Default::default(),
         handler: exec(&["true"]),
     }
 }

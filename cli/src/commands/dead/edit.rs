@@ -1,0 +1,31 @@
+//! `dead replay JOB --payload FILE`.
+
+use std::io::Read;
+use std::path::Path;
+
+use super::ActArgs;
+use crate::failure::{Failure, Result};
+use crate::{present, target, who};
+
+/// Replays one job with another payload.
+pub(super) async fn run(args: &ActArgs, file: &Path, why: &str) -> Result<()> {
+    args.which.check()?;
+    let [job] = args.which.jobs.as_slice() else {
+        return Err(Failure::invalid("--payload is for one job, named by its id")
+            .advice("leave --payload out to replay many jobs with the payloads they have"));
+    };
+    let payload = read(file)?;
+    let opened = target::open(&args.queue).await?;
+    let acted = opened.queue.dead_edit(job, &who::actor(), why, &payload).await;
+    present::acted::report(&[acted.map_err(|error| opened.failure(&error))?], args.output.json())
+}
+
+fn read(file: &Path) -> Result<Vec<u8>> {
+    let mut payload = Vec::new();
+    let read = if file == Path::new("-") {
+        std::io::stdin().lock().read_to_end(&mut payload).map(|_| payload)
+    } else {
+        std::fs::read(file)
+    };
+    read.map_err(|error| Failure::invalid(format!("cannot read --payload {}: {error}", file.display())))
+}

@@ -1,0 +1,100 @@
+//! What an act on dead letters will do: counted, shown, asked about.
+
+use lanekeeper_queue::types::{DeadFilter, DeadGroup, JobState};
+use serde_json::json;
+
+use super::run::{Act, Run, Source};
+use super::{ActArgs, list};
+use crate::commands::get::server_now;
+use crate::failure::Result;
+use crate::target::{self, Opened};
+use crate::{human, out, present, who};
+
+/// Does what was asked, or says what it would do.
+pub(super) async fn run(args: &ActArgs, act: Act, why: &str) -> Result<()> {
+    args.which.check()?;
+    let opened = target::open(&args.queue).await?;
+    if args.which.jobs.is_empty() {
+        by_filter(args, act, why, &opened).await
+    } else {
+        by_ids(args, act, why, &opened).await
+    }
+}
+
+async fn by_filter(args: &ActArgs, act: Act, why: &str, opened: &Opened) -> Result<()> {
+    let now_ms = server_now(&opened.queue).await;
+    let mut filter = args.which.filter.filter(now_ms);
+    // What dies from now on is not meant: also not what is replayed here and dies again.
+    filter.until_ms = Some(filter.until_ms.unwrap_or(u64::MAX).min(now_ms));
+    filter.oldest_first = true;
+    if act == Act::Acknowledge && filter.state.is_none() {
+        filter.state = Some(lanekeeper_queue::types::ReviewState::Open);
+    }
+    let groups = count(opened, &filter).await?;
+    let total = groups.iter().map(|group| group.count).sum();
+    let json = args.output.json();
+    if total == 0 {
+        args.which.filter.require_names(opened).await?;
+    }
+    if args.dry_run && json {
+        return out::json(&json!({ "dryRun": true, "count": total, "groups": groups }));
+    } else if args.dry_run {
+        list::show(opened, &groups, now_ms, false, &list::such(&args.which.filter)).await?;
+        if total > 0 {
+            out::note(&format!(
+                "nothing was changed; {} would be {}",
+                human::count(total, "job"),
+                act.done()
+            ));
+        }
+        return Ok(());
+    }
+    if total > 0 {
+        let letters = human::count(total, "dead letter");
+        let question =
+            format!("{} {letters} of {} in {}?", act.verb(), opened.queue.name(), opened.whereabouts);
+        out::confirm(&question, args.yes)?;
+    }
+    let source = Source::Filter { filter: Box::new(filter), cursor: None };
+    let by = who::actor();
+    let run = Run { opened, act, by: &by, why, rate: args.rate, total };
+    run.all(source, json).await
+}
+
+async fn count(opened: &Opened, filter: &DeadFilter) -> Result<Vec<DeadGroup>> {
+    let bar = present::dead::spinner();
+    let groups = opened.queue.dead_groups(filter, |counted| {
+        bar.set_message(format!("{} counted", human::count(counted, "dead letter")));
+        bar.tick();
+    });
+    let groups = groups.await.map_err(|error| opened.failure(&error));
+    bar.finish_and_clear();
+    groups
+}
+
+async fn by_ids(args: &ActArgs, act: Act, why: &str, opened: &Opened) -> Result<()> {
+    let json = args.output.json();
+    let ids = &args.which.jobs;
+    if args.dry_run {
+        let jobs = opened.queue.get(ids, false).await.map_err(|error| opened.failure(&error))?;
+        let meant = jobs.into_iter().flatten().filter(|job| match job.state {
+            JobState::Dead => true,
+            JobState::Discarded => act == Act::Replay,
+            _ => false,
+        });
+        let meant: Vec<String> = meant.map(|job| job.id).collect();
+        if json {
+            return out::json(&json!({ "dryRun": true, "count": meant.len(), "jobs": meant }));
+        }
+        out::print(&meant.join("\n"))?;
+        out::note(&format!(
+            "nothing was changed; {} would be {}",
+            human::count(meant.len() as u64, "job"),
+            act.done()
+        ));
+        return Ok(());
+    }
+    let by = who::actor();
+    let run = Run { opened, act, by: &by, why, rate: args.rate, total: ids.len() as u64 };
+    run.all(Source::Ids { ids: ids.clone(), at: 0 }, json).await
+}

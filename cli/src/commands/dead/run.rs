@@ -1,0 +1,217 @@
+//! Acts on many dead letters, batch by batch: at a rate, with a progress bar, to be interrupted at any time.
+//!
+//! Nothing needs to be remembered between runs: what was acted on does not pass the filter any more, so the same command
+//! goes on where an interrupted one, or one that was killed, ended.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+use lanekeeper_queue::types::{Acted, DeadFilter};
+use serde_json::json;
+use tokio::signal::unix::Signal;
+use tokio::time::Instant;
+
+use super::rate::Rate;
+use crate::failure::{Failure, Result};
+use crate::target::Opened;
+use crate::{human, out, present};
+
+/// Jobs per call.
+const BATCH: u32 = 200;
+/// Refusals listed one by one.
+const LISTED: usize = 1000;
+
+/// What is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Act {
+    Acknowledge,
+    Discard,
+    Replay,
+}
+
+impl Act {
+    pub(super) fn verb(self) -> &'static str {
+        match self {
+            Self::Acknowledge => "Acknowledge",
+            Self::Discard => "Discard",
+            Self::Replay => "Replay",
+        }
+    }
+
+    pub(super) fn done(self) -> &'static str {
+        match self {
+            Self::Acknowledge => "acknowledged",
+            Self::Discard => "discarded",
+            Self::Replay => "replayed",
+        }
+    }
+}
+
+/// Where the ids come from.
+pub(super) enum Source {
+    Ids { ids: Vec<String>, at: usize },
+    Filter { filter: Box<DeadFilter>, cursor: Option<String> },
+}
+
+/// One run.
+pub(super) struct Run<'a> {
+    pub(super) opened: &'a Opened,
+    pub(super) act: Act,
+    pub(super) by: &'a str,
+    pub(super) why: &'a str,
+    pub(super) rate: Option<Rate>,
+    /// How many there are, for the progress bar.
+    pub(super) total: u64,
+}
+
+/// What became of them.
+#[derive(Default)]
+struct Account {
+    outcomes: BTreeMap<String, u64>,
+    /// All answers where ids were named, else the refusals.
+    listed: Vec<Acted>,
+    left_out: u64,
+}
+
+impl Run<'_> {
+    /// Acts on all; fails when one was refused.
+    pub(super) async fn all(&self, mut source: Source, json: bool) -> Result<()> {
+        let named = matches!(source, Source::Ids { .. });
+        let mut account = Account::default();
+        let bar = present::dead::bar(self.total);
+        let mut interrupt = out::interrupts()?;
+        let ended = self.batches(&mut source, &mut account, &bar, &mut interrupt, named).await;
+        bar.finish_and_clear();
+        match ended {
+            Err(failure) => Err(self.stopped(failure, &account, &source)),
+            Ok(()) if named => present::acted::report(&account.listed, json),
+            Ok(()) => self.report(&account, json),
+        }
+    }
+
+    async fn batches(
+        &self,
+        source: &mut Source,
+        account: &mut Account,
+        bar: &ProgressBar,
+        interrupt: &mut Signal,
+        named: bool,
+    ) -> Result<()> {
+        let mut next_at = Instant::now();
+        while let Some(ids) = self.next(source).await? {
+            if !ids.is_empty() {
+                wait(next_at, interrupt).await?;
+                let now = Instant::now();
+                let acted = self.act(&ids).await?;
+                account.add(acted, named);
+                bar.inc(ids.len() as u64);
+                bar.set_message(account.sentence());
+                next_at =
+                    now.max(next_at) + self.rate.map_or(Duration::ZERO, |rate| rate.time_for(ids.len()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The next ids, none after the last.
+    async fn next(&self, source: &mut Source) -> Result<Option<Vec<String>>> {
+        let most = self.rate.map_or(BATCH, Rate::batch);
+        match source {
+            Source::Ids { ids, at } => {
+                let batch: Vec<String> = ids[*at..].iter().take(most as usize).cloned().collect();
+                *at += batch.len();
+                Ok((!batch.is_empty()).then_some(batch))
+            }
+            Source::Filter { filter, cursor } => {
+                if cursor.as_deref() == Some("") {
+                    return Ok(None);
+                }
+                let page = self.opened.queue.dead_ids(filter, most, cursor.as_deref()).await;
+                let page = page.map_err(|error| self.opened.failure(&error))?;
+                *cursor = Some(page.cursor.unwrap_or_default());
+                Ok(Some(page.ids))
+            }
+        }
+    }
+
+    async fn act(&self, ids: &[String]) -> Result<Vec<Acted>> {
+        let queue = &self.opened.queue;
+        let acted = match self.act {
+            Act::Acknowledge => queue.dead_ack(ids, self.by, self.why).await,
+            Act::Discard => queue.dead_discard(ids, self.by, self.why).await,
+            Act::Replay => queue.dead_replay(ids, self.by, self.why).await,
+        };
+        acted.map_err(|error| self.opened.failure(&error))
+    }
+
+    fn report(&self, account: &Account, json: bool) -> Result<()> {
+        if json {
+            out::json(&json!({
+                "outcomes": account.outcomes,
+                "refused": account.listed,
+                "refusedLeftOut": account.left_out,
+            }))?;
+        } else if account.outcomes.is_empty() {
+            out::note(&format!("no dead letters in {} to act on", self.opened.queue.name()));
+        } else {
+            out::print(&present::acted::summary(&account.outcomes, &account.listed))?;
+        }
+        let refused = account.listed.len() as u64 + account.left_out;
+        if refused == 0 {
+            return Ok(());
+        }
+        Err(Failure::failed(format!("{refused} of {} not {}", account.sum(), self.act.done())))
+    }
+
+    /// What is certain, and how to go on.
+    fn stopped(&self, failure: Failure, account: &Account, source: &Source) -> Failure {
+        let done = account.outcomes.get(self.act.done()).copied().unwrap_or_default();
+        let failure = failure.details([format!(
+            "{} of {} {}; those of the last call may have been, too",
+            indicatif::HumanCount(done),
+            human::count(self.total, "dead letter"),
+            self.act.done()
+        )]);
+        match source {
+            Source::Ids { .. } => {
+                failure.advice("the same command does the rest: what was done answers `wrong-state`")
+            }
+            Source::Filter { filter, .. } => failure.advice(format!(
+                "the same command with --until {} does the rest, and nothing twice",
+                filter.until_ms.unwrap_or_default()
+            )),
+        }
+    }
+}
+
+async fn wait(until: Instant, interrupt: &mut Signal) -> Result<()> {
+    tokio::select! {
+        biased;
+        _ = interrupt.recv() => Err(Failure::failed("interrupted")),
+        () = tokio::time::sleep_until(until) => Ok(()),
+    }
+}
+
+impl Account {
+    fn add(&mut self, acted: Vec<Acted>, named: bool) {
+        for one in acted {
+            *self.outcomes.entry(one.outcome.clone()).or_default() += 1;
+            // Somebody else was faster: not a refusal where nobody named the job.
+            let told = named || !(present::acted::done(&one) || one.outcome == "wrong-state");
+            if told && (named || self.listed.len() < LISTED) {
+                self.listed.push(one);
+            } else if told {
+                self.left_out += 1;
+            }
+        }
+    }
+
+    fn sum(&self) -> u64 {
+        self.outcomes.values().sum()
+    }
+
+    fn sentence(&self) -> String {
+        present::acted::counts(&self.outcomes)
+    }
+}
