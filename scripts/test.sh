@@ -2,7 +2,7 @@
 # Every test, in tiers from cheap to dear. A tier is left out only by name: LANEKEEPER_SKIP="cluster,demo".
 #   rust       unit tests, queue on real Redis servers, workers and CLI as real processes
 #   apiserver  reconcilers against a real kube-apiserver and etcd
-#   faults     kill -9 of workers and Redis under load, checked by the ledger (a short run of `make faults`)
+#   faults     rows of the fault table in small sizes, judged by the ledger (a short run of `make faults`)
 #   demo       `make demo`, short, and its summary
 #   cluster    images, Helm chart and examples on a real node (kind where Docker runs)
 set -euo pipefail

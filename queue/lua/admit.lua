@@ -5,7 +5,7 @@ local function rejected(reason, sentence)
 end
 
 -- The job's group and the class of its rate, by its type's concurrency key; or nil, nil and why not.
-local function read_group(ty, payload)
+function lk.read_group(ty, payload)
   local group, why = lk.render_key(ty.groups.key, payload)
   if not group or group == '' or #group > 512 then
     return nil, nil, why or 'the concurrency key made from the payload is empty or longer than 512 bytes'
@@ -50,7 +50,7 @@ function lk.read_pair(ctx, text, payload)
   end
   local group, class
   if ty.groups then
-    group, class, why = read_group(ty, payload)
+    group, class, why = lk.read_group(ty, payload)
     if not group then
       return nil, rejected('key-field', why)
     end

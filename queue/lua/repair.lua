@@ -18,7 +18,9 @@ local function mend_waiting(ctx, stage, ty, id, job)
   end
   if ready and ty.groups then
     local group = lk.groups_of(ctx, {id})[1]
-    if missing(ty.groups.line_of .. group, id) then
+    -- A group that stands neither among those that may go nor aside would wait until something else of it moves.
+    if missing(ty.groups.line_of .. group, id)
+      or (missing(ty.groups.turns, group) and missing(ty.groups.aside, group)) then
       lk.line_up(ctx, ty, {call('ZSCORE', ty.ready, id), id})
       return true
     end
@@ -26,9 +28,35 @@ local function mend_waiting(ctx, stage, ty, id, job)
   return false
 end
 
+-- Says again which group a live job is in.
+local function mend_group(ctx, ty, id, payload)
+  if not ty.groups or call('HEXISTS', ctx.keys.group_of, id) == 1 then
+    return false
+  end
+  call('HSET', ctx.keys.group_of, id, lk.read_group(ty, payload) or '')
+  return true
+end
+
+-- A key that answers `duplicate` for a while after the success stands in two places; one tells of the other. Nothing is
+-- reckoned from the policy, which may have changed since: a key whose time was over must not come back.
+local function mend_kept_key(ctx, id, job)
+  local keys, key = ctx.keys, job[KEY]
+  local expiry = call('ZSCORE', keys.keys_by_expiry, key)
+  if expiry then
+    expiry = tonumber(expiry)
+    return expiry > ctx.now and call('HSETNX', keys.keys, key, id .. ' ' .. lk.digits(expiry)) == 1
+  end
+  local entry = call('HGET', keys.keys, key) or ''
+  local kept = string.match(entry, ' (%d+)$')
+  if not kept or entry ~= id .. ' ' .. kept then
+    return false
+  end
+  return call('ZADD', keys.keys_by_expiry, kept, key) == 1
+end
+
 -- Puts right what stands wrong about one job; whether anything did, and whether it can be read at all.
 local function mend(ctx, stage, id, raw, past)
-  local job = lk.read_job(raw, past)
+  local job, at = lk.read_job(raw, past)
   if not job then
     return false, false
   end
@@ -38,8 +66,14 @@ local function mend(ctx, stage, id, raw, past)
     mended = lk.mend_letter(ctx, ty, id, job)
   elseif state ~= LIVE then
     mended = call('ZADD', ty.finished, 'NX', lk.digits(job[FINISHED]), id) == 1
-  elseif call('HEXISTS', ctx.keys.leases, id) == 0 then
-    mended = mend_waiting(ctx, stage, ty, id, job)
+    if state == SUCCEEDED and job[KEY] ~= '' then
+      mended = mend_kept_key(ctx, id, job) or mended
+    end
+  else
+    mended = mend_group(ctx, ty, id, sub(raw, at))
+    if call('HEXISTS', ctx.keys.leases, id) == 0 then
+      mended = mend_waiting(ctx, stage, ty, id, job) or mended
+    end
   end
   if job[KEY] ~= '' and (state == LIVE or state == DEAD) then
     mended = call('HSETNX', ctx.keys.keys, job[KEY], id) == 1 or mended

@@ -11,8 +11,8 @@ use super::{LocalError, LocalEvent, LocalEventKind, LocalPhase};
 
 /// Time between two looks.
 const EVERY: Duration = Duration::from_secs(1);
-/// Time between two looks at what every Redis promises.
-const SAFETY_EVERY: Duration = Duration::from_secs(10);
+/// Time between two looks at what every Redis promises: one that begins to evict is closed to workers within 5 s.
+const SAFETY_EVERY: Duration = Duration::from_secs(3);
 
 /// Looks at every queue, for ever: tells when its Redis is lost or back, and applies its policy again as long as
 /// it cannot be read, and when its Redis starts or ceases to keep jobs.

@@ -59,6 +59,12 @@ impl TestRedis {
         self.port
     }
 
+    /// The folder with its data.
+    #[must_use]
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
     /// Process id, while it runs.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {

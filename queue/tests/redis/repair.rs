@@ -105,3 +105,50 @@ async fn single_entries_and_keys_are_put_back_and_nothing_is_put_where_it_does_n
     assert_eq!(bed.queue.stats().await.unwrap().damaged, calm);
     assert_eq!(figures(&bed).await, (299, 40, 30, 20, 20));
 }
+
+#[tokio::test]
+async fn keys_that_outlive_their_jobs_are_put_back() {
+    let bed = Bed::with(|policy| policy.job_types.get_mut("mail").unwrap().key_for_ms = 60_000).await;
+    let keyed = || with(job("mail", "1"), |o| o.key = Some("once".into()));
+    let w = worker("w");
+    let done = bed.running(&w, keyed()).await;
+    assert_eq!(bed.settle(&w, &done, success()).await, Settled::Done);
+    let entry: String = bed.raw(&["HGET", &bed.key("k"), "once"]).await.unwrap();
+    for lost in ["k", "kx"] {
+        bed.poke(&["DEL", &bed.key(lost)]).await;
+        sweep(&bed).await;
+        assert_eq!(bed.raw::<String>(&["HGET", &bed.key("k"), "once"]).await.unwrap(), entry, "{lost}");
+        assert_eq!(bed.raw::<u64>(&["ZCARD", &bed.key("kx")]).await.unwrap(), 1, "{lost}");
+        assert!(matches!(bed.put(keyed()).await, Enqueued::Duplicate { id, .. } if id == done.id));
+    }
+    // A key whose time was over does not come back.
+    bed.poke(&["ZADD", &bed.key("kx"), "1", "once"]).await;
+    bed.poke(&["DEL", &bed.key("k")]).await;
+    sweep(&bed).await;
+    assert!(matches!(bed.put(keyed()).await, Enqueued::Accepted { .. }));
+}
+
+#[tokio::test]
+async fn groups_that_are_lost_are_put_back() {
+    use lanekeeper_api::policy::{ConcurrencyKey, KeyPart};
+    let key = ConcurrencyKey { key: vec![KeyPart::Path(vec!["v".into()])], limit: Some(1), rate_limit: None };
+    let bed = Bed::with(|policy| policy.job_types.get_mut("mail").unwrap().concurrency_key = Some(key)).await;
+    for n in 0..6 {
+        bed.accept(job("mail", format!(r#"{{"v":{}}}"#, n % 2))).await;
+    }
+    let w = worker("w");
+    let running = bed.claim(&w, &["fast"], 1).await;
+    for lost in ["yg", "yp:mail", "yt:mail", "yr:mail", "y:mail:0"] {
+        bed.poke(&["DEL", &bed.key(lost)]).await;
+        // Eight jobs picked at random are looked at: here that is all of them.
+        sweep(&bed).await;
+        assert_eq!(bed.raw::<u64>(&["HLEN", &bed.key("yg")]).await.unwrap(), 6, "{lost}");
+        let may_go: Vec<String> = bed.raw(&["ZRANGE", &bed.key("yt:mail"), "0", "-1"]).await.unwrap();
+        let aside: Vec<String> = bed.raw(&["ZRANGE", &bed.key("yp:mail"), "0", "-1"]).await.unwrap();
+        assert_eq!((may_go, aside), (vec!["1".to_owned()], vec!["0".to_owned()]), "{lost}");
+    }
+    // The limit holds as before, and everything runs in the end.
+    assert_eq!(bed.claim(&w, &["fast"], 10).await.len(), 1);
+    bed.settle(&w, &running[0], success()).await;
+    assert_eq!(bed.claim(&w, &["fast"], 10).await.len(), 1);
+}

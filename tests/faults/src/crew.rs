@@ -8,6 +8,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 
+use crate::clock::now_ms;
+
 /// How to start a worker.
 #[derive(Debug, Clone)]
 pub struct Recipe {
@@ -17,6 +19,8 @@ pub struct Recipe {
     pub redis_url: String,
     /// `namespace/name`.
     pub queue: String,
+    /// Lanes it serves.
+    pub lanes: &'static str,
     /// Slots.
     pub concurrency: u32,
     /// Directory for its log files.
@@ -26,31 +30,33 @@ pub struct Recipe {
 /// A fixed number of worker places, each with a live process.
 pub struct Crew {
     recipe: Recipe,
-    places: Vec<Child>,
+    places: Vec<(String, Child)>,
     started: u64,
+    /// Who was killed, and when, ms.
+    pub killed: Vec<(String, u64)>,
 }
 
 impl Crew {
     /// Starts `size` workers.
     pub fn start(recipe: Recipe, size: usize) -> Result<Self> {
-        let mut crew = Self { recipe, places: Vec::new(), started: 0 };
+        let mut crew = Self { recipe, places: Vec::new(), started: 0, killed: Vec::new() };
         for _ in 0..size {
-            let child = crew.spawn()?;
-            crew.places.push(child);
+            let worker = crew.spawn()?;
+            crew.places.push(worker);
         }
         Ok(crew)
     }
 
-    fn spawn(&mut self) -> Result<Child> {
+    fn spawn(&mut self) -> Result<(String, Child)> {
         self.started += 1;
         let name = format!("w{}", self.started);
         let log = std::fs::File::create(self.recipe.logs.join(format!("{name}.log")))?;
-        Command::new(&self.recipe.binary)
+        let child = Command::new(&self.recipe.binary)
             .arg("run")
             .env("LANEKEEPER_REDIS_URL", &self.recipe.redis_url)
             .env("LANEKEEPER_QUEUE", &self.recipe.queue)
             .env("LANEKEEPER_POOL", "faults")
-            .env("LANEKEEPER_LANES", "main")
+            .env("LANEKEEPER_LANES", self.recipe.lanes)
             .env("LANEKEEPER_CONCURRENCY", self.recipe.concurrency.to_string())
             .env("LANEKEEPER_WORKER_NAME", &name)
             .env("LANEKEEPER_NODE", "here")
@@ -61,20 +67,34 @@ impl Crew {
             .stderr(log)
             .kill_on_drop(true)
             .spawn()
-            .with_context(|| format!("starting {}", self.recipe.binary.display()))
+            .with_context(|| format!("starting {}", self.recipe.binary.display()))?;
+        Ok((name, child))
     }
 
     fn signal(&self, place: usize, signal: Signal) -> Result<()> {
-        let pid = self.places[place].id().context("the worker has ended by itself")?;
+        let pid = self.places[place].1.id().context("the worker has ended by itself")?;
         Ok(kill(Pid::from_raw(i32::try_from(pid)?), signal)?)
     }
 
     /// SIGKILL, then a new worker in its place.
     pub async fn kill_and_replace(&mut self, place: usize) -> Result<()> {
         self.signal(place, Signal::SIGKILL)?;
-        self.places[place].wait().await?;
+        self.killed.push((self.places[place].0.clone(), now_ms()));
+        self.places[place].1.wait().await?;
         self.places[place] = self.spawn()?;
         Ok(())
+    }
+
+    /// Starts a new worker wherever one has ended, as a Deployment would; how many had.
+    pub fn revive(&mut self) -> Result<usize> {
+        let mut gone = 0;
+        for place in 0..self.places.len() {
+            if self.places[place].1.try_wait()?.is_some() {
+                self.places[place] = self.spawn()?;
+                gone += 1;
+            }
+        }
+        Ok(gone)
     }
 
     /// SIGSTOP: the worker keeps its leases in mind and loses them in Redis.
@@ -87,14 +107,19 @@ impl Crew {
         self.signal(place, Signal::SIGCONT)
     }
 
+    /// Process id of the worker in this place.
+    pub fn pid(&self, place: usize) -> Option<u32> {
+        self.places[place].1.id()
+    }
+
     /// Asks all to drain and waits for their clean end.
     pub async fn drain(mut self) -> Result<()> {
         for place in 0..self.places.len() {
             self.signal(place, Signal::SIGTERM)?;
         }
-        for child in &mut self.places {
+        for (name, child) in &mut self.places {
             let status = child.wait().await?;
-            anyhow::ensure!(status.success(), "a drained worker ended with {status}");
+            anyhow::ensure!(status.success(), "worker {name} ended its drain with {status}");
         }
         Ok(())
     }

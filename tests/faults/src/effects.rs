@@ -14,10 +14,23 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
-use lanekeeper_queue::testing::ledger::Effect;
+use lanekeeper_queue::testing::ledger::{Effect, digest};
 use tokio::sync::{mpsc, oneshot};
 
-type Entry = (Effect, oneshot::Sender<()>);
+use crate::clock::now_ms;
+
+type Entry = (Called, oneshot::Sender<()>);
+
+/// One call of a handler.
+#[derive(Debug, Clone)]
+pub struct Called {
+    /// What it did.
+    pub effect: Effect,
+    /// When it was done, ms.
+    pub at_ms: u64,
+    /// Digest of the payload that it got.
+    pub payload: u64,
+}
 
 struct Shared {
     log: mpsc::UnboundedSender<Entry>,
@@ -29,7 +42,7 @@ pub struct Effects {
     /// Where it listens.
     pub address: SocketAddr,
     shared: Arc<Shared>,
-    collected: tokio::task::JoinHandle<Result<Vec<Effect>>>,
+    collected: tokio::task::JoinHandle<Result<Vec<Called>>>,
     stop: tokio_util::sync::CancellationToken,
 }
 
@@ -54,7 +67,7 @@ impl Effects {
     }
 
     /// Stops and returns every effect in order. Workers must be gone by now.
-    pub async fn finish(self) -> Result<Vec<Effect>> {
+    pub async fn finish(self) -> Result<Vec<Called>> {
         self.stop.cancel();
         drop(self.shared);
         self.collected.await.context("effect log")?
@@ -62,16 +75,16 @@ impl Effects {
 }
 
 /// Writes entries as they come, one sync for all that are waiting, and only then lets the handlers answer.
-fn write_log(mut file: File, mut entries: mpsc::UnboundedReceiver<Entry>) -> Result<Vec<Effect>> {
+fn write_log(mut file: File, mut entries: mpsc::UnboundedReceiver<Entry>) -> Result<Vec<Called>> {
     let mut all = Vec::new();
     let mut batch = Vec::new();
     while entries.blocking_recv_many(&mut batch, 1024) > 0 {
-        for (effect, _) in &batch {
+        for (Called { effect, .. }, _) in &batch {
             writeln!(file, "{} {} {}", effect.job, effect.token, effect.success)?;
         }
         file.sync_data()?;
-        for (effect, answer) in batch.drain(..) {
-            all.push(effect);
+        for (called, answer) in batch.drain(..) {
+            all.push(called);
             // The caller may be gone (its worker was killed): the effect stands all the same.
             let _gone = answer.send(());
         }
@@ -95,7 +108,9 @@ async fn work(
     let attempt: u64 = text(&headers, "lanekeeper-attempt").and_then(|a| a.parse().ok()).unwrap_or(1);
     let success = attempt > plan.get("fail").copied().unwrap_or(0);
     let (answer, written) = oneshot::channel();
-    if shared.log.send((Effect { job, token, success }, answer)).is_err() || written.await.is_err() {
+    let effect = Effect { job, token, success };
+    let called = Called { effect, at_ms: now_ms(), payload: digest(&body) };
+    if shared.log.send((called, answer)).is_err() || written.await.is_err() {
         return (StatusCode::INTERNAL_SERVER_ERROR, "the effect log is closed".into());
     }
     if success {

@@ -1,11 +1,18 @@
-//! Faults under load: workers and Redis are killed at random instants while jobs flow; a ledger over the enqueue
-//! replies, the handlers' effects and the final state in Redis tells whether a job was lost or finished twice.
+//! Faults on real Redis servers under real worker processes: each row of the fault table does its worst, prints its figures,
+//! and is judged by the ledger over what clients were told, what handlers did and what Redis holds in the end.
 
-pub mod audit;
+pub mod client;
+pub mod clock;
+pub mod court;
 pub mod crew;
 pub mod effects;
+pub mod history;
 pub mod load;
 pub mod plan;
 pub mod policy;
+pub mod proxy;
+pub mod rows;
+pub mod stage;
 pub mod storm;
+pub mod testimony;
 pub mod zombie;

@@ -3,189 +3,154 @@
 #![expect(clippy::print_stdout, reason = "a program that prints its figures")]
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use lanekeeper_faults::audit::{describe, gather, prove_the_ledger};
-use lanekeeper_faults::crew::{Crew, Recipe};
-use lanekeeper_faults::effects::Effects;
-use lanekeeper_faults::plan::{Counts, draw};
-use lanekeeper_faults::storm::{Report, rage};
-use lanekeeper_faults::zombie::{Haunting, haunt};
-use lanekeeper_faults::{load, policy};
-use lanekeeper_queue::Queue;
-use lanekeeper_queue::testing::TestRedis;
-use lanekeeper_queue::testing::ledger::{Verdict, check};
-use rand::SeedableRng;
-use rand::rngs::StdRng;
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use lanekeeper_faults::court::describe;
+use lanekeeper_faults::rows::{Cx, Report, Row, all, replay_all};
+use serde_json::{Value, json};
 
-/// Kills workers and Redis under load and checks by a ledger that no job is lost or doubled.
+/// Faults on real Redis servers under real worker processes, judged by the ledger.
 #[derive(Debug, Parser)]
 struct Args {
     /// The worker binary under test.
     #[arg(long)]
     worker: PathBuf,
-    /// `kill -9` of workers.
-    #[arg(long, default_value_t = 50)]
-    worker_kills: usize,
-    /// `kill -9` of Redis.
-    #[arg(long, default_value_t = 10)]
-    redis_kills: usize,
-    /// Workers frozen past their lease.
-    #[arg(long, default_value_t = 5)]
-    worker_stops: usize,
-    /// Jobs enqueued per second.
-    #[arg(long, default_value_t = 500)]
-    rate: u64,
-    /// Repeats an earlier run's plan and jobs; drawn afresh when absent.
+    /// The `lanekeeper` binary under test.
+    #[arg(long)]
+    cli: PathBuf,
+    /// The sizes and rows of `make test` instead of the full ones.
+    #[arg(long)]
+    short: bool,
+    /// Repeats an earlier run's plans and jobs; drawn afresh when absent.
     #[arg(long)]
     seed: Option<u64>,
-    /// Worker processes.
-    #[arg(long, default_value_t = 4)]
-    workers: usize,
     /// Where the figures go.
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Bound on the time to drain after the last fault, seconds.
-    #[arg(long, default_value_t = 240)]
-    drain_seconds: u64,
+    /// Rows to play; all of them when absent.
+    rows: Vec<String>,
+    /// Not for people: replays every dead letter of this Redis, to be killed meanwhile.
+    #[arg(long, hide = true)]
+    replay: Option<String>,
 }
 
-#[derive(serde::Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Figures {
-    seed: u64,
-    seconds: u64,
-    enqueued_per_second: u64,
-    repeated_calls: u64,
-    found_by_repeat: u64,
-    /// What workers themselves sent too late; they mostly know and say nothing.
-    late_settlements_of_workers: u64,
-    stale_settlements: Haunting,
-    faults: Report,
-    verdict: Verdict,
+/// A row that was played.
+struct Played {
+    row: Row,
+    seconds: f64,
+    report: Result<Report>,
+}
+
+impl Played {
+    fn word(&self) -> &'static str {
+        match &self.report {
+            Err(_) => "FAILED",
+            Ok(report) if !report.broken.is_empty() => "FAILED",
+            Ok(report) if !report.missed.is_empty() => "missed",
+            Ok(_) => "held",
+        }
+    }
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn main() -> Result<ExitCode> {
     let args = Args::parse();
+    if let Some(url) = &args.replay {
+        replay_all(url).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let seed = args.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
     println!("faults: seed {seed} (repeat with --seed {seed})");
-    let figures = run(&args, seed).await.with_context(|| format!("the run with --seed {seed}"))?;
-    println!("{}", describe(&figures.verdict));
-    let text = serde_json::to_string_pretty(&figures)?;
-    println!("{text}");
+    let rows = chosen(&args)?;
+    let started = Instant::now();
+    let cx = Cx { worker: args.worker, cli: args.cli, full: !args.short, seed };
+    // The storm is the longest by far and mostly waits: in the short run the others play beside it.
+    let (first, rest): (Vec<Row>, Vec<Row>) =
+        rows.into_iter().partition(|row| args.short && row.name == "storm");
+    let (mut played, others) = tokio::join!(in_turn(first, &cx), in_turn(rest, &cx));
+    played.extend(others);
+    let seconds = started.elapsed().as_secs();
+    println!("\nfaults: {} rows in {seconds} s", played.len());
+    for row in &played {
+        println!("  {:<7} row {:<6} {:>6.1} s  {}", row.word(), row.row.name, row.seconds, row.row.title);
+    }
     if let Some(path) = &args.json {
+        let rows: Vec<Value> = played.iter().map(figures).collect();
+        let text = serde_json::to_string_pretty(&json!({"seed": seed, "seconds": seconds, "rows": rows}))?;
         std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
     }
-    anyhow::ensure!(figures.stale_settlements.accepted == 0, "a stale settlement was accepted (seed {seed})");
-    anyhow::ensure!(figures.stale_settlements.refused > 0, "no stale settlement was tried (seed {seed})");
-    anyhow::ensure!(figures.verdict.violations.is_empty(), "the ledger found violations (seed {seed})");
-    Ok(())
+    let failed: Vec<&str> =
+        played.iter().filter(|row| row.word() == "FAILED").map(|row| row.row.name).collect();
+    if failed.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("faults: rows that FAILED: {} (seed {seed})", failed.join(" "));
+    Ok(ExitCode::FAILURE)
 }
 
-async fn run(args: &Args, seed: u64) -> Result<Figures> {
-    let folder = tempfile::tempdir()?;
-    let effects = Effects::start(std::fs::File::create(folder.path().join("effects.log"))?).await?;
-    let mut redis = TestRedis::start().await?;
-    let queue = redis.queue("faults/main").await?;
-    queue.configure(&policy::policy(effects.address), false).await?;
-
-    let recipe = Recipe {
-        binary: args.worker.clone(),
-        redis_url: redis.url(),
-        queue: "faults/main".into(),
-        concurrency: 50,
-        logs: folder.path().to_owned(),
+fn chosen(args: &Args) -> Result<Vec<Row>> {
+    let rows = all();
+    if let Some(name) = args.rows.iter().find(|name| !rows.iter().any(|row| row.name == **name)) {
+        let names: Vec<&str> = rows.iter().map(|row| row.name).collect();
+        anyhow::bail!("there is no row {name:?}; rows: {}", names.join(" "));
+    }
+    let wanted = |row: &Row| match args.rows.is_empty() {
+        true => row.short || !args.short,
+        false => args.rows.iter().any(|name| name == row.name),
     };
-    let mut crew = Crew::start(recipe, args.workers)?;
-    let (progress, produced) = watch::channel(0_u64);
-    let stop = CancellationToken::new();
-    let started = Instant::now();
-    let producer = tokio::spawn(load::produce(
-        redis.options(),
-        queue.name().clone(),
-        args.rate,
-        seed,
-        progress,
-        stop.clone(),
-    ));
-
-    let zombie = tokio::spawn(haunt(queue.clone(), stop.clone()));
-    let counts = Counts {
-        worker_kills: args.worker_kills,
-        redis_kills: args.redis_kills,
-        worker_stops: args.worker_stops,
-    };
-    let plan = draw(&mut StdRng::seed_from_u64(seed), counts, crew.size());
-    let faults = rage(&plan, &mut redis, &mut crew, &queue).await?;
-    stop.cancel();
-    let accepted = producer.await??;
-    let stale_settlements = zombie.await??;
-    let seconds = started.elapsed().as_secs().max(1);
-    eprintln!("faults: {} jobs accepted in {seconds} s; draining", *produced.borrow());
-    drain(&queue, Duration::from_secs(args.drain_seconds)).await?;
-    crew.drain().await?;
-
-    let late_settlements_of_workers = count_stale(folder.path())?;
-    let repeated_calls = accepted.repeated_calls;
-    let found_by_repeat = accepted.found_by_repeat;
-    let enqueued_per_second = accepted.ids.len() as u64 / seconds;
-    let evidence = gather(&queue, accepted.ids, effects.finish().await?).await?;
-    prove_the_ledger(&evidence)?;
-    let verdict = check(&evidence);
-    Ok(Figures {
-        seed,
-        seconds,
-        enqueued_per_second,
-        repeated_calls,
-        found_by_repeat,
-        late_settlements_of_workers,
-        stale_settlements,
-        faults,
-        verdict,
-    })
+    Ok(rows.into_iter().filter(wanted).collect())
 }
 
-/// Waits until nothing is ready, scheduled or running.
-async fn drain(queue: &Queue, bound: Duration) -> Result<()> {
-    let deadline = Instant::now() + bound;
-    loop {
-        // The first calls after the last outage may fail while the connection comes back: unknown is not zero.
-        let left = queue.stats().await.map(|stats| {
-            stats
-                .lanes
-                .iter()
-                .flat_map(|lane| &lane.types)
-                .map(|t| t.ready + t.scheduled + t.running)
-                .sum::<u64>()
-        });
-        match left {
-            Ok(0) => return Ok(()),
-            Err(error) if Instant::now() > deadline => return Err(error.into()),
-            Ok(left) if Instant::now() > deadline => {
-                eprintln!("faults: {left} jobs are still there after {} s", bound.as_secs());
-                // The ledger names them.
-                return Ok(());
+async fn in_turn(rows: Vec<Row>, cx: &Cx) -> Vec<Played> {
+    let mut played = Vec::new();
+    for row in rows {
+        let started = Instant::now();
+        let report = match tokio::time::timeout(row.bound, tokio::spawn((row.play)(cx.clone()))).await {
+            Ok(Ok(report)) => report,
+            Ok(Err(panic)) => Err(anyhow::anyhow!("{panic}")),
+            Err(_) => Err(anyhow::anyhow!("not done after {} s", row.bound.as_secs())),
+        };
+        let row = Played { row, seconds: started.elapsed().as_secs_f64(), report };
+        show(&row);
+        played.push(row);
+    }
+    played
+}
+
+fn show(played: &Played) {
+    println!("\nrow {}: {} ({:.1} s): {}", played.row.name, played.row.title, played.seconds, played.word());
+    match &played.report {
+        Err(error) => println!("  {error:#}"),
+        Ok(report) => {
+            for (name, value) in &report.figures {
+                println!("  {name}: {value}");
             }
-            _ => tokio::time::sleep(Duration::from_millis(100)).await,
+            if let Some(verdict) = report.ledger.as_ref().filter(|verdict| verdict.violations.is_empty()) {
+                println!("  ledger: {}", describe(verdict));
+            }
+            for what in &report.missed {
+                println!("  MISSED {what}");
+            }
+            for what in &report.broken {
+                println!("  BROKEN {what}");
+            }
         }
     }
 }
 
-/// Settlements that workers report as refused because the lease was no longer theirs.
-fn count_stale(logs: &std::path::Path) -> Result<u64> {
-    let mut refused = 0;
-    for entry in std::fs::read_dir(logs)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "log") {
-            let text = std::fs::read_to_string(&path)?;
-            refused +=
-                text.lines().filter(|line| line.contains("the lease is another's by now")).count() as u64;
-        }
-    }
-    Ok(refused)
+fn figures(played: &Played) -> Value {
+    let report = match &played.report {
+        Ok(report) => json!(report),
+        Err(error) => json!({"error": format!("{error:#}")}),
+    };
+    json!({
+        "row": played.row.name,
+        "title": played.row.title,
+        "seconds": played.seconds,
+        "outcome": played.word(),
+        "report": report,
+    })
 }

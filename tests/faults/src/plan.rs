@@ -25,6 +25,8 @@ pub struct Counts {
     pub redis_kills: usize,
     /// Workers frozen past their lease.
     pub worker_stops: usize,
+    /// Time before a fault, ms: least and most.
+    pub pause_ms: (u64, u64),
 }
 
 /// The faults in a random order, each with the random time to wait before it.
@@ -40,7 +42,8 @@ pub fn draw(random: &mut impl Rng, counts: Counts, places: usize) -> Vec<(Durati
         faults.push(Fault::StopWorker(random.random_range(0..places)));
     }
     faults.shuffle(random);
-    faults.into_iter().map(|fault| (Duration::from_millis(random.random_range(200..3000)), fault)).collect()
+    let (least, most) = counts.pause_ms;
+    faults.into_iter().map(|fault| (Duration::from_millis(random.random_range(least..most)), fault)).collect()
 }
 
 #[cfg(test)]
@@ -52,7 +55,7 @@ mod tests {
 
     #[test]
     fn the_same_seed_draws_the_same_plan_with_every_fault_in_it() {
-        let counts = Counts { worker_kills: 50, redis_kills: 10, worker_stops: 5 };
+        let counts = Counts { worker_kills: 50, redis_kills: 10, worker_stops: 5, pause_ms: (200, 3000) };
         let plan = draw(&mut StdRng::seed_from_u64(7), counts, 4);
         assert_eq!(plan, draw(&mut StdRng::seed_from_u64(7), counts, 4));
         assert_ne!(plan, draw(&mut StdRng::seed_from_u64(8), counts, 4));

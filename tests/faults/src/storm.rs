@@ -1,20 +1,19 @@
-//! Carries the plan out.
+//! Carries a plan of faults out.
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use lanekeeper_queue::Queue;
-use lanekeeper_queue::testing::TestRedis;
+use anyhow::Result;
 use serde::Serialize;
 
 use crate::crew::Crew;
 use crate::plan::Fault;
 use crate::policy::LEASE_MS;
+use crate::stage::Stage;
 
 /// What was done and seen.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Report {
+pub struct Raged {
     /// Workers killed.
     pub worker_kills: usize,
     /// Redis kills.
@@ -33,62 +32,58 @@ pub struct Report {
 ///
 /// # Errors
 /// When a process cannot be started or does not come back.
-pub async fn rage(
-    plan: &[(Duration, Fault)],
-    redis: &mut TestRedis,
-    crew: &mut Crew,
-    queue: &Queue,
-) -> Result<Report> {
-    let mut report = Report::default();
+pub async fn rage(plan: &[(Duration, Fault)], stage: &mut Stage, crew: &mut Crew) -> Result<Raged> {
+    let mut raged = Raged::default();
     let mut held_before = Vec::new();
-    for (number, (pause, fault)) in plan.iter().enumerate() {
+    for (pause, fault) in plan {
         tokio::time::sleep(*pause).await;
         if !matches!(fault, Fault::KillRedis(_)) {
-            let (held, waited) = leases_held(queue).await?;
+            let (held, waited) = leases_held(stage, 10).await?;
             held_before.push(held);
-            report.waited_for_leases += usize::from(waited);
+            raged.waited_for_leases += usize::from(waited);
         }
         match *fault {
             Fault::KillWorker(place) => {
                 crew.kill_and_replace(place).await?;
-                report.worker_kills += 1;
+                raged.worker_kills += 1;
             }
             Fault::KillRedis(down) => {
-                redis.kill();
-                tokio::time::sleep(down).await;
-                redis.restart().await.context("Redis did not come back")?;
-                report.redis_kills += 1;
+                stage.kill_redis(down).await?;
+                raged.redis_kills += 1;
             }
             Fault::StopWorker(place) => {
                 crew.freeze(place)?;
                 tokio::time::sleep(Duration::from_millis(LEASE_MS * 3)).await;
                 crew.thaw(place)?;
-                report.worker_stops += 1;
+                raged.worker_stops += 1;
             }
-        }
-        if (number + 1).is_multiple_of(10) || number + 1 == plan.len() {
-            eprintln!("faults: {} of {} done", number + 1, plan.len());
         }
     }
     held_before.sort_unstable();
-    report.leases_held_min = held_before.first().copied().unwrap_or(0);
-    report.leases_held_median = held_before.get(held_before.len() / 2).copied().unwrap_or(0);
-    Ok(report)
+    raged.leases_held_min = held_before.first().copied().unwrap_or(0);
+    raged.leases_held_median = held_before.get(held_before.len() / 2).copied().unwrap_or(0);
+    Ok(raged)
 }
 
-/// Leases held now; waits, bounded, until there are ten, so that each fault meets work under way.
-async fn leases_held(queue: &Queue) -> Result<(u64, bool)> {
+/// Leases held now; waits, bounded, until there are `least`, so that each fault meets work under way.
+///
+/// # Errors
+/// When there are not so many within a minute.
+pub async fn leases_held(stage: &Stage, least: u64) -> Result<(u64, bool)> {
     let deadline = Instant::now() + Duration::from_secs(60);
     let mut waited = false;
     loop {
         // An error is Redis still coming back: its figures are not zero, they are unknown.
-        if let Ok(stats) = queue.stats().await {
+        if let Ok(stats) = stage.queue.stats().await {
             let held = stats.lanes.iter().flat_map(|lane| &lane.types).map(|figures| figures.running).sum();
-            if held >= 10 {
+            if held >= least {
                 return Ok((held, waited));
             }
         }
-        anyhow::ensure!(Instant::now() < deadline, "no ten leases held within a minute: the load is too low");
+        anyhow::ensure!(
+            Instant::now() < deadline,
+            "no {least} leases held within a minute: the load is too low"
+        );
         waited = true;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

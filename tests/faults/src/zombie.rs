@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use lanekeeper_queue::Queue;
-use lanekeeper_queue::types::{ClaimRequest, Claimed, Outcome, Settled, Settlement, WorkerIdentity};
+use lanekeeper_queue::types::{Claimed, Held, Outcome, Settled};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use crate::client::Client;
 use crate::policy::LEASE_MS;
 
 /// What became of the zombie's claims.
@@ -29,22 +30,13 @@ pub struct Haunting {
 ///
 /// # Errors
 /// Never for Redis being away: that is part of the run.
-pub async fn haunt(queue: Queue, stop: CancellationToken) -> Result<Haunting> {
+pub async fn haunt(zombie: Client, stop: CancellationToken) -> Result<Haunting> {
     let mut haunting = Haunting::default();
-    let mut round = 0_u64;
     while !stop.is_cancelled() {
-        round += 1;
-        let zombie = WorkerIdentity {
-            name: format!("zombie-{round}"),
-            boot: format!("zombie-boot-{round}"),
-            pool: "faults".into(),
-            node: "grave".into(),
-        };
-        let want = ClaimRequest { slots: 5, lanes: vec!["main".into()], ..ClaimRequest::default() };
-        if let Ok((_, reply)) = queue.settle_and_claim(&zombie, &[], &want).await {
-            haunting.taken += reply.jobs.len() as u64;
-            for job in reply.jobs {
-                settle_when_superseded(&queue, &zombie, &job, &mut haunting).await;
+        if let Ok(jobs) = zombie.claim(&["main"], 5).await {
+            haunting.taken += jobs.len() as u64;
+            for job in jobs {
+                settle_when_superseded(&zombie, &job, &mut haunting).await;
             }
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -52,25 +44,14 @@ pub async fn haunt(queue: Queue, stop: CancellationToken) -> Result<Haunting> {
     Ok(haunting)
 }
 
-async fn settle_when_superseded(
-    queue: &Queue,
-    zombie: &WorkerIdentity,
-    job: &Claimed,
-    haunting: &mut Haunting,
-) {
+/// Says `success` about a job once it is another's, and counts the answer.
+pub async fn settle_when_superseded(zombie: &Client, job: &Claimed, haunting: &mut Haunting) {
     let deadline = Instant::now() + Duration::from_millis(LEASE_MS * 10);
     while Instant::now() < deadline {
-        if superseded(queue, job).await {
-            let lie = Settlement {
-                id: job.id.clone(),
-                token: job.token,
-                key: None,
-                outcome: Outcome::Success { result: b"zombie".to_vec(), follow_ups: vec![] },
-                policy_version: 0,
-                note: None,
-            };
+        if superseded(&zombie.queue, job).await {
+            let lie = Outcome::Success { result: b"zombie".to_vec(), follow_ups: vec![] };
             // No answer is no verdict: only what Redis said counts.
-            if let Ok(answers) = queue.settle(zombie, &[lie]).await {
+            if let Ok(answers) = zombie.settle(&[Held { id: job.id.clone(), token: job.token }], &lie).await {
                 haunting.sent += 1;
                 match answers.first() {
                     Some(Settled::Stale) => haunting.refused += 1,

@@ -5,14 +5,18 @@ use super::judge::Found;
 use super::life::Life;
 use super::phase::{End, Phase};
 use super::report::Violation;
+use super::rules::Rules;
 
 /// Judges what is left of a job that the history knows.
-pub(super) fn judge(life: &Life<'_>, left: &Found<'_>, found: &mut Vec<Violation>) {
+pub(super) fn judge(life: &Life<'_>, left: &Found<'_>, rules: &Rules, found: &mut Vec<Violation>) {
     let job = || life.job.to_owned();
     let Some(record) = left.record else {
-        // Retention forgets what succeeded or was cancelled; a lost dead letter is told in dead_letters.rs.
-        let may_be_gone =
-            |phase| matches!(phase, Phase::Absent | Phase::Ended(End::Succeeded | End::Cancelled));
+        // Retention may forget what succeeded or was cancelled; a lost dead letter is told in dead_letters.rs.
+        let may_be_gone = |phase| match phase {
+            Phase::Absent => true,
+            Phase::Ended(End::Succeeded | End::Cancelled) => rules.trims,
+            _ => false,
+        };
         if !life.any(may_be_gone) && !life.all(|phase| phase == Phase::Ended(End::Dead)) {
             found.push(Violation::Lost { job: job(), accepted_ms: life.accepted_ms });
         }

@@ -162,7 +162,7 @@ fn one_job<'a>(
     let life = walk.finish(&left, gathered);
     count(&life, &left, &mut gathered.verdict);
     let found = &mut gathered.verdict.violations;
-    conservation::judge(&life, &left, found);
+    conservation::judge(&life, &left, known.rules, found);
     dead_letters::judge_end(&life, &left, found);
     found.extend(conservation::one_index(job, &left));
     if let Some(rules) = known.rules.liveness {
@@ -171,7 +171,7 @@ fn one_job<'a>(
 }
 
 fn count(life: &Life<'_>, left: &Found<'_>, verdict: &mut Verdict) {
-    verdict.accepted += u64::from(life.accepted_ms.is_some());
+    verdict.accepted += u64::from(life.accepted_ms.is_some() || life.told_of);
     let sure = life.phases.first().and_then(|phase| phase.ended());
     let sure = sure.filter(|end| life.all(|phase| phase.ended() == Some(*end)));
     match left.record.and_then(|record| End::of(record.state)).or(sure) {

@@ -35,6 +35,8 @@ pub(super) struct Life<'a> {
     /// Latest accepted end of the present generation.
     pub(super) end: Option<(End, u64)>,
     pub(super) accepted_ms: Option<u64>,
+    /// Somebody was told that the job is there already.
+    pub(super) told_of: bool,
     /// Digest of the payload that was handed in.
     pub(super) payload: Option<u64>,
     /// From when on the present generation could be started, ms.
@@ -55,6 +57,7 @@ impl<'a> Life<'a> {
             settled: Vec::new(),
             end: None,
             accepted_ms: None,
+            told_of: false,
             payload: None,
             ready_ms: None,
             sure_end_ms: None,
@@ -147,6 +150,7 @@ impl<'a> Life<'a> {
                 self.payload = *payload;
                 self.begin((*due_ms).max(event.at_ms));
             }
+            Act::Duplicate { .. } => self.told_of = true,
             Act::Replay { .. } => self.begin(event.at_ms),
             Act::Grant { token, expires_ms, .. } | Act::Takeover { token, expires_ms, .. } => {
                 self.max_token = self.max_token.max(*token);

@@ -14,7 +14,8 @@ type Place = (u64, u64);
 /// Judges all jobs whose first grant is known.
 pub(super) fn judge(arrivals: &[Arrival<'_>], scope: FifoScope, found: &mut Vec<Violation>) {
     let mut line: Vec<&Arrival<'_>> = arrivals.iter().filter(|arrival| arrival.first.is_some()).collect();
-    line.sort_unstable_by_key(|arrival| (name(arrival, scope), arrival.first));
+    // Jobs of one claim share its time and its token, and it took them in the order of their places.
+    line.sort_unstable_by_key(|arrival| (name(arrival, scope), arrival.first, place(arrival)));
     for line in line.chunk_by(|a, b| name(a, scope) == name(b, scope)) {
         one_line(line, found);
     }

@@ -1,5 +1,5 @@
 //! What the final records alone can tell: whether a job was lost, finished twice, or settled by a worker that no longer
-//! held its lease. For runs whose clients keep no history: real worker processes under `kill -9`.
+//! held its lease. For runs without a history, or whose times tell no order because the clock of Redis jumped.
 //!
 //! Jobs are independent of each other, so each is judged alone, in one pass. The checker knows nothing of how the queue
 //! works; it sees only the three records that a user could keep.

@@ -25,6 +25,8 @@ pub struct Rules {
     pub keys: KeyRules,
     /// Whether an id may be used anew once its job succeeded or was cancelled, because retention forgets it (I13).
     pub ids_return: bool,
+    /// Whether retention may have forgotten what succeeded or was cancelled (I1).
+    pub trims: bool,
     /// When everything must have ended (I14).
     pub liveness: Option<Liveness>,
 }
@@ -40,6 +42,7 @@ impl Default for Rules {
             caps: BTreeMap::new(),
             keys: KeyRules::default(),
             ids_return: true,
+            trims: true,
             liveness: None,
         }
     }

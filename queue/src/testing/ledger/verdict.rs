@@ -8,7 +8,7 @@ use super::report::Violation;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Verdict {
-    /// Accepted jobs.
+    /// Accepted jobs: a reply said so, or said that the job is there already.
     pub accepted: u64,
     /// Those that succeeded.
     pub succeeded: u64,

@@ -19,6 +19,11 @@ fn i1_no_loss() {
     // What succeeded or was cancelled may be forgotten.
     leased().ok(30, "w1", success("a", 100)).is_sound();
     accepted.clone().ok(20, "ops", cancel("a", Some(false))).is_sound();
+    // But not where nothing is trimmed.
+    let kept = |story: Story| story.with(|story| story.rules.trims = false);
+    kept(leased().ok(30, "w1", success("a", 100)))
+        .finds([Violation::Lost { job: a(), accepted_ms: Some(10) }]);
+    kept(leased().ok(30, "w1", success("a", 100)).left("a", JobState::Succeeded, &[Finished])).is_sound();
     leased().finds([Violation::Lost { job: a(), accepted_ms: Some(10) }]);
     // Lost replies: handed in or not, succeeded or not, cancelled or not.
     let unknown = story().lost(10, "app", enqueue("a", 10));

@@ -52,6 +52,14 @@ fn i7_first_come_first_served() {
     started(fifo(FifoScope::Type).ok(10, "app", enqueue("a", 10)).ok(20, "app", urgent), "b", "a").is_sound();
     let late = fifo(FifoScope::Type).ok(20, "app", enqueue("b", 20)).ok(50, "app", enqueue("a", 15));
     started(late, "b", "a").is_sound();
+    // One claim took both, in whatever order its client wrote them down.
+    let claim = |first, second| {
+        let both = fifo(FifoScope::Type).ok(10, "app", enqueue("a", 10)).ok(20, "app", enqueue("b", 20));
+        let both = both.ok(50, "w1", grant(first, 100)).ok(50, "w1", grant(second, 100));
+        both.ok(70, "w1", success("a", 100)).ok(70, "w1", success("b", 100))
+    };
+    claim("a", "b").is_sound();
+    claim("b", "a").is_sound();
 }
 
 #[test]
