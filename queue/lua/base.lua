@@ -17,8 +17,8 @@ lk.PROMOTE = 200
 lk.WAKE_CAP = 64
 -- Shortest time between two wake tokens that vain claims put back in a lane, ms.
 lk.PUT_BACK = 500
--- Shortest time between two messages that tell the operator of jobs in a lane, ms.
-lk.TELL = 100
+-- Shortest time between two messages that tell the operator of jobs in a lane whose workers asked for jobs within ASKED, ms.
+lk.TELL, lk.ASKED = 100, 1000
 -- Old leases for which the old length stays in force after the policy shortened it.
 lk.LEASE_GRACE = 2
 -- Orders jobs by priority first, then by due time: ms since the epoch stay below 1e13 until the year 2286.

@@ -225,6 +225,7 @@ local function hand_out(ctx, want, out, settled)
     claim_listed(ctx, stage, want, out)
   end
   for _, lane in ipairs(want.lanes) do
+    lk.asked_for(ctx, lane)
     if out.touched[lane] then
       tidy_wake(ctx, lane, out.touched[lane], out)
     end

@@ -111,24 +111,40 @@ function lk.stage_unlease(stage, id, ty)
   end
 end
 
--- When the operator was last told that jobs wait in a lane, ms, by the lane's wake list. Kept by this server only: when in
--- doubt it is told again.
-local told, told_count = {}, 0
+-- What this server remembers of lanes, by wake list: when somebody last looked whether the operator must be told of waiting
+-- jobs, and when a worker last asked for jobs, ms. When in doubt the operator is told again.
+local seen, seen_count = {}, 0
 
--- Tells the operator, but not at each of many jobs that are taken as soon as they come.
-local function tell(ctx, lane)
-  local last = told[lane.wake]
-  if last and ctx.now >= last and ctx.now - last < lk.TELL then
+local function seen_of(lane)
+  local lately = seen[lane.wake]
+  if not lately then
+    if seen_count >= 4096 then
+      seen, seen_count = {}, 0
+    end
+    lately = {told = -lk.TELL, asked = -lk.ASKED}
+    seen[lane.wake] = lately
+    seen_count = seen_count + 1
+  end
+  return lately
+end
+
+-- A worker asks for jobs of the lane.
+function lk.asked_for(ctx, lane)
+  seen_of(lane).asked = ctx.now
+end
+
+-- Tells the operator of jobs that nobody knew of before; where workers are at hand, not at each of many.
+local function tell(ctx, ty, added, tokens)
+  local lately, now = seen_of(ty.lane), ctx.now
+  local since = now - lately.told
+  if since >= 0 and since < lk.TELL and now - lately.asked < lk.ASKED then
     return
   end
-  if not last then
-    if told_count >= 4096 then
-      told, told_count = {}, 0
-    end
-    told_count = told_count + 1
+  lately.told = now
+  -- Tokens may stand for jobs that were called off.
+  if tokens == 0 or call('ZCARD', ty.ready) <= added then
+    call('PUBLISH', ctx.keys.wake, 'ready:' .. ty.lane.name)
   end
-  told[lane.wake] = ctx.now
-  call('PUBLISH', ctx.keys.wake, 'ready:' .. lane.name)
 end
 
 -- Wakes about one worker per job that became ready, and the operator when nobody knew of waiting jobs before.
@@ -138,9 +154,7 @@ local function announce(ctx, ty, added)
     return
   end
   local tokens = call('LLEN', lane.wake)
-  if tokens == 0 then
-    tell(ctx, lane)
-  end
+  tell(ctx, ty, added, tokens)
   local room = min(added, lk.WAKE_CAP - tokens)
   if room == 1 then
     call('RPUSH', lane.wake, '1')

@@ -22,7 +22,7 @@ async fn dead_letters_are_listed_shown_replayed_and_discarded() {
     let first = world.dead_letter("mail", "fast", r#"{"userId":1}"#).await;
     let second = world.dead_letter("report", "slow", "{}").await;
     let list = world.run(&["dead", "ls"]).exits(0);
-    list.prints(&[&first, &second, "open", "PermanentError", "HttpStatus: no such user"]);
+    list.prints(&[&first, &second, "open", "PermanentError", "HttpStatus (permanent): no such user"]);
     let mails = world.run(&["dead", "ls", "--type", "mail", "-o", "json"]).exits(0).json();
     assert_eq!(mails["jobs"].as_array().unwrap().len(), 1);
     world.run(&["dead", "show", &first]).exits(0).prints(&[
@@ -34,7 +34,7 @@ async fn dead_letters_are_listed_shown_replayed_and_discarded() {
     ]);
     let counted = world.run(&["dead", "replay", "--type", "mail", "--dry-run"]).exits(0);
     counted
-        .prints(&[&first, "HttpStatus: no such user"])
+        .prints(&[&first, "HttpStatus (permanent): no such user"])
         .says(&["1 job would be replayed", "nothing was changed"]);
     world.run(&["dead", "replay", &first, "--dry-run"]).exits(0).prints(&[&first]).says(&["1 job would be"]);
     assert_eq!(world.state(&first).await, JobState::Dead);

@@ -75,3 +75,31 @@ async fn stats_count_what_happened() {
     bed.queue.leave(&w).await.unwrap();
     assert!(bed.queue.stats().await.unwrap().workers.is_empty());
 }
+
+/// Messages published so far.
+async fn published(bed: &Bed) -> u64 {
+    let stats: String = bed.raw(&["INFO", "commandstats"]).await.unwrap();
+    let line = stats.lines().find_map(|line| line.strip_prefix("cmdstat_publish:calls="));
+    line.and_then(|rest| rest.split(',').next()?.parse().ok()).unwrap_or(0)
+}
+
+#[tokio::test]
+async fn the_operator_is_told_of_every_first_job_unless_workers_are_at_hand() {
+    let bed = Bed::new().await;
+    let before = published(&bed).await;
+    for _ in 0..3 {
+        // A token of the job before stands, although that was called off.
+        let id = bed.accept(job("mail", "")).await;
+        bed.queue.cancel(&[id], "ops").await.unwrap();
+    }
+    assert_eq!(published(&bed).await - before, 3);
+    let (w, before, started) = (worker("w"), published(&bed).await, std::time::Instant::now());
+    bed.claim(&w, &["fast"], 1).await;
+    for _ in 0..50 {
+        let running = bed.running(&w, job("mail", "")).await;
+        bed.settle(&w, &running, success()).await;
+    }
+    let most = 1 + started.elapsed().as_millis() / 100;
+    let told = u128::from(published(&bed).await - before);
+    assert!(told <= most, "{told} messages for 50 jobs, {most} at most");
+}
