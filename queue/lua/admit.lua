@@ -73,7 +73,7 @@ local function lookup(key, fields)
 end
 
 -- Who owns which key: {id, state, job} by key, reading entries and the records of owners that have not succeeded.
-local function owners_of(ctx, keys)
+function lk.owners_of(ctx, keys)
   local entries = lookup(ctx.keys.keys, keys)
   local ids, waiting, owners = {}, {}, {}
   for key, entry in pairs(entries) do
@@ -208,7 +208,7 @@ local function find_duplicates(ctx, specs, replies)
     return specs
   end
   local records, pasts = lookup(ctx.keys.jobs, ids), lookup(ctx.keys.pasts, ids)
-  local owners = owners_of(ctx, keys)
+  local owners = lk.owners_of(ctx, keys)
   local accepted, by_id, by_key = {}, {}, {}
   for _, spec in ipairs(specs) do
     local id, key = spec.options.id, spec.key

@@ -18,13 +18,51 @@ function lk.is_full(ctx)
   return capacity and ((capacity.jobs and jobs >= capacity.jobs) or (capacity.bytes and (bytes or 0) >= capacity.bytes)) or false
 end
 
--- Of the specs those that fit in, in order; the others are refused. What takes another job's place always fits.
+-- Removes finished records before their time, of every type in proportion, at most `excess`; returns how many.
+function lk.make_room(ctx, excess)
+  if excess <= 0 then
+    return 0
+  end
+  local names, all, removed = call('SMEMBERS', ctx.keys.types), 0, 0
+  table.sort(names)
+  for _, name in ipairs(names) do
+    all = all + call('ZCARD', lk.type_of(ctx.policy, name).finished)
+  end
+  for _, name in ipairs(names) do
+    local ty = lk.type_of(ctx.policy, name)
+    local share = math.ceil(excess * call('ZCARD', ty.finished) / max(1, all))
+    removed = removed + lk.pop_finished(ctx, ty, min(share, excess - removed))
+  end
+  return removed
+end
+
+-- How many records too many the queue would have with these specs.
+local function too_many(capacity, specs, jobs, bytes)
+  local more, payload = 0, 0
+  for _, spec in ipairs(specs) do
+    if not spec.first then
+      more, payload = more + 1, payload + #spec.payload
+    end
+  end
+  local over = capacity.jobs and jobs + more - capacity.jobs or 0
+  if capacity.bytes and bytes > 0 then
+    over = max(over, math.ceil((bytes + payload - capacity.bytes) / bytes * jobs))
+  end
+  return max(0, min(over, lk.MAX_BATCH))
+end
+
+-- Of the specs those that fit in, in order; the others are refused. What takes another job's place always fits. Finished records
+-- make way first.
 function lk.fitting(ctx, specs, replies)
   local capacity = ctx.policy.capacity
   if not capacity then
     return specs
   end
-  local fitting, jobs, bytes = {}, lk.volume(ctx)
+  local jobs, bytes = lk.volume(ctx)
+  if lk.make_room(ctx, too_many(capacity, specs, jobs, bytes or 0)) > 0 then
+    jobs, bytes = lk.volume(ctx)
+  end
+  local fitting = {}
   bytes = bytes or 0
   for _, spec in ipairs(specs) do
     local why

@@ -47,7 +47,7 @@ local function replay_one(ctx, stage, word, id, job, claimed)
   local ty = lk.type_of(ctx.policy, job[TYPE])
   lk.stage_undead(ctx, stage, id, job)
   lk.stage_no_card(stage, id)
-  lk.stage_event(stage, 'replayed', id, ty, word.by)
+  lk.stage_event(stage, 'replayed', id, ty, lk.clip(word.by, 128))
   shorten(job)
   lk.remember_word(ctx, job, 'replay', word.code, word.by, word.why)
   job[TRIES], job[CRASHES], job[STATE], job[FINISHED], job[REASON] = 0, 0, LIVE, 0, ''

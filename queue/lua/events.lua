@@ -6,9 +6,10 @@
 
 local EVENTS = 10000
 
--- Notes an event. `name`: the job type or the lane it is about.
+-- Notes an event. `name`: the job type or the lane it is about. News is never worth the call that brings it: where it cannot be
+-- written (an older user's rights, a foreign key in its place) the call goes on.
 function lk.event(ctx, kind, id, name, detail)
-  call('XADD', ctx.keys.events, 'MAXLEN', '~', EVENTS, '*', 'k', kind, 'j', id or '', 'n', name or '', 'd', detail or '')
+  redis.pcall('XADD', ctx.keys.events, 'MAXLEN', '~', EVENTS, '*', 'k', kind, 'j', id or '', 'n', name or '', 'd', detail or '')
 end
 
 -- Notes events that were staged: {kind, id, type, detail, ...}.

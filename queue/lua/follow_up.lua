@@ -6,6 +6,19 @@ local FOLLOW_UPS = 100
 -- Bytes of payloads that one call carries into the news of deaths.
 local OBITUARY_BYTES = 524288
 
+-- Why a follow-up cannot be stored because its key has an owner and its type refuses such; nil where none is refused.
+local function conflict_of(ctx, specs)
+  for i, spec in ipairs(specs) do
+    local id = spec.options.id
+    if spec.key and spec.ty.on_conflict == 'Reject' and not (id and call('HEXISTS', ctx.keys.jobs, id) == 1) then
+      local owner = lk.owners_of(ctx, {spec.key})[spec.key]
+      if owner then
+        return fmt('number %d: rejected:key-conflict: job %s (%s) has the idempotency key', i, owner.id, owner.state)
+      end
+    end
+  end
+end
+
 -- The follow-ups of a success, msgpack {{options as JSON, payload}, ...}, as specs for lk.admit; or nil and why not.
 function lk.read_follow_ups(ctx, blob)
   local list = lk.decode(blob)
@@ -28,6 +41,10 @@ function lk.read_follow_ups(ctx, blob)
       return nil, fmt('number %d: %s: %s', i, reply[2], reply[3])
     end
     specs[i] = spec
+  end
+  local why = conflict_of(ctx, specs)
+  if why then
+    return nil, why
   end
   return specs
 end
@@ -81,6 +98,9 @@ function lk.on_dead(ctx, id, job, payload, ty, word)
   if not spec then
     -- Too large with the payload, as a rule: the news matters more.
     spec = lk.read_pair(ctx, options, obituary(id, job, '', ty, word))
+  end
+  if not spec then
+    lk.event(ctx, 'news-lost', id, ty.name, 'onDead: a job of type ' .. ty.on_dead .. ' cannot be made of it')
   end
   return spec
 end

@@ -234,12 +234,17 @@ function lk.peek_groups(ctx, ty, most)
       break
     end
   end
-  local progress = true
+  local progress, taken = true, {}
   while progress and #list < 2 * most do
     progress = false
     for _, line in ipairs(lines) do
       local id = line.heads[2 * line.at + 1]
-      if id and #list < 2 * most then
+      if id and taken[id] then
+        -- Damage put it into two lines.
+        call('ZREM', line_of(ty, line.group), id)
+        line.at, progress = line.at + 1, true
+      elseif id and #list < 2 * most then
+        taken[id] = true
         list[#list + 1], list[#list + 2] = id, line.heads[2 * line.at + 2]
         ctx.peeked = ctx.peeked or {}
         ctx.peeked[id] = line.group

@@ -28,13 +28,14 @@ local function mend_waiting(ctx, stage, ty, id, job)
   return false
 end
 
--- Says again which group a live job is in.
-local function mend_group(ctx, ty, id, payload)
-  if not ty.groups or call('HEXISTS', ctx.keys.group_of, id) == 1 then
-    return false
+-- Says again which group a waiting job is in, by the payload that it was enqueued with. Not of running ones: those count in
+-- the group they were claimed under. Jobs from before their type had a key have none, so this is no damage.
+local function mend_group(ctx, ty, id, raw, at)
+  if ty.groups and call('HEXISTS', ctx.keys.group_of, id) == 0 then
+    local _, rec = unpack_one(raw)
+    local first = type(rec[8]) == 'table' and rec[8][1] or sub(raw, at)
+    call('HSET', ctx.keys.group_of, id, lk.read_group(ty, first) or '')
   end
-  call('HSET', ctx.keys.group_of, id, lk.read_group(ty, payload) or '')
-  return true
 end
 
 -- A key that answers `duplicate` for a while after the success stands in two places; one tells of the other. Nothing is
@@ -69,11 +70,9 @@ local function mend(ctx, stage, id, raw, past)
     if state == SUCCEEDED and job[KEY] ~= '' then
       mended = mend_kept_key(ctx, id, job) or mended
     end
-  else
-    mended = mend_group(ctx, ty, id, sub(raw, at))
-    if call('HEXISTS', ctx.keys.leases, id) == 0 then
-      mended = mend_waiting(ctx, stage, ty, id, job) or mended
-    end
+  elseif call('HEXISTS', ctx.keys.leases, id) == 0 then
+    mend_group(ctx, ty, id, raw, at)
+    mended = mend_waiting(ctx, stage, ty, id, job)
   end
   if job[KEY] ~= '' and (state == LIVE or state == DEAD) then
     mended = call('HSETNX', ctx.keys.keys, job[KEY], id) == 1 or mended

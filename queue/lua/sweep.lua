@@ -85,25 +85,6 @@ local function expire(ctx, stage, identity, limit, reply)
   return #ids == limit
 end
 
--- Where the queue is nearly full, finished records go before their time: of every type in proportion.
-local function make_room(ctx, names, limit)
-  local excess = min(lk.pressure(ctx), limit)
-  if excess <= 0 then
-    return 0
-  end
-  local all, removed = 0, 0
-  for _, name in ipairs(names) do
-    all = all + call('ZCARD', lk.type_of(ctx.policy, name).finished)
-  end
-  table.sort(names)
-  for _, name in ipairs(names) do
-    local ty = lk.type_of(ctx.policy, name)
-    local share = math.ceil(excess * call('ZCARD', ty.finished) / max(1, all))
-    removed = removed + lk.pop_finished(ctx, ty, min(share, excess - removed))
-  end
-  return removed
-end
-
 -- Removes finished records beyond their age or number, and discarded dead letters beyond their age.
 local function trim(ctx, limit)
   local names = call('SMEMBERS', ctx.keys.types)
@@ -123,7 +104,7 @@ local function trim(ctx, limit)
     end
     removed = removed + lk.trim_discarded(ctx, ty, limit - removed)
   end
-  return removed + make_room(ctx, names, limit - removed)
+  return removed + lk.make_room(ctx, min(lk.pressure(ctx), limit - removed))
 end
 
 -- Forgets idempotency keys whose time is over; an entry that a new owner took meanwhile stays.

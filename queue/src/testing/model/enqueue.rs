@@ -53,6 +53,12 @@ impl Model {
         given: &Given,
     ) -> Vec<Enqueued> {
         let fates = self.fates(&read, now_ms);
+        if bounded && let Some(most) = self.policy().capacity.and_then(|capacity| capacity.jobs) {
+            // Finished jobs make way first.
+            let more = fates.iter().filter(|fate| matches!(fate, Fate::New)).count();
+            let most = usize::try_from(most).unwrap_or(usize::MAX);
+            self.make_room((self.jobs.len() + more).saturating_sub(most).min(200));
+        }
         let mut outcomes: Vec<Enqueued> = Vec::with_capacity(read.len());
         for (at, (fate, spec)) in fates.into_iter().zip(read).enumerate() {
             let outcome = match (fate, spec) {
@@ -74,6 +80,11 @@ impl Model {
             outcomes.push(outcome);
         }
         outcomes
+    }
+
+    /// Whether a follow-up cannot be stored because its type refuses keys that have an owner.
+    pub(super) fn refuses(&self, spec: &Spec, now_ms: u64) -> bool {
+        matches!(self.standing(spec, now_ms), Fate::Answered(Enqueued::Rejected { .. }))
     }
 
     pub(super) fn is_full(&self) -> bool {

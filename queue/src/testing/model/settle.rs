@@ -30,12 +30,13 @@ impl Model {
         now_ms: u64,
     ) -> Vec<Settled> {
         let (mut told, mut refused) = (Told::default(), BTreeSet::new());
+        let follow_ups: Vec<_> = done.iter().map(|word| self.follow_ups(word, now_ms)).collect();
         let mut settled = vec![Settled::Stale; done.len()];
         for at in said_in_order(done) {
             let word = &done[at];
             // Not another word about a job whose follow-ups were refused in this call.
             if !refused.contains(&word.id) {
-                settled[at] = self.settle_one(worker, word, now_ms, &mut told);
+                settled[at] = self.settle_one(worker, word, follow_ups[at].clone(), now_ms, &mut told);
             }
             if matches!(settled[at], Settled::Refused { .. }) {
                 refused.insert(word.id.clone());
@@ -47,22 +48,27 @@ impl Model {
         settled
     }
 
+    /// The jobs that a success brings; none where one cannot be stored, by the state before the call.
+    fn follow_ups(&self, word: &Settlement, now_ms: u64) -> Option<Vec<Spec>> {
+        let Outcome::Success { follow_ups, .. } = &word.outcome else { return Some(Vec::new()) };
+        let specs: Result<Vec<Spec>, _> = follow_ups.iter().map(|job| self.read(job, now_ms)).collect();
+        specs.ok().filter(|specs| !specs.iter().any(|spec| self.refuses(spec, now_ms)))
+    }
+
     /// Notes in `told` what else the word brings.
     fn settle_one(
         &mut self,
         worker: &WorkerIdentity,
         word: &Settlement,
+        follow_ups: Option<Vec<Spec>>,
         now_ms: u64,
         told: &mut Told,
     ) -> Settled {
         let holds = |lease: &&Lease| lease.token == word.token && lease.holder.boot == worker.boot;
         let Some(lease) = self.leases.get(&word.id).filter(holds).cloned() else { return Settled::Stale };
-        if let Outcome::Success { follow_ups, .. } = &word.outcome {
-            let read: Result<Vec<_>, _> = follow_ups.iter().map(|job| self.read(job, now_ms)).collect();
-            match read {
-                Ok(specs) => told.follow_ups.extend(specs),
-                Err(_) => return Settled::Refused { why: String::new() },
-            }
+        match follow_ups {
+            Some(specs) => told.follow_ups.extend(specs),
+            None => return Settled::Refused { why: String::new() },
         }
         let Some(mut job) = self.jobs.remove(&word.id) else { return Settled::Stale };
         let kept = &mut told.kept;

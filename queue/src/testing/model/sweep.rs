@@ -128,12 +128,11 @@ impl Model {
             }
             removed += discarded.len().min(limit - removed);
         }
-        removed + self.make_room(limit - removed)
+        removed + self.make_room(self.pressure().min(limit - removed))
     }
 
-    /// Where the queue is nearly full, finished jobs go before their time: of every type in proportion; how many.
-    fn make_room(&mut self, limit: usize) -> usize {
-        let excess = self.pressure().min(limit);
+    /// Removes finished jobs before their time, of every type in proportion, at most `excess`; how many.
+    pub(super) fn make_room(&mut self, excess: usize) -> usize {
         let finished: Vec<(String, Vec<(u64, String)>)> =
             self.types.keys().map(|name| (name.clone(), self.finished_of(name))).collect();
         let all: usize = finished.iter().map(|(_, jobs)| jobs.len()).sum();
