@@ -28,13 +28,18 @@ local function mend_waiting(ctx, stage, ty, id, job)
   return false
 end
 
--- Says again which group a waiting job is in, by the payload that it was enqueued with. Not of running ones: those count in
--- the group they were claimed under. Jobs from before their type had a key have none, so this is no damage.
-local function mend_group(ctx, ty, id, raw, at)
-  if ty.groups and call('HEXISTS', ctx.keys.group_of, id) == 0 then
-    local _, rec = unpack_one(raw)
-    local first = type(rec[8]) == 'table' and rec[8][1] or sub(raw, at)
-    call('HSET', ctx.keys.group_of, id, lk.read_group(ty, first) or '')
+-- Says again which group a live job is in, by the payload that it was enqueued with. Jobs from before their type had a key
+-- have none, so this is no damage; those of them that run were counted in the nameless group, and count in their own now.
+local function mend_group(ctx, ty, id, raw, at, runs)
+  if not ty.groups or call('HEXISTS', ctx.keys.group_of, id) == 1 then
+    return
+  end
+  local _, rec = unpack_one(raw)
+  local group = lk.read_group(ty, type(rec[8]) == 'table' and rec[8][1] or sub(raw, at)) or ''
+  call('HSET', ctx.keys.group_of, id, group)
+  if runs and group ~= '' and (tonumber(call('HGET', ty.groups.running, '')) or 0) > 0 then
+    call('HINCRBY', ty.groups.running, '', -1)
+    call('HINCRBY', ty.groups.running, group, 1)
   end
 end
 
@@ -70,9 +75,10 @@ local function mend(ctx, stage, id, raw, past)
     if state == SUCCEEDED and job[KEY] ~= '' then
       mended = mend_kept_key(ctx, id, job) or mended
     end
-  elseif call('HEXISTS', ctx.keys.leases, id) == 0 then
-    mend_group(ctx, ty, id, raw, at)
-    mended = mend_waiting(ctx, stage, ty, id, job)
+  else
+    local runs = call('HEXISTS', ctx.keys.leases, id) == 1
+    mend_group(ctx, ty, id, raw, at, runs)
+    mended = not runs and mend_waiting(ctx, stage, ty, id, job)
   end
   if job[KEY] ~= '' and (state == LIVE or state == DEAD) then
     mended = call('HSETNX', ctx.keys.keys, job[KEY], id) == 1 or mended

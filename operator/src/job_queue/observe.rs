@@ -41,7 +41,11 @@ pub async fn observe(
     name: &str,
 ) -> Result<(Queue, Observed), Error> {
     let queue = ctx.connections.queue(&target.admin, &QueueName::new(namespace, name)).await?;
-    let safety = exchange(safety(&mut queue.connection())).await?;
+    let mut conn = queue.connection();
+    let safety = exchange(safety(&mut conn)).await?;
+    if let Err(error) = exchange(ctx.restarts.tidy(&mut conn)).await {
+        tracing::warn!(namespace, name, %error, "the append-only file was not rewritten after the start of Redis");
+    }
     let secret = dereference::secret(ctx, namespace, &names::worker_secret(name)).await?;
     Ok((queue, Observed { safety, secret }))
 }

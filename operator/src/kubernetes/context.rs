@@ -72,6 +72,8 @@ pub struct Context {
     pub stores: Stores,
     /// Connections to Redis.
     pub connections: Connections,
+    /// Runs of Redis whose files were seen to.
+    pub restarts: lanekeeper_queue::Restarts,
     /// Scales Deployments.
     pub platform: Arc<Kubernetes>,
     /// The autoscaler's loops.

@@ -110,6 +110,7 @@ fn context(
         settings: options.settings.clone(),
         stores,
         connections: Connections::default(),
+        restarts: lanekeeper_queue::Restarts::default(),
         fleet: Fleet::with_metrics(platform.clone(), settings, metrics, stop.child_token()),
         platform,
         known: Known::default(),

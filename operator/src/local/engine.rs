@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lanekeeper_api::manifest::Manifests;
 use lanekeeper_queue::types::Configured;
-use lanekeeper_queue::{QueueName, Safety, redacted, safety};
+use lanekeeper_queue::{QueueName, Restarts, Safety, redacted, safety};
 use tokio::sync::{Mutex, broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +35,8 @@ pub(super) struct Engine {
     early: Lock<Option<broadcast::Receiver<LocalEvent>>>,
     /// What the Redis of each queue promised when its policy was last applied.
     verdicts: Lock<BTreeMap<QueueName, Verdict>>,
+    /// Runs of Redis whose files were seen to.
+    restarts: Restarts,
     /// One change at a time: reloads, and the drain that ends them.
     changing: Mutex<()>,
     phase: watch::Sender<LocalPhase>,
@@ -70,6 +72,7 @@ impl Engine {
             events,
             early: Lock::new(Some(early)),
             verdicts: Lock::default(),
+            restarts: Restarts::default(),
             changing: Mutex::new(()),
             phase: watch::Sender::new(LocalPhase::Starting),
             ending: CancellationToken::new(),
@@ -147,7 +150,13 @@ impl Engine {
     /// Whether a queue's Redis promises something else than when its policy was applied. One that cannot be asked
     /// has not changed: that it cannot be read is told elsewhere.
     pub(super) async fn promises_otherwise(&self, name: &QueueName, queue: &DesiredQueue) -> bool {
-        let asked = async { safety(&mut queue.redis.connect().await?).await };
+        let asked = async {
+            let mut conn = queue.redis.connect().await?;
+            if let Err(error) = self.restarts.tidy(&mut conn).await {
+                tracing::warn!(queue = %name, %error, "the append-only file was not rewritten after the start of Redis");
+            }
+            safety(&mut conn).await
+        };
         match asked.await {
             Ok(safety) => {
                 let now = Verdict::new(&queue.redis, safety, queue.allow_unsafe);

@@ -246,3 +246,31 @@ async fn every_death_is_told_also_of_long_ids_and_of_ids_used_again() {
     }
     assert_eq!(told, 4);
 }
+
+#[tokio::test]
+async fn a_follow_up_whose_key_has_an_owner_that_lets_nobody_in_is_told() {
+    let bed = with_policy(|policy| policy["jobTypes"]["report"]["onConflict"] = json!("Reject")).await;
+    let w = worker("w");
+    let of_key = |payload: &str| with(job("report", payload), |options| options.key = Some("k".into()));
+    let owner = bed.accept(of_key("first")).await;
+    let claimed = bed.running(&w, job("reset", "x")).await;
+    let settled = bed.settle(&w, &claimed, success_with(vec![of_key("second")])).await;
+    let Settled::Refused { why } = settled else { panic!("{settled:?}") };
+    assert!(why.contains("key-conflict") && why.contains(&owner), "{why}");
+    assert_eq!(bed.state(&claimed.id).await, JobState::Running);
+}
+
+#[tokio::test]
+async fn ends_bring_their_jobs_also_where_events_cannot_be_written() {
+    let bed = with_policy(|policy| policy["jobTypes"]["mail"]["onDead"] = json!({"type": "report"})).await;
+    let w = worker("w");
+    let jobs = [bed.running(&w, job("mail", "dies")).await, bed.running(&w, job("reset", "asks")).await];
+    bed.poke(&["DEL", &bed.key("e")]).await;
+    bed.poke(&["SET", &bed.key("e"), "someone else's"]).await;
+    let done = [
+        settlement(&jobs[0], dead("broken")),
+        settlement(&jobs[1], success_with(vec![follow("report", "1")])),
+    ];
+    assert_eq!(bed.queue.settle(&w, &done).await.unwrap(), [Settled::Done, Settled::Done]);
+    assert_eq!(bed.claim(&w, &["slow"], 9).await.len(), 2, "the follow-up and the news of the death");
+}

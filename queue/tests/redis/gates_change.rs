@@ -224,3 +224,19 @@ async fn odd_wishes_and_policies_are_refused_before_anything_is_written() {
     }
     bed.queue.stats().await.unwrap();
 }
+
+#[tokio::test]
+async fn jobs_that_run_since_before_their_type_had_a_key_do_not_loosen_its_limit() {
+    let mut bed = Bed::new().await;
+    let w = worker("w");
+    let before = bed.running(&w, of("a")).await;
+    bed.change(by_vendor(1)).await;
+    let first = bed.running(&w, of("a")).await;
+    bed.queue.sweep(&w, 200).await.unwrap();
+    assert_eq!(bed.queue.stats().await.unwrap().damaged, 0);
+    bed.settle(&w, &before, success()).await;
+    accept(&bed, &["a"]).await;
+    assert_eq!(bed.claim(&w, &["fast"], 5).await.len(), 0, "one of the key runs");
+    bed.settle(&w, &first, success()).await;
+    assert_eq!(bed.claim(&w, &["fast"], 5).await.len(), 1);
+}

@@ -21,6 +21,7 @@ mod order;
 mod policies;
 mod reconnect;
 mod repair;
+mod restart;
 mod review;
 mod robust;
 mod settle;

@@ -97,7 +97,12 @@ impl ExecHandler {
     fn outcome(&self, ended: Ended, job: &JobContext) -> Result<Answer, Failure> {
         let message = with_tail(&ended.status.to_string(), &ended.stderr);
         match exit(ended.status) {
-            Exit::Code(0) => Answer::parse(ended.stdout, true, &job.notes, MAX_CHECKPOINT),
+            Exit::Code(0) => match ended.stdout_head {
+                None => Answer::parse(ended.stdout, true, &job.notes, MAX_CHECKPOINT),
+                // What it asks for stands at the beginning: too long to be followed must not pass for done.
+                Some(head) => Answer::parse(head, false, &job.notes, MAX_CHECKPOINT)
+                    .map(|_| Answer::plain(ended.stdout)),
+            },
             Exit::Code(EX_TEMPFAIL) => Err(Failure::transient(code::EXIT_CODE, message)),
             Exit::Code(n) if n == EX_DATAERR || self.policy.permanent_exit_codes.contains(&n) => {
                 Err(Failure::permanent(code::EXIT_CODE, message))
@@ -221,7 +226,10 @@ mod tests {
         });
         let status = ExitStatus::from_raw(raw);
         let job = context(b"", Duration::from_secs(1));
-        handler.outcome(Ended { status, stdout: b"out".to_vec(), stderr: b"why\n".to_vec() }, &job)
+        handler.outcome(
+            Ended { status, stdout: b"out".to_vec(), stdout_head: None, stderr: b"why\n".to_vec() },
+            &job,
+        )
     }
 
     fn class(raw: i32, permanent: &[i32]) -> ErrorClass {

@@ -107,6 +107,12 @@ async fn a_flood_is_drained_and_its_tail_kept() {
     let answer = sh("head -c 50000000 /dev/zero; echo end", &context(b"", 60)).await.unwrap();
     assert_eq!(answer.result.len(), MAX_TEXT);
     assert!(answer.result.ends_with(b"end\n"));
+    // Jobs that are asked for in what is too long must not be left out as if nobody had asked.
+    let asking =
+        r#"printf '{"enqueue":[{"type":"t","payload":"'; head -c 70000 /dev/zero | tr '\0' x; printf '"}]}'"#;
+    let failure = sh(asking, &context(b"", 60)).await.unwrap_err();
+    let error = failure.error();
+    assert_eq!((error.code.as_str(), error.class), ("AnswerInvalid", ErrorClass::Permanent));
 }
 
 #[tokio::test]

@@ -22,6 +22,8 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 pub(super) struct Ended {
     pub(super) status: ExitStatus,
     pub(super) stdout: Vec<u8>,
+    /// How it began, where it was longer than what is kept.
+    pub(super) stdout_head: Option<Vec<u8>>,
     pub(super) stderr: Vec<u8>,
 }
 
@@ -76,7 +78,8 @@ impl Child {
         self.group.0 = None;
         let both = async { tokio::join!(finished(&mut self.stdout.1), finished(&mut self.stderr.1)) };
         let _ = tokio::time::timeout(LAST_WORDS, both).await;
-        Ok(Ended { status, stdout: self.stdout.0.take(), stderr: self.stderr.0.take() })
+        let ((stdout, stdout_head), (stderr, _)) = (self.stdout.0.take(), self.stderr.0.take());
+        Ok(Ended { status, stdout, stdout_head, stderr })
     }
 
     /// SIGTERM to the group.
