@@ -51,6 +51,13 @@ local function too_many(capacity, specs, jobs, bytes)
   return max(0, min(over, lk.MAX_BATCH))
 end
 
+-- What a full queue holds, for people: dead letters count until somebody replays or discards them, discarded ones as long as
+-- `dead.keepReviewedFor` says.
+local function holding(ctx, what)
+  return fmt('the queue holds %s, of them %.0f dead letters and %.0f discarded ones, and its capacity is ', what,
+    call('ZCARD', ctx.keys.dead), call('ZCARD', ctx.keys.discarded))
+end
+
 -- Of the specs those that fit in, in order; the others are refused. What takes another job's place always fits. Finished records
 -- make way first.
 function lk.fitting(ctx, specs, replies)
@@ -69,9 +76,9 @@ function lk.fitting(ctx, specs, replies)
     if spec.first then
       why = nil
     elseif capacity.jobs and jobs >= capacity.jobs then
-      why = fmt('the queue holds %s jobs, and its capacity is %s', lk.digits(jobs), lk.digits(capacity.jobs))
+      why = holding(ctx, lk.digits(jobs) .. ' jobs') .. lk.digits(capacity.jobs)
     elseif capacity.bytes and bytes + #spec.payload > capacity.bytes then
-      why = fmt('the queue holds about %s bytes, and its capacity is %s', lk.digits(bytes), lk.digits(capacity.bytes))
+      why = holding(ctx, 'about ' .. lk.digits(bytes) .. ' bytes') .. lk.digits(capacity.bytes)
     else
       jobs, bytes = jobs + 1, bytes + #spec.payload
     end

@@ -128,7 +128,7 @@ fn headline(view: &QueueView) -> String {
         line.push_str(&format!("  CLOSED ({why}): nothing is started"));
     }
     if stats.full {
-        line.push_str("  FULL (spec.capacity): new jobs are refused");
+        line.push_str(&format!("  FULL ({} records, spec.capacity): new jobs are refused", stats.records));
     }
     if stats.damaged > 0 {
         line.push_str(&format!("  missing or damaged: {}", count(stats.damaged, "record")));

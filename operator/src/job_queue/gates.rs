@@ -86,8 +86,9 @@ pub(super) fn full(stats: Option<&Stats>) -> Says {
             Says::new(kind::FULL, Status::Unknown, reason::UNKNOWN, message)
         }
         Some(stats) if stats.full => {
-            let message = "spec.capacity is used up: enqueues are refused with queue-full, what was accepted goes on. Waiting jobs and \
-                dead letters count: add workers, review dead letters (`lanekeeper dead ls`) or raise spec.capacity";
+            let message = "spec.capacity is used up: enqueues are refused with queue-full, what was accepted goes on. Waiting jobs, \
+                dead letters and discarded ones count: add workers, review dead letters (`lanekeeper dead ls`), set dead.keepReviewedFor or \
+                raise spec.capacity";
             Says::new(kind::FULL, true, reason::CAPACITY_REACHED, message)
         }
         Some(_) => Says::new(kind::FULL, false, reason::HAS_ROOM, ""),
