@@ -8,7 +8,7 @@ use lanekeeper_queue::testing::TestRedis;
 use lanekeeper_queue::testing::dump::{Holdings, dump};
 use lanekeeper_queue::testing::ledger::{FifoScope, KeyRules, Liveness, Rules, TypeRules, Verdict};
 use lanekeeper_queue::types::{EnqueueOptions, NewJob};
-use lanekeeper_queue::{Queue, RedisOptions};
+use lanekeeper_queue::{Queue, RedisOptions, Restarts};
 
 use crate::client::Client;
 use crate::clock::now_ms;
@@ -43,6 +43,8 @@ pub struct Stage {
     pub rules: Rules,
     /// Whether real workers ran, so that each success has an effect.
     workers: bool,
+    /// Starts of Redis that were seen to, as the operator does.
+    restarts: Restarts,
 }
 
 /// What the ledger said, and what it saw.
@@ -69,7 +71,8 @@ impl Stage {
         queue.configure(&policy, false).await?;
         let rules = rules(&policy);
         let (history, kills_ms) = (History::default(), Vec::new());
-        Ok(Self { redis, queue, policy, effects, folder, history, kills_ms, rules, workers: false })
+        let restarts = Restarts::default();
+        Ok(Self { redis, queue, policy, effects, folder, history, kills_ms, rules, workers: false, restarts })
     }
 
     /// A client that writes down what it is told.
@@ -136,7 +139,20 @@ impl Stage {
         self.kills_ms.push(now_ms());
         self.redis.kill();
         tokio::time::sleep(down).await;
-        Ok(self.redis.restart().await?)
+        self.redis.restart().await?;
+        // As the operator does. The connection may need a moment.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while let Err(error) = self.restarts.tidy(&mut self.queue.connection()).await {
+            anyhow::ensure!(Instant::now() < deadline, "the restarted Redis cannot be asked: {error}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    /// One more kill and start in quiet, so that what the file says is what is judged.
+    pub async fn reread(&mut self) -> Result<()> {
+        self.redis.written().await?;
+        self.kill_redis(Duration::ZERO).await
     }
 
     /// Hears all witnesses and lets the ledger judge. Workers must be gone.

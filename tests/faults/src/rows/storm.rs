@@ -54,6 +54,7 @@ async fn play(cx: &Cx, counts: Counts, load: Load, workers: usize) -> Result<Rep
     stage.healed(DRAIN);
     stage.drained(DRAIN).await?;
     crew.drain().await?;
+    stage.reread().await?;
     let counted = counters(&stage.queue).await?;
     let late = count_stale(stage.folder.path())?;
     let judged = stage.judged(false).await?;
