@@ -16,8 +16,8 @@ use crate::wire::Reply;
 
 /// Most settlements, and most claimed jobs, of one call.
 pub const MAX_BATCH: usize = 200;
-/// Most leases extended by one call.
-const MAX_HELD: usize = 1000;
+/// Most leases extended by one call: more would keep Redis from others for too long.
+const MAX_HELD: usize = 400;
 /// Most bytes of notes (by [`Note::weight`]) that one heartbeat may bring.
 pub const MAX_NOTES: usize = 1024 * 1024;
 
