@@ -103,6 +103,10 @@ async fn dead_letters_are_grouped_and_replayed_by_what_they_have_in_common() {
     assert_eq!((groups["count"].as_u64(), groups["groups"].as_array().unwrap().len()), (Some(4), 2));
     let first = &groups["groups"][0];
     assert_eq!((first["type"].as_str(), first["count"].as_u64()), (Some("mail"), Some(3)));
+    assert_eq!(
+        first["error"],
+        serde_json::json!({"class": "permanent", "code": "HttpStatus", "message": "no such user"})
+    );
     let print = first["fingerprint"].as_str().unwrap();
     world
         .run(&["dead", "groups"])
@@ -115,10 +119,15 @@ async fn dead_letters_are_grouped_and_replayed_by_what_they_have_in_common() {
         ran["count"].as_u64().unwrap()
     };
     assert_eq!(counted(&["--fingerprint", print]), 4, "one error in two types");
-    assert_eq!(counted(&["--fingerprint", print, "--lane", "fast"]), 3);
+    assert_eq!(counted(&["--fingerprint", &print.to_uppercase(), "--lane", "fast"]), 3);
     assert_eq!(counted(&["--match", "mail:*"]), 3);
     assert_eq!(counted(&["--match", "mail:2"]), 1);
     assert_eq!(counted(&["--since", "1h"]), 4);
+    assert_eq!(counted(&["--since", "2h", "--until", "0s"]), 4);
+    for act in [&["ls"][..], &["groups"], &["replay"]] {
+        let swapped = [&["dead"], act, &["--since", "1h", "--until", "2h"]].concat();
+        world.run(&swapped).exits(2).says(&["--since is later than --until"]);
+    }
     assert_eq!(counted(&["--until", "2000-01-01T00:00:00Z"]), 0);
     world
         .run(&["dead", "replay", "--match", "mail:2"])
@@ -149,6 +158,8 @@ async fn a_job_is_replayed_with_another_payload_and_keeps_the_first() {
         .exits(2)
         .says(&["cannot read --payload nosuch"]);
     world.run(&["dead", "replay", &id, &id, "--payload", "mended.json"]).exits(2).says(&["one job"]);
+    world.run_with_input(&["dead", "replay", &id, "--payload", "-"], b"").exits(2).says(&["is empty"]);
+    assert_eq!(world.state(&id).await, JobState::Dead);
     world.write("large", &"x".repeat(300_000));
     world
         .run(&["dead", "replay", &id, "--payload", "large"])
@@ -267,6 +278,38 @@ async fn an_interrupted_replay_says_how_far_it_came_and_how_to_go_on() {
     let rest = world.run(&["dead", "replay", "--until", until, "--yes", "-o", "json"]).exits(0).json();
     assert_eq!(rest["outcomes"]["replayed"].as_u64(), Some(left));
     assert_eq!(world.state(&later).await, JobState::Dead);
+}
+
+/// What was replayed may die again: naming all ids once more would replay it twice.
+#[tokio::test]
+async fn an_interrupted_replay_by_ids_names_those_that_remain() {
+    let world = World::new().await;
+    let ids = world.many_dead("report", "slow", 20).await;
+    let child = world
+        .command()
+        .args(["dead", "replay", "--rate", "1/s"])
+        .args(&ids)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    while world.queue.stats().await.unwrap().dead == 20 {
+        assert!(started.elapsed() < DEADLINE, "nothing was replayed");
+        tokio::task::yield_now().await;
+    }
+    let pid = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let ran: Ran = child.wait_with_output().unwrap().into();
+    let ran = ran.exits(1).says(&["interrupted", "of 20 dead letters replayed", "not sent: "]);
+    let named = ran.stderr.split("not sent: ").nth(1).unwrap().lines().next().unwrap();
+    let mut dead = Vec::new();
+    for id in &ids {
+        if world.state(id).await == JobState::Dead {
+            dead.push(id.as_str());
+        }
+    }
+    assert_eq!(named.split(' ').collect::<Vec<_>>(), dead, "{}", ran.stderr);
 }
 
 /// The queue answers at most 200 at once.

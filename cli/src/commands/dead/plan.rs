@@ -23,7 +23,7 @@ pub(super) async fn run(args: &ActArgs, act: Act, why: &str) -> Result<()> {
 
 async fn by_filter(args: &ActArgs, act: Act, why: &str, opened: &Opened) -> Result<()> {
     let now_ms = server_now(&opened.queue).await;
-    let mut filter = args.which.filter.filter(now_ms);
+    let mut filter = args.which.filter.filter(now_ms)?;
     // What dies from now on is not meant: also not what is replayed here and dies again.
     filter.until_ms = Some(filter.until_ms.unwrap_or(u64::MAX).min(now_ms));
     filter.oldest_first = true;
@@ -37,9 +37,11 @@ async fn by_filter(args: &ActArgs, act: Act, why: &str, opened: &Opened) -> Resu
         args.which.filter.require_names(opened).await?;
     }
     if args.dry_run && json {
-        return out::json(&json!({ "dryRun": true, "count": total, "groups": groups }));
+        let mut plan = list::document(opened, &groups).await?;
+        plan["dryRun"] = true.into();
+        return out::json(&plan);
     } else if args.dry_run {
-        list::show(opened, &groups, now_ms, false, &list::such(&args.which.filter)).await?;
+        list::show(opened, &groups, now_ms, &list::such(&args.which.filter)).await?;
         if total > 0 {
             out::note(&format!(
                 "nothing was changed; {} would be {}",
