@@ -93,6 +93,43 @@ async fn acknowledged_letters_stay_and_say_who_saw_them() {
 }
 
 #[tokio::test]
+async fn a_dry_run_by_ids_answers_what_the_act_would() {
+    let world = World::new().await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(world.dead_letter("report", "slow", "{}").await);
+    }
+    world.run(&["dead", "ack", &ids[1], "--why", "seen"]).exits(0);
+    world.run(&["dead", "discard", &ids[2], "--why", "a test"]).exits(0);
+    let named = [&ids[0], &ids[1], &ids[2], "nosuch", &ids[0]];
+    let meant = |act: &[&str], code: i32| {
+        let args = [&["dead"], act, &named[..], &["--dry-run", "-o", "json"]].concat();
+        let plan = world.run(&args).exits(code).json();
+        let refused = plan["refused"].as_array().unwrap().iter();
+        let refused: Vec<String> =
+            refused.map(|one| format!("{} {}", one["id"], one["outcome"]).replace('"', "")).collect();
+        (plan["count"].as_u64().unwrap(), refused)
+    };
+    let wrong = |at: usize| format!("{} wrong-state", ids[at]);
+    let missing = "nosuch not-found".to_owned();
+    assert_eq!(meant(&["ack", "--why", "x"], 1), (1, vec![wrong(1), wrong(2), missing.clone()]));
+    assert_eq!(meant(&["discard", "--why", "x"], 1), (2, vec![wrong(2), missing.clone()]));
+    assert_eq!(meant(&["replay"], 1), (3, vec![missing]));
+    world.run(&["dead", "discard", &ids[2], "nosuch", "--why", "x", "--dry-run"]).exits(1).says(&[
+        "would answer wrong-state: it is discarded",
+        "nosuch would answer not-found",
+        "0 jobs would be",
+    ]);
+    world.run(&["dead", "replay", "nosuch", "--dry-run"]).exits(4);
+    // The act answers the same.
+    world.run(&["dead", "ack", &ids[1], &ids[2], "--why", "x"]).exits(1).prints(&["wrong-state"]);
+    for (act, state) in [("discard", "discarded"), ("ack", "acknowledged"), ("ack", "discarded")] {
+        let vain = ["dead", act, "--review", state, "--why", "x", "--dry-run"];
+        world.run(&vain).exits(2).says(&[&format!("no letter that is {state} can be")]);
+    }
+}
+
+#[tokio::test]
 async fn dead_letters_are_grouped_and_replayed_by_what_they_have_in_common() {
     let world = World::new().await;
     for user in 1..=3 {

@@ -3,6 +3,7 @@
 mod edit;
 mod list;
 mod plan;
+mod predict;
 mod rate;
 mod run;
 mod which;
