@@ -114,7 +114,7 @@ async fn who_gives_up_waiting_keeps_the_id_of_the_job() {
     let id = late.json()["id"].as_str().unwrap().to_owned();
     assert_eq!(late.json()["state"], "ready");
     late.says(&[&format!("{id} queued"), "did not end in time"]);
-    let mut waiting = waiting(&world);
+    let mut waiting = waiting(&world, "5m");
     let (id, mut stderr) = noted(&mut waiting);
     let pid = waiting.id().to_string();
     assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
@@ -129,7 +129,7 @@ async fn who_gives_up_waiting_keeps_the_id_of_the_job() {
 #[tokio::test]
 async fn waiting_outlives_a_restart_of_redis() {
     let mut world = World::new().await;
-    let mut waiting = waiting(&world);
+    let mut waiting = waiting(&world, "5m");
     let (id, mut stderr) = noted(&mut waiting);
     world.redis.stop().await.unwrap();
     let mut line = String::new();
@@ -145,11 +145,25 @@ async fn waiting_outlives_a_restart_of_redis() {
     assert_eq!((output.status.code(), shown["result"].as_str()), (Some(0), Some("made")));
 }
 
+#[tokio::test]
+async fn an_outage_longer_than_the_wait_keeps_the_id() {
+    let mut world = World::new().await;
+    let mut waiting = waiting(&world, "2s");
+    let (id, mut stderr) = noted(&mut waiting);
+    world.redis.kill();
+    let output = waiting.wait_with_output().unwrap();
+    let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), shown["id"].as_str()), (Some(3), Some(id.as_str())));
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut stderr, &mut rest).unwrap();
+    assert!(rest.contains("is away") && rest.contains(&format!("job {id} was taken before")), "{rest}");
+}
+
 /// A program that waits for a job.
-fn waiting(world: &World) -> std::process::Child {
+fn waiting(world: &World, timeout: &str) -> std::process::Child {
     world
         .command()
-        .args(["enqueue", "report", "{}", "--wait", "-o", "json"])
+        .args(["enqueue", "report", "{}", "--wait", "--timeout", timeout, "-o", "json"])
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped())
         .spawn()
