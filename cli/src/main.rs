@@ -12,6 +12,7 @@
 //! | `failure` | what is said when something cannot be done, and the exit codes |
 
 mod args;
+mod away;
 mod bulk;
 mod clock;
 mod commands;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Serialize, Deserialize, KubeSchema, Debug, Clone, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct JobQueueStatus {
-    /// What holds now: Ready, RedisReachable, RedisSafe, Progressing, Paused.
+    /// What holds now: Ready, RedisReachable, RedisSafe, Progressing, Paused, Held, Full.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::line::Problem;
 use super::read::Raw;
 use super::{Bulk, complain};
+use crate::commands::enqueue::QUEUE_FULL;
 use crate::failure::{Failure, Result};
 use crate::human::count;
 use crate::out;
@@ -135,10 +136,8 @@ impl Summary {
             count(self.counts.rejected, "line"),
             reasons.join(", ")
         ));
-        Err(match &self.rejects {
-            Some((path, _)) => failure.advice(format!("correct {} and send it again", path.display())),
-            None => failure.advice("--rejects FILE keeps rejected lines, to be corrected and sent again"),
-        })
+        let kept = self.rejects.as_ref().map(|(path, _)| path.display().to_string());
+        Err(failure.advice(self.counts.advice(kept.as_deref())))
     }
 
     /// The run ended before the input did: what is certain, what is not, and how to go on.
@@ -191,6 +190,29 @@ impl Counts {
             .collect();
         said.join(", ")
     }
+
+    /// What to do with the rejected lines, kept in a file of that name or not. For want of room a line is rejected as it is: there
+    /// is nothing to correct in it.
+    fn advice(&self, kept: Option<&str>) -> String {
+        let full = self.rejected_by_reason.get(QUEUE_FULL).copied().unwrap_or_default();
+        match (kept, full) {
+            (Some(kept), 0) => format!("correct {kept} and send it again"),
+            (None, 0) => "--rejects FILE keeps rejected lines, to be corrected and sent again".to_owned(),
+            (Some(kept), full) if full == self.rejected => {
+                format!("send {kept} again once jobs have ended; there is nothing to correct in it")
+            }
+            (None, full) if full == self.rejected => {
+                "--rejects FILE keeps rejected lines, to be sent again once jobs have ended".to_owned()
+            }
+            (Some(kept), full) => format!(
+                "correct {kept} and send it again once jobs have ended; there is nothing to correct in the {} rejected:{QUEUE_FULL}",
+                count(full, "line")
+            ),
+            (None, _) => format!(
+                "--rejects FILE keeps rejected lines, to be corrected (but for {QUEUE_FULL}) and sent again once jobs have ended"
+            ),
+        }
+    }
 }
 
 /// On standard error, and only on a terminal.
@@ -201,4 +223,23 @@ fn bar(bytes: Option<u64>) -> ProgressBar {
     };
     let style = ProgressStyle::with_template(template);
     style.map_or_else(|_| bar.clone(), |style| bar.clone().with_style(style))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_that_found_no_room_need_no_correction() {
+        let advice = |reasons: &[(&str, u64)], kept| {
+            let rejected_by_reason = reasons.iter().map(|(reason, n)| ((*reason).to_owned(), *n)).collect();
+            let rejected = reasons.iter().map(|(_, n)| n).sum();
+            Counts { rejected, rejected_by_reason, ..Counts::default() }.advice(kept)
+        };
+        assert_eq!(advice(&[("key-field", 1)], Some("r")), "correct r and send it again");
+        assert!(advice(&[("queue-full", 2)], Some("r")).contains("nothing to correct in it"));
+        let both = advice(&[("key-field", 1), ("queue-full", 2)], Some("r"));
+        assert!(both.starts_with("correct r") && both.contains("in the 2 lines"), "{both}");
+        assert!(!advice(&[("queue-full", 2)], None).contains("correct"));
+    }
 }

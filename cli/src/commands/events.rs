@@ -6,6 +6,7 @@ use clap::Args;
 use lanekeeper_queue::types::Event;
 
 use crate::args::{OutputArgs, QueueArgs};
+use crate::away::Away;
 use crate::failure::Result;
 use crate::human::timestamp;
 use crate::target::Opened;
@@ -55,14 +56,29 @@ pub(crate) async fn run(args: &EventsArgs) -> Result<()> {
     let mut interrupt = out::interrupts()?;
     // Where none was yet, all that come are new.
     let mut last = past.last().map_or_else(|| "0-0".to_owned(), |event| event.id.clone());
+    let mut away = Away::default();
     loop {
-        tokio::select! {
-            () = tokio::time::sleep(PAUSE) => {}
+        let news = tokio::select! {
+            news = next(&opened, &last, &mut away) => news?,
             _ = interrupt.recv() => return Ok(()),
-        }
-        let news = more(&opened, Some(&last), PAGE).await?;
+        };
         show(args, &news)?;
         last = news.last().map_or(last, |event| event.id.clone());
+    }
+}
+
+/// What has come since, after a moment; an outage of Redis is waited for.
+async fn next(opened: &Opened, last: &str, away: &mut Away) -> Result<Vec<Event>> {
+    loop {
+        tokio::time::sleep(PAUSE).await;
+        match opened.queue.events(Some(last), PAGE).await {
+            Err(error) if away.passes(opened, &error) => {}
+            Err(error) => return Err(opened.failure(&error)),
+            Ok(news) => {
+                away.is_back();
+                return Ok(news);
+            }
+        }
     }
 }
 

@@ -54,14 +54,16 @@ pub(crate) async fn run(args: &GetArgs) -> Result<()> {
 /// The job, or a failure that says there is none.
 pub(crate) async fn fetch(opened: &Opened, id: &str, payload: bool) -> Result<Job> {
     let found = opened.queue.get(&[id.to_owned()], payload).await.map_err(|error| opened.failure(&error))?;
-    found.into_iter().next().flatten().ok_or_else(|| {
-        Failure::not_found(format!(
-            "queue {} in {} has no job `{id}`",
-            opened.queue.name(),
-            opened.whereabouts
-        ))
-        .advice("finished jobs are kept only as long as `completed` in the policy says; check the id and -q")
-    })
+    found.into_iter().next().flatten().ok_or_else(|| missing(opened, id))
+}
+
+/// There is no such job.
+pub(crate) fn missing(opened: &Opened, id: &str) -> Failure {
+    Failure::not_found(format!("queue {} in {} has no job `{id}`", opened.queue.name(), opened.whereabouts))
+        .advice(
+            "finished jobs are kept only as long as `completed` in the policy says, discarded ones as long as \
+             `dead.keepReviewedFor` does; check the id and -q",
+        )
 }
 
 /// The time by which the queue lives: Redis' own, else this machine's.

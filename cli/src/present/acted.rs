@@ -68,7 +68,8 @@ fn rows<'a>(acted: impl Iterator<Item = &'a Acted>) -> String {
     if rows.is_empty() { String::new() } else { format!("{}\n", render(&rows)) }
 }
 
-fn meaning(acted: &Acted) -> String {
+/// What an outcome means.
+pub(crate) fn meaning(acted: &Acted) -> String {
     let state = acted.state.map_or("gone", JobState::name);
     match acted.outcome.as_str() {
         "cancelling" => "it runs; its worker is stopping the handler".to_owned(),

@@ -1,7 +1,7 @@
 //! One job, its history, and lists of jobs.
 
 use comfy_table::Cell;
-use lanekeeper_queue::types::{Attempt, ErrorClass, Job, JobState, Review};
+use lanekeeper_queue::types::{Attempt, AttemptError, ErrorClass, Job, JobState, Review};
 
 use crate::human::{age, bytes, duration, relative, timestamp};
 use crate::out::{bad, fields, good, render, table, warn};
@@ -157,6 +157,11 @@ fn shorten(text: &str) -> String {
 /// What the last attempt said; people's words are none.
 pub(crate) fn last_error(job: &Job) -> String {
     job.history.iter().rfind(|entry| entry.ran()).map_or_else(String::new, why)
+}
+
+/// The same for programs.
+pub(crate) fn last_attempt_error(job: &Job) -> Option<&AttemptError> {
+    job.history.iter().rfind(|entry| entry.ran()).and_then(|entry| entry.error.as_ref())
 }
 
 /// Dead letters, in their order.

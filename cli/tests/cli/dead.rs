@@ -93,6 +93,43 @@ async fn acknowledged_letters_stay_and_say_who_saw_them() {
 }
 
 #[tokio::test]
+async fn a_dry_run_by_ids_answers_what_the_act_would() {
+    let world = World::new().await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(world.dead_letter("report", "slow", "{}").await);
+    }
+    world.run(&["dead", "ack", &ids[1], "--why", "seen"]).exits(0);
+    world.run(&["dead", "discard", &ids[2], "--why", "a test"]).exits(0);
+    let named = [&ids[0], &ids[1], &ids[2], "nosuch", &ids[0]];
+    let meant = |act: &[&str], code: i32| {
+        let args = [&["dead"], act, &named[..], &["--dry-run", "-o", "json"]].concat();
+        let plan = world.run(&args).exits(code).json();
+        let refused = plan["refused"].as_array().unwrap().iter();
+        let refused: Vec<String> =
+            refused.map(|one| format!("{} {}", one["id"], one["outcome"]).replace('"', "")).collect();
+        (plan["count"].as_u64().unwrap(), refused)
+    };
+    let wrong = |at: usize| format!("{} wrong-state", ids[at]);
+    let missing = "nosuch not-found".to_owned();
+    assert_eq!(meant(&["ack", "--why", "x"], 1), (1, vec![wrong(1), wrong(2), missing.clone()]));
+    assert_eq!(meant(&["discard", "--why", "x"], 1), (2, vec![wrong(2), missing.clone()]));
+    assert_eq!(meant(&["replay"], 1), (3, vec![missing]));
+    world.run(&["dead", "discard", &ids[2], "nosuch", "--why", "x", "--dry-run"]).exits(1).says(&[
+        "would answer wrong-state: it is discarded",
+        "nosuch would answer not-found",
+        "0 jobs would be",
+    ]);
+    world.run(&["dead", "replay", "nosuch", "--dry-run"]).exits(4);
+    // The act answers the same.
+    world.run(&["dead", "ack", &ids[1], &ids[2], "--why", "x"]).exits(1).prints(&["wrong-state"]);
+    for (act, state) in [("discard", "discarded"), ("ack", "acknowledged"), ("ack", "discarded")] {
+        let vain = ["dead", act, "--review", state, "--why", "x", "--dry-run"];
+        world.run(&vain).exits(2).says(&[&format!("no letter that is {state} can be")]);
+    }
+}
+
+#[tokio::test]
 async fn dead_letters_are_grouped_and_replayed_by_what_they_have_in_common() {
     let world = World::new().await;
     for user in 1..=3 {
@@ -103,6 +140,10 @@ async fn dead_letters_are_grouped_and_replayed_by_what_they_have_in_common() {
     assert_eq!((groups["count"].as_u64(), groups["groups"].as_array().unwrap().len()), (Some(4), 2));
     let first = &groups["groups"][0];
     assert_eq!((first["type"].as_str(), first["count"].as_u64()), (Some("mail"), Some(3)));
+    assert_eq!(
+        first["error"],
+        serde_json::json!({"class": "permanent", "code": "HttpStatus", "message": "no such user"})
+    );
     let print = first["fingerprint"].as_str().unwrap();
     world
         .run(&["dead", "groups"])
@@ -115,10 +156,15 @@ async fn dead_letters_are_grouped_and_replayed_by_what_they_have_in_common() {
         ran["count"].as_u64().unwrap()
     };
     assert_eq!(counted(&["--fingerprint", print]), 4, "one error in two types");
-    assert_eq!(counted(&["--fingerprint", print, "--lane", "fast"]), 3);
+    assert_eq!(counted(&["--fingerprint", &print.to_uppercase(), "--lane", "fast"]), 3);
     assert_eq!(counted(&["--match", "mail:*"]), 3);
     assert_eq!(counted(&["--match", "mail:2"]), 1);
     assert_eq!(counted(&["--since", "1h"]), 4);
+    assert_eq!(counted(&["--since", "2h", "--until", "0s"]), 4);
+    for act in [&["ls"][..], &["groups"], &["replay"]] {
+        let swapped = [&["dead"], act, &["--since", "1h", "--until", "2h"]].concat();
+        world.run(&swapped).exits(2).says(&["--since is later than --until"]);
+    }
     assert_eq!(counted(&["--until", "2000-01-01T00:00:00Z"]), 0);
     world
         .run(&["dead", "replay", "--match", "mail:2"])
@@ -149,6 +195,8 @@ async fn a_job_is_replayed_with_another_payload_and_keeps_the_first() {
         .exits(2)
         .says(&["cannot read --payload nosuch"]);
     world.run(&["dead", "replay", &id, &id, "--payload", "mended.json"]).exits(2).says(&["one job"]);
+    world.run_with_input(&["dead", "replay", &id, "--payload", "-"], b"").exits(2).says(&["is empty"]);
+    assert_eq!(world.state(&id).await, JobState::Dead);
     world.write("large", &"x".repeat(300_000));
     world
         .run(&["dead", "replay", &id, "--payload", "large"])
@@ -267,6 +315,38 @@ async fn an_interrupted_replay_says_how_far_it_came_and_how_to_go_on() {
     let rest = world.run(&["dead", "replay", "--until", until, "--yes", "-o", "json"]).exits(0).json();
     assert_eq!(rest["outcomes"]["replayed"].as_u64(), Some(left));
     assert_eq!(world.state(&later).await, JobState::Dead);
+}
+
+/// What was replayed may die again: naming all ids once more would replay it twice.
+#[tokio::test]
+async fn an_interrupted_replay_by_ids_names_those_that_remain() {
+    let world = World::new().await;
+    let ids = world.many_dead("report", "slow", 20).await;
+    let child = world
+        .command()
+        .args(["dead", "replay", "--rate", "1/s"])
+        .args(&ids)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    while world.queue.stats().await.unwrap().dead == 20 {
+        assert!(started.elapsed() < DEADLINE, "nothing was replayed");
+        tokio::task::yield_now().await;
+    }
+    let pid = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let ran: Ran = child.wait_with_output().unwrap().into();
+    let ran = ran.exits(1).says(&["interrupted", "of 20 dead letters replayed", "not sent: "]);
+    let named = ran.stderr.split("not sent: ").nth(1).unwrap().lines().next().unwrap();
+    let mut dead = Vec::new();
+    for id in &ids {
+        if world.state(id).await == JobState::Dead {
+            dead.push(id.as_str());
+        }
+    }
+    assert_eq!(named.split(' ').collect::<Vec<_>>(), dead, "{}", ran.stderr);
 }
 
 /// The queue answers at most 200 at once.

@@ -45,6 +45,9 @@ fn wrong_usage_exits_2() {
         &["dead", "replay", "01K", "--payload", "f", "--dry-run"],
         &["dead", "discard", "01K"],
         &["dead", "ack", "--all"],
+        &["dead", "ack", "--all", "--why", ""],
+        &["dead", "discard", "01K", "--why", "  "],
+        &["dead", "ls", "--fingerprint", "3f9c"],
         &["dead", "ls", "--review", "closed"],
         &["up"],
     ] {

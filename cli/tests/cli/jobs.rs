@@ -70,12 +70,30 @@ async fn a_full_redis_is_named_and_the_acknowledged_lines_are_counted() {
 }
 
 #[tokio::test]
+async fn a_full_queue_asks_for_patience_and_not_for_corrections() {
+    let world = World::with(&QUEUE.replace("spec:\n", "spec:\n  capacity: {jobs: 1}\n")).await;
+    world.enqueue(&["report", "{}"]);
+    world.run(&["enqueue", "report", "{}"]).exits(1).says(&[
+        "rejected:queue-full",
+        "→ enqueue it again once jobs have ended",
+        "spec.capacity",
+    ]);
+    world.write("jobs", "{\"type\":\"report\"}\n");
+    world.run(&["enqueue", "--ndjson", "jobs", "--rejects", "rejected"]).exits(1).says(&[
+        "1 × queue-full",
+        "send rejected again once jobs have ended",
+        "nothing to correct",
+    ]);
+}
+
+#[tokio::test]
 async fn waiting_ends_with_the_job() {
     let world = World::new().await;
     let waiting = world
         .command()
         .args(["enqueue", "report", "{}", "--wait", "-o", "json"])
         .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
     wait_until_ready(&world).await;
@@ -87,6 +105,77 @@ async fn waiting_ends_with_the_job() {
     assert_eq!((shown["state"].as_str(), shown["result"].as_str()), (Some("succeeded"), Some("made")));
     let late = world.run(&["enqueue", "report", "{}", "--wait", "--timeout", "300ms"]).exits(1);
     late.says(&["did not end in time", "ready", "lanekeeper why"]);
+}
+
+#[tokio::test]
+async fn who_gives_up_waiting_keeps_the_id_of_the_job() {
+    let world = World::new().await;
+    let late = world.run(&["enqueue", "report", "{}", "--wait", "--timeout", "300ms", "-o", "json"]).exits(1);
+    let id = late.json()["id"].as_str().unwrap().to_owned();
+    assert_eq!(late.json()["state"], "ready");
+    late.says(&[&format!("{id} queued"), "did not end in time"]);
+    let mut waiting = waiting(&world, "5m");
+    let (id, mut stderr) = noted(&mut waiting);
+    let pid = waiting.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let output = waiting.wait_with_output().unwrap();
+    let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), shown["id"].as_str()), (Some(1), Some(id.as_str())));
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut stderr, &mut rest).unwrap();
+    assert!(rest.contains("interrupted") && rest.contains(&id), "{rest}");
+}
+
+#[tokio::test]
+async fn waiting_outlives_a_restart_of_redis() {
+    let mut world = World::new().await;
+    let mut waiting = waiting(&world, "5m");
+    let (id, mut stderr) = noted(&mut waiting);
+    world.redis.stop().await.unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut stderr, &mut line).unwrap();
+    assert!(line.contains("is away"), "{line}");
+    world.redis.restart().await.unwrap();
+    assert_eq!(world.run(&["get", &id, "-o", "json"]).exits(0).json()["state"], "ready");
+    world.queue = world.redis.queue("apps/saas").await.unwrap();
+    let job = world.claim("slow").await;
+    world.settle(&job, Outcome::Success { result: b"made".to_vec(), follow_ups: vec![] }).await;
+    let output = waiting.wait_with_output().unwrap();
+    let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), shown["result"].as_str()), (Some(0), Some("made")));
+}
+
+#[tokio::test]
+async fn an_outage_longer_than_the_wait_keeps_the_id() {
+    let mut world = World::new().await;
+    let mut waiting = waiting(&world, "2s");
+    let (id, mut stderr) = noted(&mut waiting);
+    world.redis.kill();
+    let output = waiting.wait_with_output().unwrap();
+    let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), shown["id"].as_str()), (Some(3), Some(id.as_str())));
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut stderr, &mut rest).unwrap();
+    assert!(rest.contains("is away") && rest.contains(&format!("job {id} was taken before")), "{rest}");
+}
+
+/// A program that waits for a job.
+fn waiting(world: &World, timeout: &str) -> std::process::Child {
+    world
+        .command()
+        .args(["enqueue", "report", "{}", "--wait", "--timeout", timeout, "-o", "json"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// The id that it noted first, and the rest of its standard error.
+fn noted(waiting: &mut std::process::Child) -> (String, std::io::BufReader<std::process::ChildStderr>) {
+    let mut stderr = std::io::BufReader::new(waiting.stderr.take().unwrap());
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut stderr, &mut line).unwrap();
+    (line.split(' ').next().unwrap().to_owned(), stderr)
 }
 
 async fn wait_until_ready(world: &World) {
@@ -128,7 +217,7 @@ async fn a_job_is_shown_and_called_off() {
     assert_eq!(job.state, JobState::Cancelled);
     world.run(&["cancel", &id]).exits(1).prints(&["wrong-state"]);
     world.run(&["cancel", "nosuch"]).exits(4).prints(&["not-found"]);
-    world.run(&["get", "nosuch"]).exits(4).says(&["no job `nosuch`", "→"]);
+    world.run(&["get", "nosuch"]).exits(4).says(&["no job `nosuch`", "→", "dead.keepReviewedFor"]);
 }
 
 #[tokio::test]

@@ -8,6 +8,9 @@ use crate::types::{
     Attempt, AttemptError, DeadReason, ErrorClass, Job, JobState, KeyStanding, Position, Review, ReviewState,
 };
 
+/// Codes of a handler's success whose answer could not be followed, as workers write them.
+const BAD_ANSWERS: [&str; 2] = ["AnswerInvalid", "FollowUpRefused"];
+
 /// Where a ready job stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Place {
@@ -28,7 +31,7 @@ pub fn job(id: &str, job: Option<&Job>, place: &Place, scene: &Scene<'_>) -> Exp
         )
         .advice(
             "It was never accepted here, it was deleted, or it ended so long ago that its type's `completed` bounds \
-             removed the record.",
+             removed the record, or was discarded longer ago than its `dead.keepReviewedFor`.",
         );
     };
     match job.state {
@@ -204,7 +207,13 @@ fn told(job: &Job, now_ms: u64) -> String {
 
 fn dead(job: &Job, scene: &Scene<'_>) -> Explanation {
     let id = &job.id;
+    let last = job.history.iter().rev().find(|attempt| attempt.ran());
+    let bad_answer = has_bad_answer(job.dead_reason, last);
     let why = match job.dead_reason {
+        Some(DeadReason::PermanentError) if bad_answer => {
+            "its handler reported success with an answer that cannot be followed: the work may be done"
+                .to_owned()
+        }
         Some(DeadReason::PermanentError) => "its handler said that another try cannot help".to_owned(),
         Some(DeadReason::TriesExhausted) => format!("all its {} failed", count(job.tries.into(), "try")),
         Some(DeadReason::CrashBudgetExhausted) => {
@@ -220,12 +229,13 @@ fn dead(job: &Job, scene: &Scene<'_>) -> Explanation {
         JobState::Discarded => format!("was a dead letter and was discarded {} ago", ended(job, scene)),
         _ => format!("has been dead for {}", ended(job, scene)),
     };
-    let sentence = format!(
-        "Job {id} {since}, because {why}. Last error: {}.",
-        last_error(job.history.iter().rev().find(|attempt| attempt.ran())),
-    );
+    let sentence = format!("Job {id} {since}, because {why}. Last error: {}.", last_error(last),);
     let advice = match job.state {
         JobState::Discarded => "A replay by its id takes it back (`lanekeeper dead replay`).",
+        _ if bad_answer => {
+            "Look whether the work was done: a replay (`lanekeeper dead replay`) may repeat it. Mend what the handler answers; \
+             where nothing is left to do, discard the job (`lanekeeper dead discard`), which frees its key and keeps its record."
+        }
         _ => {
             "Once the cause is removed, replay it (`lanekeeper dead replay`); else discard it (`lanekeeper dead discard`), \
              which frees its key and keeps its record."
@@ -234,6 +244,12 @@ fn dead(job: &Job, scene: &Scene<'_>) -> Explanation {
     let mut found = Explanation::new(Cause::Dead, id, sentence).advice(advice);
     found.also.extend(job.review.as_ref().and_then(reviewed));
     found
+}
+
+/// Whether it died of what its handler answered to a success.
+fn has_bad_answer(reason: Option<DeadReason>, last: Option<&Attempt>) -> bool {
+    let code = last.and_then(|attempt| attempt.error.as_ref()).map(|error| error.code.as_str());
+    reason == Some(DeadReason::PermanentError) && code.is_some_and(|code| BAD_ANSWERS.contains(&code))
 }
 
 /// What people said of it.

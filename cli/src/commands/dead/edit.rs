@@ -27,5 +27,12 @@ fn read(file: &Path) -> Result<Vec<u8>> {
     } else {
         std::fs::read(file)
     };
-    read.map_err(|error| Failure::invalid(format!("cannot read --payload {}: {error}", file.display())))
+    let payload =
+        read.map_err(|error| Failure::invalid(format!("cannot read --payload {}: {error}", file.display())))?;
+    // More likely a pipe whose first program failed than a payload.
+    if payload.is_empty() {
+        return Err(Failure::invalid(format!("--payload {} is empty; nothing was replayed", file.display()))
+            .advice("`lanekeeper get JOB --payload` prints the payload that the job has"));
+    }
+    Ok(payload)
 }

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use clap::Args;
-use lanekeeper_queue::types::{DeadFilter, DeadGroup, Job, Page};
+use lanekeeper_queue::types::{AttemptError, DeadFilter, DeadGroup, Job, Page};
+use serde::Serialize;
 use serde_json::json;
 
 use super::which::FilterArgs;
@@ -84,7 +85,7 @@ pub(super) async fn run(args: &LsArgs) -> Result<()> {
 /// As many as asked for, in as many calls as that takes.
 async fn page(opened: &Opened, args: &LsArgs, now_ms: u64) -> Result<Page> {
     let mut all = Page { jobs: Vec::new(), cursor: args.cursor.clone() };
-    let filter = DeadFilter { oldest_first: args.oldest_first, ..args.filter.filter(now_ms) };
+    let filter = DeadFilter { oldest_first: args.oldest_first, ..args.filter.filter(now_ms)? };
     loop {
         let missing = args.limit.saturating_sub(u32::try_from(all.jobs.len()).unwrap_or(u32::MAX));
         let page = opened.queue.dead_list(&filter, missing.min(BATCH), all.cursor.as_deref()).await;
@@ -108,35 +109,58 @@ fn is_cursor(text: &str) -> bool {
 pub(super) async fn groups(args: &GroupsArgs) -> Result<()> {
     let opened = target::open(&args.queue).await?;
     let now_ms = server_now(&opened.queue).await;
-    let found = opened.queue.dead_groups(&args.filter.filter(now_ms), |_| {}).await;
+    let found = opened.queue.dead_groups(&args.filter.filter(now_ms)?, |_| {}).await;
     let found = found.map_err(|error| opened.failure(&error))?;
     if found.is_empty() {
         args.filter.require_names(&opened).await?;
     }
-    show(&opened, &found, now_ms, args.output.json(), &such(&args.filter)).await
+    if args.output.json() {
+        return out::json(&document(&opened, &found).await?);
+    }
+    show(&opened, &found, now_ms, &such(&args.filter)).await
+}
+
+/// Groups for programs, with what their examples died of.
+pub(super) async fn document(opened: &Opened, groups: &[DeadGroup]) -> Result<serde_json::Value> {
+    let count: u64 = groups.iter().map(|group| group.count).sum();
+    let examples = examples(opened, groups).await?;
+    let groups: Vec<Group<'_>> = groups
+        .iter()
+        .map(|group| Group {
+            group,
+            error: examples.get(&group.example).and_then(present::job::last_attempt_error),
+        })
+        .collect();
+    Ok(json!({ "count": count, "groups": groups }))
+}
+
+/// A group, with the error of its example.
+#[derive(Serialize)]
+struct Group<'a> {
+    #[serde(flatten)]
+    group: &'a DeadGroup,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a AttemptError>,
+}
+
+/// The examples of the largest groups, by their ids.
+async fn examples(opened: &Opened, groups: &[DeadGroup]) -> Result<HashMap<String, Job>> {
+    let ids: Vec<String> = groups.iter().take(EXAMPLES).map(|group| group.example.clone()).collect();
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let jobs = opened.queue.get(&ids, false).await.map_err(|error| opened.failure(&error))?;
+    Ok(jobs.into_iter().flatten().map(|job| (job.id.clone(), job)).collect())
 }
 
 /// Shows groups, with what their examples died of.
-pub(super) async fn show(
-    opened: &Opened,
-    groups: &[DeadGroup],
-    now_ms: u64,
-    json: bool,
-    such: &str,
-) -> Result<()> {
+pub(super) async fn show(opened: &Opened, groups: &[DeadGroup], now_ms: u64, such: &str) -> Result<()> {
     let count: u64 = groups.iter().map(|group| group.count).sum();
-    if json {
-        return out::json(&json!({ "count": count, "groups": groups }));
-    }
     if groups.is_empty() {
         out::note(&format!("no dead letters in {}{such}", opened.queue.name()));
         return Ok(());
     }
-    let ids: Vec<String> = groups.iter().take(EXAMPLES).map(|group| group.example.clone()).collect();
-    let jobs = opened.queue.get(&ids, false).await.map_err(|error| opened.failure(&error))?;
-    let examples: HashMap<String, Job> =
-        jobs.into_iter().flatten().map(|job| (job.id.clone(), job)).collect();
-    out::print(&present::dead::groups(groups, &examples, now_ms))?;
+    out::print(&present::dead::groups(groups, &examples(opened, groups).await?, now_ms))?;
     let (letters, kinds) = (human::count(count, "dead letter"), human::count(groups.len() as u64, "group"));
     out::note(&format!("{letters} in {kinds}"));
     Ok(())

@@ -3,6 +3,7 @@
 mod edit;
 mod list;
 mod plan;
+mod predict;
 mod rate;
 mod run;
 mod which;
@@ -72,7 +73,7 @@ struct ActArgs {
 )]
 pub(crate) struct AckArgs {
     /// Why, for the job's history.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = parse_why)]
     why: String,
     #[command(flatten)]
     act: ActArgs,
@@ -85,7 +86,7 @@ pub(crate) struct AckArgs {
 )]
 pub(crate) struct DiscardArgs {
     /// Why, for the job's history.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = parse_why)]
     why: String,
     #[command(flatten)]
     act: ActArgs,
@@ -94,7 +95,7 @@ pub(crate) struct DiscardArgs {
 /// Arguments of `dead replay`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A replay may be interrupted at any time and begun anew: what was replayed is no dead letter any more.\n\nExamples:\n  lanekeeper dead replay 01K… --why 'vendor is back'\n  lanekeeper dead replay 01K… --payload mended.json --why 'wrong template'\n  lanekeeper dead replay --type webhook-delivery --since 2h --dry-run\n  lanekeeper dead replay --fingerprint 3f9c2a71e0b4 --match 'email:*' --rate 50/s --yes"
+    after_help = "A replay may be interrupted at any time. It then says what is left: the ids, or the --until with which the same command does the\nrest, so that nothing that was replayed and died again is replayed twice.\n\nExamples:\n  lanekeeper dead replay 01K… --why 'vendor is back'\n  lanekeeper dead replay 01K… --payload mended.json --why 'wrong template'\n  lanekeeper dead replay --type webhook-delivery --since 2h --dry-run\n  lanekeeper dead replay --fingerprint 3f9c2a71e0b4 --match 'email:*' --rate 50/s --yes"
 )]
 pub(crate) struct ReplayArgs {
     /// Why, for the job's history.
@@ -106,6 +107,14 @@ pub(crate) struct ReplayArgs {
     payload: Option<std::path::PathBuf>,
     #[command(flatten)]
     act: ActArgs,
+}
+
+/// A reason that says something.
+fn parse_why(text: &str) -> std::result::Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("it is empty: say why, for those who find the job later".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 /// Does it.

@@ -1,10 +1,11 @@
 //! What an act on dead letters will do: counted, shown, asked about.
 
-use lanekeeper_queue::types::{DeadFilter, DeadGroup, JobState};
-use serde_json::json;
+use std::collections::HashSet;
+
+use lanekeeper_queue::types::{DeadFilter, DeadGroup};
 
 use super::run::{Act, Run, Source};
-use super::{ActArgs, list};
+use super::{ActArgs, list, predict};
 use crate::commands::get::server_now;
 use crate::failure::Result;
 use crate::target::{self, Opened};
@@ -23,7 +24,8 @@ pub(super) async fn run(args: &ActArgs, act: Act, why: &str) -> Result<()> {
 
 async fn by_filter(args: &ActArgs, act: Act, why: &str, opened: &Opened) -> Result<()> {
     let now_ms = server_now(&opened.queue).await;
-    let mut filter = args.which.filter.filter(now_ms);
+    let mut filter = args.which.filter.filter(now_ms)?;
+    predict::check(act, filter.state)?;
     // What dies from now on is not meant: also not what is replayed here and dies again.
     filter.until_ms = Some(filter.until_ms.unwrap_or(u64::MAX).min(now_ms));
     filter.oldest_first = true;
@@ -37,9 +39,11 @@ async fn by_filter(args: &ActArgs, act: Act, why: &str, opened: &Opened) -> Resu
         args.which.filter.require_names(opened).await?;
     }
     if args.dry_run && json {
-        return out::json(&json!({ "dryRun": true, "count": total, "groups": groups }));
+        let mut plan = list::document(opened, &groups).await?;
+        plan["dryRun"] = true.into();
+        return out::json(&plan);
     } else if args.dry_run {
-        list::show(opened, &groups, now_ms, false, &list::such(&args.which.filter)).await?;
+        list::show(opened, &groups, now_ms, &list::such(&args.which.filter)).await?;
         if total > 0 {
             out::note(&format!(
                 "nothing was changed; {} would be {}",
@@ -74,27 +78,13 @@ async fn count(opened: &Opened, filter: &DeadFilter) -> Result<Vec<DeadGroup>> {
 
 async fn by_ids(args: &ActArgs, act: Act, why: &str, opened: &Opened) -> Result<()> {
     let json = args.output.json();
-    let ids = &args.which.jobs;
+    // A job that is named twice is meant once.
+    let mut seen = HashSet::new();
+    let ids: Vec<String> = args.which.jobs.iter().filter(|id| seen.insert(*id)).cloned().collect();
     if args.dry_run {
-        let jobs = opened.queue.get(ids, false).await.map_err(|error| opened.failure(&error))?;
-        let meant = jobs.into_iter().flatten().filter(|job| match job.state {
-            JobState::Dead => true,
-            JobState::Discarded => act == Act::Replay,
-            _ => false,
-        });
-        let meant: Vec<String> = meant.map(|job| job.id).collect();
-        if json {
-            return out::json(&json!({ "dryRun": true, "count": meant.len(), "jobs": meant }));
-        }
-        out::print(&meant.join("\n"))?;
-        out::note(&format!(
-            "nothing was changed; {} would be {}",
-            human::count(meant.len() as u64, "job"),
-            act.done()
-        ));
-        return Ok(());
+        return predict::run(opened, &ids, act, json).await;
     }
     let by = who::actor();
     let run = Run { opened, act, by: &by, why, rate: args.rate, total: ids.len() as u64 };
-    run.all(Source::Ids { ids: ids.clone(), at: 0 }, json).await
+    run.all(Source::Ids { ids, at: 0 }, json).await
 }

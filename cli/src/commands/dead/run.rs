@@ -1,7 +1,8 @@
 //! Acts on many dead letters, batch by batch: at a rate, with a progress bar, to be interrupted at any time.
 //!
 //! Nothing needs to be remembered between runs: what was acted on does not pass the filter any more, so the same command
-//! goes on where an interrupted one, or one that was killed, ended.
+//! goes on where an interrupted one, or one that was killed, ended. What was replayed may have died again by then: an
+//! interrupted run names the ids that it left, or the time until which the others died.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -50,8 +51,24 @@ impl Act {
 
 /// Where the ids come from.
 pub(super) enum Source {
-    Ids { ids: Vec<String>, at: usize },
-    Filter { filter: Box<DeadFilter>, cursor: Option<String> },
+    /// Named; those before `at` were answered for.
+    Ids {
+        ids: Vec<String>,
+        at: usize,
+    },
+    Filter {
+        filter: Box<DeadFilter>,
+        cursor: Option<String>,
+    },
+}
+
+impl Source {
+    /// So many of the ids named were answered for.
+    fn answered(&mut self, count: usize) {
+        if let Self::Ids { at, .. } = self {
+            *at += count;
+        }
+    }
 }
 
 /// One run.
@@ -72,6 +89,8 @@ struct Account {
     /// All answers where ids were named, else the refusals.
     listed: Vec<Acted>,
     left_out: u64,
+    /// How many were sent and not answered.
+    in_doubt: usize,
 }
 
 impl Run<'_> {
@@ -103,7 +122,10 @@ impl Run<'_> {
             if !ids.is_empty() {
                 wait(next_at, interrupt).await?;
                 let now = Instant::now();
+                account.in_doubt = ids.len();
                 let acted = self.act(&ids).await?;
+                account.in_doubt = 0;
+                source.answered(ids.len());
                 account.add(acted, named);
                 bar.inc(ids.len() as u64);
                 bar.set_message(account.sentence());
@@ -120,7 +142,6 @@ impl Run<'_> {
         match source {
             Source::Ids { ids, at } => {
                 let batch: Vec<String> = ids[*at..].iter().take(most as usize).cloned().collect();
-                *at += batch.len();
                 Ok((!batch.is_empty()).then_some(batch))
             }
             Source::Filter { filter, cursor } => {
@@ -167,17 +188,28 @@ impl Run<'_> {
     /// What is certain, and how to go on.
     fn stopped(&self, failure: Failure, account: &Account, source: &Source) -> Failure {
         let done = account.outcomes.get(self.act.done()).copied().unwrap_or_default();
-        let failure = failure.details([format!(
-            "{} of {} {}; those of the last call may have been, too",
+        let doubt = if account.in_doubt > 0 { "; those of the last call may have been, too" } else { "" };
+        let said = format!(
+            "{} of {} {}{doubt}",
             indicatif::HumanCount(done),
             human::count(self.total, "dead letter"),
             self.act.done()
-        )]);
+        );
         match source {
-            Source::Ids { .. } => {
-                failure.advice("the same command does the rest: what was done answers `wrong-state`")
+            Source::Ids { ids, at } => {
+                let (unsure, rest) = ids[*at..].split_at(account.in_doubt);
+                let lists = [("the last call", unsure), ("not sent", rest)];
+                let lists = lists.iter().filter(|(_, ids)| !ids.is_empty());
+                let advice = match (unsure, rest) {
+                    ([], _) => "name those that were not sent to do the rest",
+                    _ => {
+                        "`lanekeeper get JOB` shows what became of those of the last call; name the rest again"
+                    }
+                };
+                let lists = lists.map(|(what, ids)| format!("{what}: {}", ids.join(" ")));
+                failure.details(std::iter::once(said).chain(lists)).advice(advice)
             }
-            Source::Filter { filter, .. } => failure.advice(format!(
+            Source::Filter { filter, .. } => failure.details([said]).advice(format!(
                 "the same command with --until {} does the rest, and nothing twice",
                 filter.until_ms.unwrap_or_default()
             )),

@@ -60,6 +60,19 @@ impl std::str::FromStr for When {
     }
 }
 
+/// Hex digits of a fingerprint.
+const FINGERPRINT: usize = 12;
+
+/// A whole fingerprint: the queue would find nothing by a part of one, which looks like good news.
+fn parse_fingerprint(text: &str) -> std::result::Result<String, String> {
+    if text.len() == FINGERPRINT && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(text.to_ascii_lowercase());
+    }
+    Err(format!(
+        "`{text}` is no fingerprint: write its {FINGERPRINT} hex digits, as `lanekeeper dead groups` shows them"
+    ))
+}
+
 /// Filters of dead letters. All must hold.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Which")]
@@ -71,7 +84,7 @@ pub(super) struct FilterArgs {
     #[arg(long)]
     lane: Option<String>,
     /// That died of this error, as `dead ls` and `dead groups` show it.
-    #[arg(long, value_name = "HEX")]
+    #[arg(long, value_name = "HEX", value_parser = parse_fingerprint)]
     fingerprint: Option<String>,
     /// In this state of review. Absent: all that nobody discarded.
     #[arg(long, value_enum, value_name = "STATE")]
@@ -96,17 +109,24 @@ impl FilterArgs {
             && until.is_none()
     }
 
-    pub(super) fn filter(&self, now_ms: u64) -> DeadFilter {
-        DeadFilter {
+    /// The filter at this time.
+    pub(super) fn filter(&self, now_ms: u64) -> Result<DeadFilter> {
+        let (since_ms, until_ms) =
+            (self.since.map(|since| since.ms(now_ms)), self.until.map(|until| until.ms(now_ms)));
+        if since_ms.zip(until_ms).is_some_and(|(since, until)| since > until) {
+            return Err(Failure::invalid("--since is later than --until: nothing died between them")
+                .advice("the earlier one goes to --since, such as --since 2h --until 1h"));
+        }
+        Ok(DeadFilter {
             lane: self.lane.clone(),
             job_type: self.job_type.clone(),
             fingerprint: self.fingerprint.clone(),
             state: self.review.map(Into::into),
-            since_ms: self.since.map(|since| since.ms(now_ms)),
-            until_ms: self.until.map(|until| until.ms(now_ms)),
+            since_ms,
+            until_ms,
             key: self.key.clone(),
             oldest_first: false,
-        }
+        })
     }
 
     /// Nothing was found: with a type or lane that the queue does not have, that is a slip rather than good news.
@@ -161,6 +181,14 @@ impl Which {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fingerprint_is_whole() {
+        assert_eq!(parse_fingerprint("3F9C2a71e0b4"), Ok("3f9c2a71e0b4".to_owned()));
+        for wrong in ["zzz", "3f9c", "3f9c2a71e0b4a", "3f9c2a71e0bg", ""] {
+            assert!(parse_fingerprint(wrong).unwrap_err().contains("dead groups"), "{wrong}");
+        }
+    }
 
     #[test]
     fn times_are_ages_moments_or_ms() {

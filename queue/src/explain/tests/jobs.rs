@@ -10,7 +10,7 @@ fn unknown_job() {
     expect(
         &explain::job("J9", None, &Place::default(), &world.scene()),
         Cause::Unknown,
-        &["no record of job J9", "completed"],
+        &["no record of job J9", "completed", "dead.keepReviewedFor"],
     );
 }
 
@@ -228,6 +228,25 @@ fn dead() {
             0,
             Cause::Dead,
             &["dead for 1 h", words, "HttpStatus: 422 no such user.", "replay"],
+        );
+    }
+}
+
+/// The handler said that all went well: who replays must know that the work may be done.
+#[test]
+fn dead_of_an_answer() {
+    let mut dead = job(JobState::Dead);
+    dead.finished_ms = Some(NOW - 3_600_000);
+    dead.dead_reason = Some(DeadReason::PermanentError);
+    for code in ["AnswerInvalid", "FollowUpRefused"] {
+        let mut last = attempt("dead", "no such type");
+        last.error.as_mut().unwrap().code = code.to_owned();
+        dead.history = vec![last, attempt("acknowledge", "")];
+        World::new().says(
+            &dead,
+            0,
+            Cause::Dead,
+            &["handler reported success", "the work may be done", code, "may repeat it", "dead discard"],
         );
     }
 }

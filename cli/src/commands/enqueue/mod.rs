@@ -1,5 +1,7 @@
 //! `lanekeeper enqueue`: one job, or many from NDJSON.
 
+mod wait;
+
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::PathBuf;
@@ -7,15 +9,13 @@ use std::time::Duration;
 
 use clap::Args;
 use lanekeeper_api::duration;
-use lanekeeper_queue::types::{EnqueueOptions, Enqueued, Job, JobState, NewJob};
+use lanekeeper_queue::types::{EnqueueOptions, Enqueued, JobState, NewJob};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::get::fetch;
 use crate::args::{OutputArgs, QueueArgs};
 use crate::failure::{Exit, Failure, Result};
 use crate::human::parse_instant;
-use crate::present::job::detail;
 use crate::target::{self, Opened};
 use crate::{bulk, out};
 
@@ -28,6 +28,9 @@ Examples:
 
 A line of NDJSON: {\"type\":\"mail\",\"payload\":{…}} and optionally id, key, priority, delay (ms), runAt (ms since the \
 epoch), meta; payloadText in place of payload for bytes that are not JSON. Payloads are sent as they are written.";
+
+/// The queue holds as much as its `spec.capacity` says.
+pub(crate) const QUEUE_FULL: &str = "queue-full";
 
 /// Arguments of `enqueue`.
 #[derive(Debug, Args)]
@@ -69,7 +72,7 @@ pub(crate) struct EnqueueArgs {
     /// Enqueue every line of this file, or of standard input when it is -.
     #[arg(long, value_name = "FILE", conflicts_with = "job_type")]
     ndjson: Option<PathBuf>,
-    /// Write rejected lines here as they were, to be corrected and sent again.
+    /// Write rejected lines here as they were, to be corrected and sent again (those of a full queue: only sent again).
     #[arg(long, requires = "ndjson", value_name = "FILE")]
     rejects: Option<PathBuf>,
     /// Skip this many lines: those an interrupted run had acknowledged.
@@ -119,10 +122,7 @@ async fn one(args: &EnqueueArgs) -> Result<()> {
     if !args.wait {
         return if args.output.json() { out::json(&enqueued) } else { out::print(&sentence(&enqueued)) };
     }
-    if !args.output.json() {
-        out::note(&sentence(&enqueued));
-    }
-    ended(&opened, &id, deadline, args.output.json()).await
+    wait::ended(&opened, &enqueued, &id, deadline, args.output.json()).await
 }
 
 /// Opens the queue; who waits also waits for a queue that is just being made.
@@ -210,6 +210,10 @@ async fn rejected(opened: &Opened, job: &NewJob, reason: &str, message: &str, js
         let _ = out::json(&json!({ "outcome": "rejected", "reason": reason, "message": message }));
     }
     let failure = Failure::failed(format!("rejected:{reason}: {message}"));
+    if reason == QUEUE_FULL {
+        return failure
+            .advice("enqueue it again once jobs have ended, or raise spec.capacity of the JobQueue");
+    }
     if reason != "unknown-type" {
         return failure;
     }
@@ -225,41 +229,6 @@ async fn rejected(opened: &Opened, job: &NewJob, reason: &str, message: &str, js
         }
         _ => failure,
     }
-}
-
-/// Waits for the end of a job.
-async fn ended(opened: &Opened, id: &str, deadline: Instant, json: bool) -> Result<()> {
-    let mut pause = Duration::from_millis(20);
-    loop {
-        let job = fetch(opened, id, false).await?;
-        match job.state {
-            JobState::Succeeded | JobState::Dead | JobState::Cancelled | JobState::Discarded => {
-                return verdict(&job, json);
-            }
-            _ if Instant::now() >= deadline => {
-                return Err(Failure::failed(format!(
-                    "job {id} did not end in time: it is {}",
-                    job.state.name()
-                ))
-                .advice(format!("`lanekeeper why {id}` says why")));
-            }
-            _ => tokio::time::sleep(pause).await,
-        }
-        pause = (pause * 2).min(Duration::from_millis(500));
-    }
-}
-
-fn verdict(job: &Job, json: bool) -> Result<()> {
-    let now_ms = job.finished_ms.unwrap_or(job.due_ms);
-    if json {
-        out::json(job)?;
-    } else {
-        out::print(&detail(job, now_ms))?;
-    }
-    if job.state == JobState::Succeeded {
-        return Ok(());
-    }
-    Err(Failure::failed(format!("job {} is {}", job.id, job.state.name())))
 }
 
 #[cfg(test)]
