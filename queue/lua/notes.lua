@@ -16,6 +16,16 @@ local function words(value, most)
   return lk.clip(lk.clean(type(value) == 'string' and value or ''), most)
 end
 
+-- What is staged of notes: by field the bytes to write, or false for none. Of two words on one field the later counts.
+local function staged(stage)
+  local notes = stage.has.notes
+  if not notes then
+    notes = {}
+    stage.has.notes = notes
+  end
+  return notes
+end
+
 -- Stages what a note of a job says: msgpack {progress, checkpoint}, where progress is {} or {done, total, unit, message} and
 -- checkpoint {} (as it was) or {bytes}, empty bytes taking it away. What is no note says nothing. Returns whether it said anything.
 function lk.stage_note(ctx, stage, id, note)
@@ -25,13 +35,13 @@ function lk.stage_note(ctx, stage, id, note)
   local told, left, said = note[1], type(note[2]) == 'table' and note[2][1], false
   if type(told) == 'table' and told[1] then
     local progress = {ctx.now, whole(told[1]), whole(told[2]), words(told[3], UNIT_MOST), words(told[4], SAID_MOST)}
-    lk.push2(stage.note_set, 'p' .. id, pack(progress))
+    staged(stage)['p' .. id] = pack(progress)
     said = true
   end
   if left == '' then
-    stage.note_del[#stage.note_del + 1] = 'c' .. id
+    staged(stage)['c' .. id] = false
   elseif type(left) == 'string' and #left <= CHECKPOINT_MOST then
-    lk.push2(stage.note_set, 'c' .. id, pack({ctx.now}) .. left)
+    staged(stage)['c' .. id] = pack({ctx.now}) .. left
     said = true
   end
   return said
@@ -39,7 +49,8 @@ end
 
 -- The job has ended, or is gone: so are its notes.
 function lk.stage_forget_notes(stage, id)
-  lk.push2(stage.note_del, 'p' .. id, 'c' .. id)
+  local notes = staged(stage)
+  notes['p' .. id], notes['c' .. id] = false, false
 end
 
 -- Forgets the notes of jobs whose records go.
@@ -51,16 +62,24 @@ function lk.forget_notes_of(ctx, ids)
   call('HDEL', ctx.keys.notes, unpack_list(gone))
 end
 
--- Writes what is staged of notes, either of which may be nil.
-function lk.commit_notes(ctx, set, del)
-  if set then
+-- Writes what is staged of notes.
+function lk.commit_notes(ctx, notes)
+  local set, del = {}, {}
+  for field, bytes in pairs(notes) do
+    if bytes then
+      lk.push2(set, field, bytes)
+    else
+      del[#del + 1] = field
+    end
+  end
+  if set[1] then
     if not ctx.notes then
       call('HSET', ctx.keys.meta, 'n', 1)
       ctx.notes = true
     end
     call('HSET', ctx.keys.notes, unpack_list(set))
   end
-  if del then
+  if del[1] then
     call('HDEL', ctx.keys.notes, unpack_list(del))
   end
 end

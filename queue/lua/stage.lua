@@ -258,8 +258,8 @@ function lk.commit_jobs(ctx, stage)
   write('HSET', keys.leases, has.lease_set)
   write('ZADD', keys.running, has.running_add)
   write('HSET', keys.group_of, has.group_set)
-  if has.note_set or has.note_del then
-    lk.commit_notes(ctx, has.note_set, has.note_del)
+  if has.notes then
+    lk.commit_notes(ctx, has.notes)
   end
   for i = 1, has.class_set and #has.class_set or 0, 2 do
     call('HSET', has.class_set[i], unpack_list(has.class_set[i + 1]))

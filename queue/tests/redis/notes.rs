@@ -272,3 +272,19 @@ async fn queues_that_never_had_notes_ask_for_none() {
     // One look-up for the job that was tried before.
     assert_eq!(used, [plain[0] + 1, plain[1], plain[2], plain[3], plain[4], plain[5]]);
 }
+
+#[tokio::test]
+async fn of_two_words_in_one_heartbeat_the_later_counts() {
+    let bed = Bed::new().await;
+    let w = worker("w");
+    let claimed = bed.running(&w, job("mail", "x")).await;
+    let held = Held { id: claimed.id.clone(), token: claimed.token };
+    let twice = [held.clone(), held];
+    let checkpoint = async |notes: [Note; 2]| {
+        let [first, second] = notes;
+        bed.queue.extend_telling(&info(&w), &twice, &[(0, first), (1, second)]).await.unwrap();
+        bed.job(&claimed.id).await.checkpoint.map(|left| left.bytes)
+    };
+    assert_eq!(checkpoint([left(b""), left(b"new")]).await, Some(3));
+    assert_eq!(checkpoint([left(b"newer"), left(b"")]).await, None);
+}
