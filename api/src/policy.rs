@@ -272,6 +272,49 @@ impl LanePolicy {
     }
 }
 
+impl JobTypePolicy {
+    /// A job type of which a manifest says nothing but its lane and its handler.
+    #[must_use]
+    pub fn new(lane: impl Into<String>, handler: Handler) -> Self {
+        const DAY_MS: u64 = 86_400_000;
+        Self {
+            lane: lane.into(),
+            owner: None,
+            priority: 5,
+            key: None,
+            key_for_ms: DAY_MS,
+            on_conflict: OnConflict::default(),
+            debounce: None,
+            on_dead: None,
+            concurrency_key: None,
+            per_worker: None,
+            timeout_ms: 300_000,
+            retry: RetryPolicy {
+                limit: 10,
+                backoff: Backoff::Exponential { first_ms: 5_000, factor: 2.0, max_ms: 3_600_000 },
+                jitter: Jitter::Full,
+            },
+            give_up_after_ms: 7 * DAY_MS,
+            crash_budget: 3,
+            completed: Retention { keep: 1_000, for_ms: DAY_MS },
+            dead: DeadLetters::default(),
+            handler,
+        }
+    }
+}
+
+impl ExecHandler {
+    /// A program with nothing else set.
+    #[must_use]
+    pub fn of(command: &[&str]) -> Self {
+        Self {
+            command: command.iter().map(|&part| part.to_owned()).collect(),
+            env: BTreeMap::new(),
+            permanent_exit_codes: Vec::new(),
+        }
+    }
+}
+
 impl HttpHandler {
     /// A handler of a URL with nothing else set.
     #[must_use]

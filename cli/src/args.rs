@@ -104,6 +104,13 @@ pub(crate) struct QueueArgs {
     pub(crate) place: WhereArgs,
 }
 
+impl QueueArgs {
+    /// The same, with the queue that stands as a plain argument, if one does.
+    pub(crate) fn or_named(&self, positional: Option<&String>) -> Self {
+        Self { queue: positional.or(self.queue.as_ref()).cloned(), ..self.clone() }
+    }
+}
+
 /// How to print.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct OutputArgs {

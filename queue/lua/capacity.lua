@@ -5,17 +5,36 @@ local SAMPLE, NEWEST = 16, 0.3
 -- From this part of a bound on, completed records make way before their time.
 local PRESSURE = 0.9
 
--- Records, and their bytes as far as that has been estimated.
+-- Records, and where the policy bounds them their bytes, as far as those have been estimated.
 function lk.volume(ctx)
-  local jobs, mean = call('HLEN', ctx.keys.jobs), tonumber(call('HGET', ctx.keys.meta, 'sz'))
+  local capacity, jobs = ctx.policy.capacity, call('HLEN', ctx.keys.jobs)
+  local mean = capacity and capacity.bytes and tonumber(call('HGET', ctx.keys.meta, 'sz'))
   return jobs, mean and floor(jobs * mean) or nil
+end
+
+-- How many records stand above a part of the bounds, or would with `more` of them that have so many bytes of payload.
+local function excess(ctx, part, more, payload)
+  local capacity, jobs, bytes = ctx.policy.capacity, lk.volume(ctx)
+  local over = capacity.jobs and jobs + more - part * capacity.jobs or 0
+  if bytes and bytes > 0 then
+    over = max(over, (bytes + payload - part * capacity.bytes) / bytes * jobs)
+  end
+  return max(0, math.ceil(over))
+end
+
+-- How many records the queue has above the part of its bounds from which completed ones make way.
+function lk.pressure(ctx)
+  return ctx.policy.capacity and excess(ctx, PRESSURE, 0, 0) or 0
 end
 
 -- Whether not even a job without a payload fits in.
 function lk.is_full(ctx)
   local capacity = ctx.policy.capacity
+  if not capacity then
+    return false
+  end
   local jobs, bytes = lk.volume(ctx)
-  return capacity and ((capacity.jobs and jobs >= capacity.jobs) or (capacity.bytes and (bytes or 0) >= capacity.bytes)) or false
+  return (capacity.jobs and jobs >= capacity.jobs) or (capacity.bytes and (bytes or 0) >= capacity.bytes) or false
 end
 
 -- Removes finished records before their time, of every type in proportion, at most `excess`; returns how many.
@@ -36,26 +55,12 @@ function lk.make_room(ctx, excess)
   return removed
 end
 
--- How many records too many the queue would have with these specs.
-local function too_many(capacity, specs, jobs, bytes)
-  local more, payload = 0, 0
-  for _, spec in ipairs(specs) do
-    if not spec.first then
-      more, payload = more + 1, payload + #spec.payload
-    end
-  end
-  local over = capacity.jobs and jobs + more - capacity.jobs or 0
-  if capacity.bytes and bytes > 0 then
-    over = max(over, math.ceil((bytes + payload - capacity.bytes) / bytes * jobs))
-  end
-  return max(0, min(over, lk.MAX_BATCH))
-end
-
 -- What a full queue holds, for people: dead letters count until somebody replays or discards them, discarded ones as long as
 -- `dead.keepReviewedFor` says.
-local function holding(ctx, what)
-  return fmt('the queue holds %s, of them %.0f dead letters and %.0f discarded ones, and its capacity is ', what,
+local function holding(ctx, out, what, most)
+  out.letters = out.letters or fmt(', of them %.0f dead letters and %.0f discarded ones, and its capacity is ',
     call('ZCARD', ctx.keys.dead), call('ZCARD', ctx.keys.discarded))
+  return 'the queue holds ' .. what .. out.letters .. lk.digits(most)
 end
 
 -- Of the specs those that fit in, in order; the others are refused. What takes another job's place always fits. Finished records
@@ -65,22 +70,25 @@ function lk.fitting(ctx, specs, replies)
   if not capacity then
     return specs
   end
-  local jobs, bytes = lk.volume(ctx)
-  if lk.make_room(ctx, too_many(capacity, specs, jobs, bytes or 0)) > 0 then
-    jobs, bytes = lk.volume(ctx)
+  local more, payload = 0, 0
+  for _, spec in ipairs(specs) do
+    if not spec.first then
+      more, payload = more + 1, payload + #spec.payload
+    end
   end
-  local fitting = {}
+  lk.make_room(ctx, min(excess(ctx, 1, more, payload), lk.MAX_BATCH))
+  local fitting, said, jobs, bytes = {}, {}, lk.volume(ctx)
   bytes = bytes or 0
   for _, spec in ipairs(specs) do
     local why
-    if spec.first then
-      why = nil
-    elseif capacity.jobs and jobs >= capacity.jobs then
-      why = holding(ctx, lk.digits(jobs) .. ' jobs') .. lk.digits(capacity.jobs)
-    elseif capacity.bytes and bytes + #spec.payload > capacity.bytes then
-      why = holding(ctx, 'about ' .. lk.digits(bytes) .. ' bytes') .. lk.digits(capacity.bytes)
-    else
-      jobs, bytes = jobs + 1, bytes + #spec.payload
+    if not spec.first then
+      if capacity.jobs and jobs >= capacity.jobs then
+        why = holding(ctx, said, lk.digits(jobs) .. ' jobs', capacity.jobs)
+      elseif capacity.bytes and bytes + #spec.payload > capacity.bytes then
+        why = holding(ctx, said, 'about ' .. lk.digits(bytes) .. ' bytes', capacity.bytes)
+      else
+        jobs, bytes = jobs + 1, bytes + #spec.payload
+      end
     end
     if why then
       replies[spec.at] = {false, 'rejected:queue-full', why}
@@ -105,18 +113,4 @@ function lk.estimate(ctx)
     local last, mean = tonumber(call('HGET', ctx.keys.meta, 'sz')), bytes / #ids
     call('HSET', ctx.keys.meta, 'sz', fmt('%.1f', last and last + NEWEST * (mean - last) or mean))
   end
-end
-
--- How many records the queue has above the part of its capacity from which completed ones make way.
-function lk.pressure(ctx)
-  local capacity = ctx.policy.capacity
-  if not capacity then
-    return 0
-  end
-  local jobs, bytes = lk.volume(ctx)
-  local over = capacity.jobs and jobs - PRESSURE * capacity.jobs or 0
-  if capacity.bytes and bytes and bytes > 0 then
-    over = max(over, (bytes - PRESSURE * capacity.bytes) / bytes * jobs)
-  end
-  return max(0, math.ceil(over))
 end

@@ -1,6 +1,6 @@
 -- Dead letters beside their records: what one died of in short (its fingerprint), and the card that lists filter by.
 --
--- A card is msgpack {1, type, fingerprint, 'o' open | 'a' acknowledged | 'd' discarded, key}, about 60 bytes beside the key.
+-- A card is msgpack {1, type, fingerprint, 'o' open | 'a' acknowledged | 'd' discarded, key}.
 -- All of it follows from the job's record and past, which may be large; so lists and counts go through cards, and a card
 -- that is lost or damaged costs a look at the job until a sweep has made it anew.
 
@@ -192,14 +192,9 @@ function lk.trim_discarded(ctx, ty, most)
   end
   call('ZREM', ty.discarded, unpack_list(old))
   call('ZREM', keys.discarded, unpack_list(old))
+  lk.forget_jobs(ctx, gone)
   if gone[1] then
-    call('HDEL', keys.jobs, unpack_list(gone))
-    call('HDEL', keys.pasts, unpack_list(gone))
-    call('HDEL', keys.group_of, unpack_list(gone))
     call('HDEL', keys.cards, unpack_list(gone))
-    if ctx.notes then
-      lk.forget_notes_of(ctx, gone)
-    end
   end
   return #old
 end
@@ -228,14 +223,9 @@ function lk.cards_missing(ctx)
   return max(0, call('ZCARD', keys.dead) + call('ZCARD', keys.discarded) - call('HLEN', keys.cards))
 end
 
--- Whether an index over all types lacks letters that those of the types have, or more cards are missing than after the last
--- look at all jobs.
-function lk.letters_missing(ctx, names)
-  local dead, discarded = 0, 0
-  for _, name in ipairs(names) do
-    local ty = lk.type_of(ctx.policy, name)
-    dead, discarded = dead + call('ZCARD', ty.dead), discarded + call('ZCARD', ty.discarded)
-  end
+-- Whether an index over all types lacks letters that those of the types have (so many `dead` and `discarded`), or more cards are
+-- missing than after the last look at all jobs.
+function lk.letters_missing(ctx, dead, discarded)
   return call('ZCARD', ctx.keys.dead) < dead or call('ZCARD', ctx.keys.discarded) < discarded
     or lk.cards_missing(ctx) > (tonumber(call('HGET', ctx.keys.meta, 'rd')) or 0)
 end

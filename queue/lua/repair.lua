@@ -207,19 +207,20 @@ local function mend_gauges(ctx, names)
   end
 end
 
--- Types whose schedule nobody looks at, because the key that says when is gone or lacks them; how many jobs stand in indexes.
+-- Types whose schedule nobody looks at, because the key that says when is gone or lacks them; how many jobs stand in indexes, and
+-- how many of those as dead and as discarded ones.
 local function count_standing(ctx, names)
-  local standing = call('ZCARD', ctx.keys.running)
+  local standing, dead, discarded = call('ZCARD', ctx.keys.running), 0, 0
   for _, name in ipairs(names) do
     local ty = lk.type_of(ctx.policy, name)
     local scheduled = call('ZCARD', ty.scheduled)
     if scheduled > 0 and missing(ctx.keys.next, name) then
       lk.refresh_next(ctx, ty)
     end
-    standing = standing + scheduled + call('ZCARD', ty.ready) + call('ZCARD', ty.finished) + call('ZCARD', ty.dead)
-      + call('ZCARD', ty.discarded)
+    standing = standing + scheduled + call('ZCARD', ty.ready) + call('ZCARD', ty.finished)
+    dead, discarded = dead + call('ZCARD', ty.dead), discarded + call('ZCARD', ty.discarded)
   end
-  return standing
+  return standing + dead + discarded, dead, discarded
 end
 
 -- Finds and mends damage, as far as one call may; whether there is more to do at once.
@@ -239,10 +240,12 @@ function lk.repair(ctx)
   local cursor = call('HGET', ctx.keys.meta, 'rc')
   local unreadable = tonumber(call('HGET', ctx.keys.meta, 'rb')) or 0
   local wrong, size = sample(ctx)
-  if not cursor and (wrong or jobs > count_standing(ctx, names) + unreadable or lk.letters_missing(ctx, names)) then
+  if not cursor then
+    local standing, dead, discarded = count_standing(ctx, names)
+    if not (wrong or jobs > standing + unreadable or lk.letters_missing(ctx, dead, discarded)) then
+      return false
+    end
     cursor = '0'
-  elseif not cursor then
-    return false
   end
   return step(ctx, cursor, size)
 end

@@ -166,13 +166,23 @@ local function announce(ctx, ty, added)
     call('RPUSH', lane.wake, unpack_list(more))
   end
 end
-lk.announce = announce
 
 -- Calls `command key values...` unless there are none.
 local function write(command, key, values)
   local count = values and #values or 0
   for from = 1, count, 4000 do
     call(command, key, unpack_list(values, from, min(from + 3999, count)))
+  end
+end
+
+-- Deletes all that is kept of jobs beside their places in indexes; nothing where there are none.
+function lk.forget_jobs(ctx, ids)
+  local keys = ctx.keys
+  write('HDEL', keys.jobs, ids)
+  write('HDEL', keys.pasts, ids)
+  write('HDEL', keys.group_of, ids)
+  if ctx.notes and ids and ids[1] then
+    lk.forget_notes_of(ctx, ids)
   end
 end
 
@@ -186,9 +196,7 @@ function lk.forget_finished(ctx, ids)
       gone[#gone + 1] = ids[i]
     end
   end
-  write('HDEL', ctx.keys.jobs, gone)
-  write('HDEL', ctx.keys.pasts, gone)
-  write('HDEL', ctx.keys.group_of, gone)
+  lk.forget_jobs(ctx, gone)
 end
 
 -- Records and pasts of jobs.
@@ -285,12 +293,7 @@ function lk.commit_jobs(ctx, stage)
   for _, ty in ipairs(stage.touched) do
     commit_type(ctx, stage, ty)
   end
-  write('HDEL', keys.jobs, has.record_del)
-  write('HDEL', keys.pasts, has.record_del)
-  write('HDEL', keys.group_of, has.record_del)
-  if ctx.notes and has.record_del then
-    lk.forget_notes_of(ctx, has.record_del)
-  end
+  lk.forget_jobs(ctx, has.record_del)
   if has.events then
     lk.commit_events(ctx, has.events)
   end

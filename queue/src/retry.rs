@@ -87,27 +87,12 @@ pub(crate) mod tests {
 
     pub(crate) fn policy(retry: RetryPolicy) -> JobTypePolicy {
         JobTypePolicy {
-            lane: "l".into(),
-            owner: None,
-            priority: 5,
-            key: None,
             key_for_ms: 0,
-            concurrency_key: None,
-            on_conflict: Default::default(),
-            debounce: None,
-            on_dead: None,
-            per_worker: None,
             timeout_ms: 1,
             retry,
             give_up_after_ms: 100_000,
-            crash_budget: 3,
             completed: Retention { keep: 1, for_ms: 1 },
-            dead: Default::default(),
-            handler: Handler::Exec(ExecHandler {
-                command: vec!["true".into()],
-                env: Default::default(),
-                permanent_exit_codes: vec![],
-            }),
+            ..JobTypePolicy::new("l", Handler::Exec(ExecHandler::of(&["true"])))
         }
     }
 

@@ -42,8 +42,7 @@ pub(crate) struct EventsArgs {
 
 /// Shows them.
 pub(crate) async fn run(args: &EventsArgs) -> Result<()> {
-    let mut queue = args.queue.clone();
-    queue.queue = args.positional.clone().or(queue.queue);
+    let queue = args.queue.or_named(args.positional.as_ref());
     let opened = target::open(&queue).await?;
     let past = more(&opened, None, args.limit).await?;
     show(args, &past)?;

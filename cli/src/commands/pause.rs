@@ -32,8 +32,7 @@ pub(crate) struct PauseArgs {
 
 /// Pauses.
 pub(crate) async fn run(args: &PauseArgs) -> Result<()> {
-    let mut queue = args.queue.clone();
-    queue.queue = args.positional.clone().or(queue.queue);
+    let queue = args.queue.or_named(args.positional.as_ref());
     let opened = target::open(&queue).await?;
     let changes = opened.queue.pause(&who::user(), &args.why, &args.lanes).await;
     let changes = changes.map_err(|error| opened.failure(&error))?;

@@ -29,8 +29,7 @@ pub(crate) struct ResumeArgs {
 
 /// Resumes.
 pub(crate) async fn run(args: &ResumeArgs) -> Result<()> {
-    let mut queue = args.queue.clone();
-    queue.queue = args.positional.clone().or(queue.queue);
+    let queue = args.queue.or_named(args.positional.as_ref());
     let opened = target::open(&queue).await?;
     let changes = opened.queue.resume(&who::user(), &args.lanes).await;
     let changes = changes.map_err(|error| opened.failure(&error))?;

@@ -34,8 +34,7 @@ pub(crate) struct StatusArgs {
 
 /// Shows it.
 pub(crate) async fn run(args: &StatusArgs) -> Result<()> {
-    let mut queue = args.queue.clone();
-    queue.queue = args.positional.clone().or(queue.queue);
+    let queue = args.queue.or_named(args.positional.as_ref());
     let mut opened = target::open(&queue).await?;
     if args.watch {
         return watch(args, &queue, &mut opened).await;

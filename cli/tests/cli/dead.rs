@@ -286,17 +286,9 @@ async fn ten_thousand_replays_killed_at_random_replay_each_letter_once() {
     }
 }
 
-#[tokio::test]
-async fn an_interrupted_replay_says_how_far_it_came_and_how_to_go_on() {
-    let world = World::new().await;
-    world.many_dead("report", "slow", 20).await;
-    let child = world
-        .command()
-        .args(["dead", "replay", "--all", "--rate", "1/s", "--yes"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+/// Runs a replay of 20 letters and interrupts it once it has begun.
+async fn interrupted(world: &World, args: &[&str]) -> Ran {
+    let child = world.command().args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let started = Instant::now();
     while world.queue.stats().await.unwrap().dead == 20 {
         assert!(started.elapsed() < DEADLINE, "nothing was replayed");
@@ -304,7 +296,14 @@ async fn an_interrupted_replay_says_how_far_it_came_and_how_to_go_on() {
     }
     let pid = child.id().to_string();
     assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
-    let ran: Ran = child.wait_with_output().unwrap().into();
+    child.wait_with_output().unwrap().into()
+}
+
+#[tokio::test]
+async fn an_interrupted_replay_says_how_far_it_came_and_how_to_go_on() {
+    let world = World::new().await;
+    world.many_dead("report", "slow", 20).await;
+    let ran = interrupted(&world, &["dead", "replay", "--all", "--rate", "1/s", "--yes"]).await;
     let ran =
         ran.exits(1).says(&["interrupted", "of 20 dead letters replayed", "the same command with --until"]);
     let until = ran.stderr.split("--until ").nth(1).unwrap().split(' ').next().unwrap();
@@ -322,22 +321,8 @@ async fn an_interrupted_replay_says_how_far_it_came_and_how_to_go_on() {
 async fn an_interrupted_replay_by_ids_names_those_that_remain() {
     let world = World::new().await;
     let ids = world.many_dead("report", "slow", 20).await;
-    let child = world
-        .command()
-        .args(["dead", "replay", "--rate", "1/s"])
-        .args(&ids)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let started = Instant::now();
-    while world.queue.stats().await.unwrap().dead == 20 {
-        assert!(started.elapsed() < DEADLINE, "nothing was replayed");
-        tokio::task::yield_now().await;
-    }
-    let pid = child.id().to_string();
-    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
-    let ran: Ran = child.wait_with_output().unwrap().into();
+    let named: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let ran = interrupted(&world, &[&["dead", "replay", "--rate", "1/s"], named.as_slice()].concat()).await;
     let ran = ran.exits(1).says(&["interrupted", "of 20 dead letters replayed", "not sent: "]);
     let named = ran.stderr.split("not sent: ").nth(1).unwrap().lines().next().unwrap();
     let mut dead = Vec::new();

@@ -1,7 +1,5 @@
 //! The policy that cases begin with, and changes of it.
 
-use std::collections::BTreeMap;
-
 use lanekeeper_api::policy::{
     Backoff, Capacity, Circuit, DeadLetters, Debounce, ExecHandler, Handler, Jitter, JobTypePolicy, KeyPart,
     LanePolicy, OnConflict, OnDead, QueuePolicy, RateLimit, Retention, RetryPolicy, Source,
@@ -55,8 +53,6 @@ fn job_type(name: &str, lane: &str) -> JobTypePolicy {
         _ => (20, 3_600_000),
     };
     JobTypePolicy {
-        lane: lane.into(),
-        owner: None,
         priority: if name == "reset" { 1 } else { 5 },
         key: (name == "keyed").then(|| vec![KeyPart::Text("e:".into()), path("user.id"), path("event")]),
         key_for_ms: match name {
@@ -65,18 +61,14 @@ fn job_type(name: &str, lane: &str) -> JobTypePolicy {
             _ => 120_000,
         },
         per_worker: (name == "limited").then_some(2),
-        concurrency_key: None,
         on_conflict: match name {
             "brief" => OnConflict::Replace,
             "limited" => OnConflict::Reject,
             _ => OnConflict::Existing,
         },
-        debounce: None,
         on_dead: (name == "report").then(|| OnDead { r#type: "mail".into() }),
         timeout_ms: 10_000,
         retry: RetryPolicy { limit: 3, backoff: Backoff::Schedule(vec![1_000]), jitter: Jitter::None },
-        give_up_after_ms: 604_800_000,
-        crash_budget: 3,
         completed: Retention { keep, for_ms },
         dead: DeadLetters {
             keep_reviewed_for_ms: match name {
@@ -85,11 +77,7 @@ fn job_type(name: &str, lane: &str) -> JobTypePolicy {
                 _ => None,
             },
         },
-        handler: Handler::Exec(ExecHandler {
-            command: vec!["/bin/true".into()],
-            env: BTreeMap::new(),
-            permanent_exit_codes: vec![],
-        }),
+        ..JobTypePolicy::new(lane, Handler::Exec(ExecHandler::of(&["/bin/true"])))
     }
 }
 

@@ -4,8 +4,7 @@
 use std::collections::BTreeMap;
 
 use lanekeeper_api::policy::{
-    Backoff, ExecHandler, Handler, Jitter, JobTypePolicy, LanePolicy, QueuePolicy, Retention, RetryPolicy,
-    Source,
+    Backoff, ExecHandler, Handler, Jitter, JobTypePolicy, LanePolicy, QueuePolicy, RetryPolicy, Source,
 };
 use lanekeeper_queue::testing::TestRedis;
 use lanekeeper_queue::types::{
@@ -167,27 +166,9 @@ pub fn policy() -> QueuePolicy {
 
 pub fn job_type(lane: &str) -> JobTypePolicy {
     JobTypePolicy {
-        lane: lane.into(),
-        owner: None,
-        priority: 5,
-        key: None,
-        key_for_ms: 86_400_000,
-        concurrency_key: None,
-        on_conflict: Default::default(),
-        debounce: None,
-        on_dead: None,
-        per_worker: None,
         timeout_ms: 10_000,
         retry: RetryPolicy { limit: 3, backoff: Backoff::Schedule(vec![1_000]), jitter: Jitter::None },
-        give_up_after_ms: 604_800_000,
-        crash_budget: 3,
-        completed: Retention { keep: 1_000, for_ms: 86_400_000 },
-        dead: Default::default(),
-        handler: Handler::Exec(ExecHandler {
-            command: vec!["/bin/true".into()],
-            env: BTreeMap::new(),
-            permanent_exit_codes: vec![],
-        }),
+        ..JobTypePolicy::new(lane, Handler::Exec(ExecHandler::of(&["/bin/true"])))
     }
 }
 

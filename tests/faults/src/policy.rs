@@ -15,16 +15,7 @@ pub const LEASE_MS: u64 = 5_000;
 #[must_use]
 pub fn policy(effects: SocketAddr) -> QueuePolicy {
     let work = JobTypePolicy {
-        lane: "main".into(),
-        owner: None,
-        priority: 5,
-        key: None,
         key_for_ms: 60_000,
-        concurrency_key: None,
-        on_conflict: Default::default(),
-        debounce: None,
-        on_dead: None,
-        per_worker: None,
         timeout_ms: 30_000,
         retry: RetryPolicy {
             limit: 8,
@@ -35,8 +26,7 @@ pub fn policy(effects: SocketAddr) -> QueuePolicy {
         crash_budget: 20,
         // The ledger needs every record.
         completed: Retention { keep: 10_000_000, for_ms: 3_600_000 },
-        dead: Default::default(),
-        handler: Handler::Http(HttpHandler::to(format!("http://{effects}/work"))),
+        ..JobTypePolicy::new("main", Handler::Http(HttpHandler::to(format!("http://{effects}/work"))))
     };
     QueuePolicy {
         queue: "faults/main".into(),

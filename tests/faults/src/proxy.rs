@@ -100,6 +100,22 @@ fn carry(client: TcpStream, server: TcpStream, shared: Arc<Shared>, end: Cancell
     tokio::spawn(replies(from_server, to_client, shared, doomed, answers));
 }
 
+/// The next bytes; none at the end of the stream or of the proxy, which is told to the other direction.
+async fn some<'a>(
+    from: &mut OwnedReadHalf,
+    bytes: &'a mut [u8],
+    end: &CancellationToken,
+) -> Option<&'a [u8]> {
+    let read = tokio::select! { read = from.read(bytes) => read, () = end.cancelled() => return None };
+    match read {
+        Ok(count) if count > 0 => Some(&bytes[..count]),
+        _ => {
+            end.cancel();
+            None
+        }
+    }
+}
+
 async fn requests(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
@@ -108,16 +124,11 @@ async fn requests(
     end: CancellationToken,
 ) {
     let mut bytes = vec![0; 64 * 1024];
-    loop {
-        let read = tokio::select! { read = from.read(&mut bytes) => read, () = end.cancelled() => return };
-        let count = match read {
-            Ok(count) if count > 0 => count,
-            _ => return end.cancel(),
-        };
-        if shared.weather().cut.is_some_and(|call| holds(&bytes[..count], call.as_bytes())) {
+    while let Some(part) = some(&mut from, &mut bytes, &end).await {
+        if shared.weather().cut.is_some_and(|call| holds(part, call.as_bytes())) {
             doomed.store(true, Ordering::Release);
         }
-        if to.write_all(&bytes[..count]).await.is_err() {
+        if to.write_all(part).await.is_err() {
             return end.cancel();
         }
     }
@@ -141,12 +152,7 @@ async fn replies(
         }
     });
     let mut bytes = vec![0; 64 * 1024];
-    loop {
-        let read = tokio::select! { read = from.read(&mut bytes) => read, () = end.cancelled() => return };
-        let count = match read {
-            Ok(count) if count > 0 => count,
-            _ => return end.cancel(),
-        };
+    while let Some(part) = some(&mut from, &mut bytes, &end).await {
         let weather = shared.weather();
         shared.replies.fetch_add(1, Ordering::Relaxed);
         let struck = weather.resets > 0 && rand::random_range(0..1000) < weather.resets;
@@ -154,7 +160,7 @@ async fn replies(
             shared.cuts.fetch_add(1, Ordering::Relaxed);
             return end.cancel();
         }
-        if line.send((Instant::now() + weather.delay, bytes[..count].to_vec())).is_err() {
+        if line.send((Instant::now() + weather.delay, part.to_vec())).is_err() {
             return end.cancel();
         }
     }

@@ -250,7 +250,7 @@ pub(crate) mod testing {
     use super::*;
     use std::collections::BTreeMap;
 
-    use lanekeeper_api::policy::{self, Backoff, ExecHandler, Jitter, OnConflict, Retention, RetryPolicy};
+    use lanekeeper_api::policy::{self, Backoff, ExecHandler, Jitter, Retention, RetryPolicy};
 
     /// A claimed job with plain values.
     pub(crate) fn claimed(payload: &[u8]) -> Claimed {
@@ -275,27 +275,12 @@ pub(crate) mod testing {
     /// A job type with plain values.
     pub(crate) fn policy() -> JobTypePolicy {
         JobTypePolicy {
-            lane: "fast".into(),
-            owner: None,
-            priority: 5,
-            key: None,
             key_for_ms: 0,
-            on_conflict: OnConflict::default(),
-            debounce: None,
-            on_dead: None,
-            concurrency_key: None,
-            per_worker: None,
             timeout_ms: 1000,
             retry: RetryPolicy { limit: 3, backoff: Backoff::Schedule(vec![1000]), jitter: Jitter::None },
             give_up_after_ms: 60_000,
-            crash_budget: 3,
             completed: Retention { keep: 1, for_ms: 1 },
-            dead: Default::default(),
-            handler: policy::Handler::Exec(ExecHandler {
-                command: vec![],
-                env: BTreeMap::new(),
-                permanent_exit_codes: vec![],
-            }),
+            ..JobTypePolicy::new("fast", policy::Handler::Exec(ExecHandler::of(&[])))
         }
     }
 

@@ -18,6 +18,12 @@ fn only_type(from: &str, to: &str) -> JobTypePolicy {
 }
 
 #[test]
+fn a_plain_policy_is_what_a_manifest_without_a_word_means() {
+    let resolved = only_type("t, lane", "t, lane");
+    assert_eq!(resolved, JobTypePolicy::new("fast", resolved.handler.clone()));
+}
+
+#[test]
 fn the_saas_workload_resolves_as_its_table_says() {
     let policy = saas();
     assert_eq!(policy.queue, "apps/saas");

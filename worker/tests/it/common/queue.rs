@@ -224,31 +224,16 @@ pub(crate) fn policy() -> QueuePolicy {
 /// A job type of that lane.
 pub(crate) fn job_type(lane: &str) -> JobTypePolicy {
     JobTypePolicy {
-        lane: lane.into(),
-        owner: None,
-        priority: 5,
-        key: None,
         key_for_ms: 60_000,
-        concurrency_key: None,
-        on_conflict: Default::default(),
-        debounce: None,
-        on_dead: None,
-        per_worker: None,
         timeout_ms: 60_000,
         retry: RetryPolicy { limit: 2, backoff: Backoff::Schedule(vec![50]), jitter: Jitter::None },
         give_up_after_ms: 3_600_000,
-        crash_budget: 3,
         completed: Retention { keep: 10_000, for_ms: 3_600_000 },
-        dead: Default::default(),
-        handler: exec(&["true"]),
+        ..JobTypePolicy::new(lane, exec(&["true"]))
     }
 }
 
 /// An exec handler.
 pub(crate) fn exec(command: &[&str]) -> Runs {
-    Runs::Exec(ExecHandler {
-        command: command.iter().map(|&part| part.to_owned()).collect(),
-        env: BTreeMap::new(),
-        permanent_exit_codes: vec![],
-    })
+    Runs::Exec(ExecHandler::of(command))
 }
