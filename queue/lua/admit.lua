@@ -141,7 +141,7 @@ local function store(ctx, stage, spec)
     record = lk.write_record({1, ty.name, enqueued, priority, spec.due - enqueued, spec.key or '', options.meta or NONE}, spec.payload)
   end
   lk.push2(stage.record_set, spec.id, record)
-  if options.id then
+  if spec.named then
     -- What a damaged job left behind under this id would speak of another one now.
     stage.past_del[#stage.past_del + 1] = spec.id
     if ctx.notes then
@@ -170,8 +170,14 @@ local function conflict(spec, owner)
   return {owner.id, 'duplicate', owner.state}
 end
 
--- Whether the spec takes the place, and the id, of the key's owner: one of its type that has not been started. Debounced
--- jobs are put off again with each that comes, but not beyond `most` after the first.
+-- Debounced jobs are put off again with each that comes, but not beyond `most` after the first.
+local function put_off(ctx, spec, first)
+  if spec.debounced then
+    spec.due = max(ctx.now, min(spec.due, first + spec.ty.debounce.most))
+  end
+end
+
+-- Whether the spec takes the place, and the id, of the key's owner: one of its type that has not been started.
 local function replaces(ctx, spec, owner)
   local ty, job = spec.ty, owner.job
   if ty.on_conflict ~= 'Replace' or not job or job[TYPE] ~= ty.name or job[ATTEMPTS] > 0 or job[COUNTS_FROM] > 0
@@ -180,10 +186,36 @@ local function replaces(ctx, spec, owner)
   end
   -- Not after now, where the clock went back: a job cannot be due before it was enqueued.
   spec.first = min(job[ENQUEUED], ctx.now)
-  if spec.debounced then
-    spec.due = max(ctx.now, min(spec.due, spec.first + ty.debounce.most))
-  end
+  put_off(ctx, spec, spec.first)
   return true
+end
+
+-- What a pair means whose id or key an earlier one of the call has taken: the same as if it had come in the next call.
+local function follow(ctx, spec, twin, same_id)
+  local ty = spec.ty
+  spec.twin, spec.says = twin, 'duplicate'
+  if not same_id and ty.on_conflict == 'Reject' then
+    spec.says = 'rejected'
+  elseif not same_id and ty.on_conflict == 'Replace' and ty == twin.ty then
+    spec.says = 'replaced'
+    put_off(ctx, spec, twin.first or ctx.now)
+    twin.payload, twin.options, twin.due, twin.group, twin.class = spec.payload, spec.options, spec.due, spec.group, spec.class
+  end
+  spec.later = twin.due > ctx.now
+end
+
+local function reply_of(spec)
+  return {
+    spec.id, spec.first and 'replaced' or (spec.later and 'scheduled' or 'queued'), spec.later and 'scheduled' or 'ready',
+  }
+end
+
+local function reply_of_twin(spec, first)
+  local state = spec.later and 'scheduled' or 'ready'
+  -- What has no room has none twice.
+  return not first[1] and first
+    or spec.says == 'rejected' and conflict(spec, {id = first[1], state = state})
+    or {first[1], spec.says, state}
 end
 
 -- Takes the job that is replaced out of its line.
@@ -205,6 +237,9 @@ local function find_duplicates(ctx, specs, replies)
     keys[#keys + 1] = spec.key
   end
   if not ids[1] and not keys[1] then
+    for _, spec in ipairs(specs) do
+      spec.later = spec.due > ctx.now
+    end
     return specs
   end
   local records, pasts = lookup(ctx.keys.jobs, ids), lookup(ctx.keys.pasts, ids)
@@ -212,21 +247,20 @@ local function find_duplicates(ctx, specs, replies)
   local accepted, by_id, by_key = {}, {}, {}
   for _, spec in ipairs(specs) do
     local id, key = spec.options.id, spec.key
-    local twin = (id and by_id[id]) or (key and by_key[key])
+    local same_id = id and by_id[id]
     -- A damaged record stands for no job: the new one takes its place.
-    local job = id and lk.read_job(records[id], pasts[id])
+    local job = id and not same_id and lk.read_job(records[id], pasts[id])
+    local twin = same_id or (not job and key and by_key[key])
     if twin then
-      spec.twin = twin
+      follow(ctx, spec, twin, same_id)
     elseif job then
       replies[spec.at] = {id, 'duplicate', lk.state_of(ctx, id, job)}
     elseif key and owners[key] and not replaces(ctx, spec, owners[key]) then
       replies[spec.at] = conflict(spec, owners[key])
     else
-      spec.id = spec.first and owners[key].id or id
+      spec.id, spec.named, spec.later = spec.first and owners[key].id or id, id, spec.due > ctx.now
       accepted[#accepted + 1] = spec
-    end
-    if not replies[spec.at] and not twin then
-      if id then by_id[id] = spec end
+      if spec.id then by_id[spec.id] = spec end
       if key then by_key[key] = spec end
     end
   end
@@ -246,15 +280,11 @@ function lk.admit(ctx, stage, specs, replies, bounded)
       make_way(ctx, spec)
     end
     store(ctx, stage, spec)
-    local later = spec.due > ctx.now
-    replies[spec.at] = {
-      spec.id, spec.first and 'replaced' or (later and 'scheduled' or 'queued'), later and 'scheduled' or 'ready',
-    }
+    replies[spec.at] = reply_of(spec)
   end
   for _, spec in ipairs(specs) do
     if spec.twin then
-      local reply = replies[spec.twin.at]
-      replies[spec.at] = reply[1] and {reply[1], 'duplicate', reply[3]} or reply
+      replies[spec.at] = reply_of_twin(spec, replies[spec.twin.at])
     end
   end
 end

@@ -1,9 +1,10 @@
 -- lk_claim root identity settlements want
---   ->  {now, policy version, next due or -1, held or '', letters, token, refusals, checkpoints, id, lane, record, past or '', id, ...}
+--   ->  {now, policy version, next due or -1, held or '', letters, token, refusals, checkpoints, waits (0|1), id, lane, record, past or '', id, ...}
 --
 -- Settles what is done (see lk_settle) and leases new jobs in one call, all under one token. want: msgpack
 -- {slots, lanes, {type: most}, order (0 as listed | 1 by deadline), shares}. shares: most jobs of each lane in a first round;
--- what is left over goes round again without them. For the order within a lane see order.lua.
+-- what is left over goes round again without them. For the order within a lane see order.lua. waits: 0 where none of the lanes
+-- has a job left in line, so that there is nothing to claim before a token or the next due time.
 
 -- The lease for jobs of the type under this claim, by its marks (see lease.lua).
 local function lease_for(ctx, out, ty, marks)
@@ -78,6 +79,22 @@ local function lane_goes(ctx, lane)
   return false, opens
 end
 
+-- Whether any job of a lane may go; where only time stands in the way, until when.
+local function may_go(ctx, lane)
+  local room, _, opens = lk.lane_room(ctx, lane, 1)
+  if room > 0 then
+    return lane_goes(ctx, lane)
+  end
+  return false, opens
+end
+
+-- Where jobs of a lane may go and no token says so, somebody is woken: tokens are lost with the connections they went to.
+function lk.wake_again(ctx, lane)
+  if lk.lane_waits(lane) and may_go(ctx, lane) and call('EXISTS', lane.wake) == 0 then
+    call('RPUSH', lane.wake, '1')
+  end
+end
+
 -- Whether a claim that may take nothing of what waits (its types are at their limits) leaves a token for another worker.
 -- Not more often than now and then: where there is no other worker, the token comes back to the same one.
 local function may_put_back(ctx, lane)
@@ -127,12 +144,9 @@ local function tidy_wake(ctx, lane, taken, out)
     call('DEL', lane.wake)
     return
   end
-  local room, _, opens = lk.lane_room(ctx, lane, 1)
-  if room > 0 then
-    local goes, till = lane_goes(ctx, lane)
-    room, opens = goes and 1 or 0, till
-  end
-  if room == 0 then
+  out.reply[9] = 1
+  local goes, opens = may_go(ctx, lane)
+  if not goes then
     -- Whoever followed a token now would come in vain.
     call('DEL', lane.wake)
     out.opens = opens and min(out.opens or opens, opens) or out.opens
@@ -218,7 +232,7 @@ local function hand_out(ctx, want, out, settled)
     out.due = lk.next_scheduled(ctx)
   end
   out.token, out.expiry = lk.new_token(ctx), lk.digits(ctx.now + ctx.lease)
-  out.reply[6] = out.token
+  out.reply[6], out.reply[9] = out.token, 0
   if want.urgent then
     claim_urgent(ctx, stage, want, out)
   else
@@ -254,7 +268,7 @@ local function claim(keys, args)
   ctx.handed_out, ctx.uncounted = {}, stage
   local held = lk.queue_held(ctx)
   local out = {
-    reply = {ctx.now, ctx.policy.version, -1, held or '', letters, 0, refusals, {}}, count = 0, bytes = 0, limits = want.limits,
+    reply = {ctx.now, ctx.policy.version, -1, held or '', letters, 0, refusals, {}, 1}, count = 0, bytes = 0, limits = want.limits,
     identity = args[1], leases = {[0] = {}, {}, {}, {}}, leased = {}, touched = {}, due = lk.next_scheduled(ctx),
   }
   if want.slots > 0 and not held then
@@ -263,6 +277,9 @@ local function claim(keys, args)
   lk.commit_counts(ctx, stage)
   ctx.handed_out, ctx.uncounted = nil, nil
   lk.wake_for_room(ctx)
+  if out.full then
+    out.reply[9] = 1
+  end
   if out.count < want.slots then
     -- When there is a reason to look again: a scheduled job falls due, or a gate opens.
     out.reply[3] = out.due and min(out.due, out.opens or out.due) or out.opens or -1

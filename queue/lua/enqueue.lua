@@ -1,4 +1,4 @@
--- lk_enqueue root (options payload)+  ->  one {id, outcome, state} per pair, in order.
+-- lk_enqueue root (options payload)+  ->  one {id, outcome, state} per pair, in order: what they would be if each pair came in a call of its own.
 --
 -- outcome: queued, scheduled, duplicate (id and state are the owner's), replaced (the job of that id, which had not been
 -- started, is this one now), or rejected:<reason> with a nil id and a sentence in place of the state. Not allowed at OOM: it

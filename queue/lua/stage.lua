@@ -167,6 +167,14 @@ local function announce(ctx, ty, added)
   end
 end
 
+-- Workers that wait know when the next scheduled job falls due: one that comes before it is told to one of them.
+local function tell_due(ctx, ty, due)
+  local known = lk.next_scheduled(ctx)
+  if ty.lane and not (known and known <= due) and call('EXISTS', ty.lane.wake) == 0 then
+    call('RPUSH', ty.lane.wake, '1')
+  end
+end
+
 -- Calls `command key values...` unless there are none.
 local function write(command, key, values)
   local count = values and #values or 0
@@ -228,6 +236,7 @@ local function commit_type(ctx, stage, ty)
   local has = own.has
   write('ZADD', ty.scheduled, has.scheduled)
   if own.first_due then
+    tell_due(ctx, ty, own.first_due)
     call('ZADD', ctx.keys.next, 'LT', own.first_due, ty.name)
   end
   write('ZADD', ty.dead, has.dead)

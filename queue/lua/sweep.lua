@@ -169,6 +169,9 @@ local function sweep(keys, args)
   forget_workers(ctx)
   lk.forget_stray_notes(ctx)
   local more_repairs = lk.repair(ctx)
+  for _, lane in ipairs(lk.queue_held(ctx) and NONE or ctx.policy.lanes) do
+    lk.wake_again(ctx, lane)
+  end
   lk.estimate(ctx)
   for _, ty in pairs(ctx.policy.types) do
     if ty.groups then

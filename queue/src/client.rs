@@ -6,6 +6,7 @@ use redis::aio::ConnectionManager;
 use redis::{Cmd, Value};
 
 use crate::connection::Link;
+use crate::gather::Gather;
 use crate::library::is_function_missing;
 use crate::name::QueueName;
 
@@ -49,6 +50,7 @@ pub struct Queue {
     name: QueueName,
     root: Arc<str>,
     link: Link,
+    gather: Arc<Gather>,
 }
 
 impl Queue {
@@ -68,7 +70,7 @@ impl Queue {
     }
 
     fn linked(link: Link, name: QueueName) -> Self {
-        Self { root: name.root().into(), name, link }
+        Self { root: name.root().into(), name, link, gather: Arc::default() }
     }
 
     /// The queue's name.
@@ -87,6 +89,10 @@ impl Queue {
     #[must_use]
     pub fn connection(&self) -> ConnectionManager {
         self.link.get().0
+    }
+
+    pub(crate) fn gather(&self) -> &Gather {
+        &self.gather
     }
 
     /// Starts a call of a function that writes.

@@ -10,8 +10,24 @@ pub const MAX_JOBS_PER_CALL: usize = 200;
 /// Most payload bytes of one call.
 pub const MAX_BYTES_PER_CALL: usize = 1024 * 1024;
 
+/// More jobs than this are a call of their own.
+const COMPANY: usize = 20;
+
+/// One job as it is sent.
+pub(crate) struct Pair {
+    pub(crate) options: String,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl Pair {
+    pub(crate) fn parts(&self) -> (&str, &[u8]) {
+        (&self.options, &self.payload)
+    }
+}
+
 impl Queue {
-    /// At most 200 jobs or 1 MiB of payload a call; `enqueue_all` splits.
+    /// At most 200 jobs or 1 MiB of payload a call; `enqueue_all` splits. A few jobs may share a call of Redis with those that
+    /// other tasks enqueue at the same moment; each has its own outcome, and none waits for others to come.
     ///
     /// # Errors
     /// When Redis cannot be reached or is full, the queue has no policy, or the call is too large. A job that is refused
@@ -20,11 +36,26 @@ impl Queue {
         if jobs.is_empty() {
             return Ok(Vec::new());
         }
+        let options = jobs.iter().map(options).collect::<Result<Vec<_>>>()?;
+        if jobs.len() > COMPANY
+            || jobs.iter().map(|job| job.payload.len()).sum::<usize>() > MAX_BYTES_PER_CALL
+        {
+            let payloads = jobs.iter().map(|job| job.payload.as_slice());
+            return self.enqueue_pairs(options.iter().map(String::as_str).zip(payloads)).await;
+        }
+        let payloads = jobs.iter().map(|job| job.payload.clone());
+        let pairs = options.into_iter().zip(payloads).map(|(options, payload)| Pair { options, payload });
+        self.enqueue_together(pairs.collect()).await
+    }
+
+    /// One call with these options and payloads.
+    pub(crate) async fn enqueue_pairs(
+        &self,
+        pairs: impl Iterator<Item = (&str, &[u8])>,
+    ) -> Result<Vec<Enqueued>> {
         let mut call = self.call("lk_enqueue");
-        for job in jobs {
-            let options = serde_json::to_string(&job.options)
-                .map_err(|e| Error::Refused(format!("the options cannot be written as JSON: {e}")))?;
-            call = call.arg(options).arg(job.payload.as_slice());
+        for (options, payload) in pairs {
+            call = call.arg(options).arg(payload);
         }
         let function = call.function();
         let mut reply = Reply::new(function, call.run().await?)?;
@@ -51,6 +82,11 @@ impl Queue {
         }
         Ok(outcomes)
     }
+}
+
+fn options(job: &NewJob) -> Result<String> {
+    serde_json::to_string(&job.options)
+        .map_err(|e| Error::Refused(format!("the options cannot be written as JSON: {e}")))
 }
 
 /// How many of the first jobs fit one call; at least one.

@@ -3,7 +3,7 @@
 use crate::name::QueueName;
 
 /// Errors of queue calls.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// Redis answered with an error or could not be reached.
     #[error("redis: {0}")]

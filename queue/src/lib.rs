@@ -12,6 +12,7 @@ mod enqueue;
 mod error;
 mod events;
 pub mod explain;
+mod gather;
 mod group;
 mod library;
 pub mod name;

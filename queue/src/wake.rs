@@ -10,8 +10,8 @@ use crate::connection::RedisOptions;
 use crate::error::{Error, Result};
 use crate::name::QueueName;
 
-/// Longest block: a token may be lost with a connection, and then this bounds how long a job waits for it.
-const MAX_BLOCK: Duration = Duration::from_secs(2);
+/// Longest block. A token that is lost with a connection is put back by the next sweep.
+const MAX_BLOCK: Duration = Duration::from_secs(20);
 /// Shortest block that Redis is asked for; zero would mean for ever.
 const MIN_BLOCK: Duration = Duration::from_millis(10);
 /// How much later than Redis the client gives up.
@@ -35,8 +35,8 @@ impl Waker {
         Ok(waker)
     }
 
-    /// Blocks at most `timeout` (and at most 2 s): true when a wake token of one of `lanes` was taken. Lanes earlier in the
-    /// list go first. Dropping the future is safe: a token taken meanwhile is made up for by the bound on the block.
+    /// Blocks at most `timeout` (and at most 20 s): true when a wake token of one of `lanes` was taken. Lanes earlier in the
+    /// list go first. Dropping the future is safe: a token taken meanwhile is put back by the next sweep.
     ///
     /// # Errors
     /// When Redis cannot be reached; the next call connects anew.

@@ -53,12 +53,14 @@ impl Queue {
             policy_version: reply.uint()?,
             next_due_ms: reply.maybe_uint()?,
             held: reply.maybe_text()?,
+            waits: true,
             jobs: Vec::new(),
         };
         let letters = reply.bytes()?;
         let token = reply.uint()?;
         let refusals = reply.texts()?;
         let mut checkpoints = reply.list()?;
+        claim.waits = reply.uint()? != 0;
         settled.extend(packed.read(&reply, &letters, refusals)?);
         claim.jobs.reserve(reply.len() / 4);
         let mut damaged = Vec::new();

@@ -112,6 +112,8 @@ pub struct ClaimReply {
     pub next_due_ms: Option<u64>,
     /// Why nothing is handed out although jobs may wait: `paused` or `closed`.
     pub held: Option<String>,
+    /// Whether the lanes asked may have more: without that there is nothing to claim before a wake token or `next_due_ms`.
+    pub waits: bool,
 }
 
 /// A lease to keep.

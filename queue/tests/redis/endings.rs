@@ -182,6 +182,47 @@ async fn a_job_that_was_not_started_may_be_replaced() {
 }
 
 #[tokio::test]
+async fn pairs_of_one_call_mean_what_they_would_one_after_the_other() {
+    let bed = with_policy(|policy| {
+        policy["jobTypes"]["mail"]["onConflict"] = json!("Replace");
+        policy["jobTypes"]["report"]["onConflict"] = json!("Reject");
+    })
+    .await;
+    let before = bed.accept(keyed("0", "older")).await;
+    let report = |payload: &str| NewJob {
+        payload: payload.into(),
+        ..with(job("report", ""), |o| o.key = Some("r".into()))
+    };
+    let calls = [
+        keyed("1", "k"),
+        with(keyed("2", "k"), |o| (o.priority, o.delay) = (Some(2), Some(60_000))),
+        keyed("3", "older"),
+        keyed("4", "older"),
+        report("a"),
+        report("b"),
+        with(job("mail", "5"), |o| o.id = Some("mine".into())),
+        with(keyed("6", "k"), |o| o.id = Some("mine".into())),
+    ];
+    let outcomes = bed.queue.enqueue(&calls).await.unwrap();
+    let Enqueued::Accepted { id, state: JobState::Ready } = &outcomes[0] else { panic!("{outcomes:?}") };
+    let Enqueued::Accepted { id: first, .. } = &outcomes[4] else { panic!("{outcomes:?}") };
+    assert_eq!(outcomes[1], Enqueued::Replaced { id: id.clone(), state: JobState::Scheduled });
+    let again = Enqueued::Replaced { id: before.clone(), state: JobState::Ready };
+    assert_eq!((&outcomes[2], &outcomes[3]), (&again, &again));
+    let Enqueued::Rejected { reason, message } = &outcomes[5] else { panic!("{outcomes:?}") };
+    assert!(reason == "key-conflict" && message.contains(first), "{message}");
+    assert_eq!(outcomes[7], Enqueued::Duplicate { id: "mine".into(), state: JobState::Ready });
+    let (replaced, older) = (bed.job(id).await, bed.job(&before).await);
+    assert_eq!(
+        (replaced.payload.as_deref(), replaced.priority, replaced.state),
+        (Some(b"2".as_slice()), 2, JobState::Scheduled)
+    );
+    assert_eq!(older.payload.unwrap(), b"4");
+    let total: u64 = bed.queue.stats().await.unwrap().lanes[0].types.iter().map(|t| t.enqueued_total).sum();
+    assert_eq!(total, 3, "what was replaced counts once");
+}
+
+#[tokio::test]
 async fn debounced_jobs_wait_for_quiet_but_not_for_ever() {
     let bed = with_policy(|policy| {
         policy["jobTypes"]["mail"]["onConflict"] = json!("Replace");

@@ -222,3 +222,79 @@ async fn meta_and_priority_travel_with_the_job() {
     assert_eq!(bed.job(&claimed.id).await.priority, 3);
     assert_eq!(bed.job(&bed.accept(job("reset", "x")).await).await.priority, 1, "the type's own");
 }
+
+/// Calls of the library that Redis has run.
+async fn calls(bed: &Bed) -> u64 {
+    let info: String = bed.raw(&["INFO", "commandstats"]).await.unwrap();
+    let line = info.lines().find_map(|line| line.strip_prefix("cmdstat_fcall:calls=")).unwrap();
+    line.split(',').next().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn jobs_of_one_moment_share_calls_and_have_outcomes_of_their_own() {
+    let bed = Bed::new().await;
+    let before = calls(&bed).await;
+    let all = (0..300).map(|n| {
+        let queue = bed.queue.clone();
+        let name = match n {
+            n if n % 3 == 0 => "nope".to_owned(),
+            _ => "mail".to_owned(),
+        };
+        async move {
+            let new = with(job(&name, n.to_string()), |o| o.id = Some(format!("job-{}", n / 2)));
+            (n, queue.enqueue(&[new]).await.unwrap().remove(0))
+        }
+    });
+    for (n, outcome) in futures::future::join_all(all).await {
+        let id = format!("job-{}", n / 2);
+        match outcome {
+            Enqueued::Rejected { reason, .. } => assert!(n % 3 == 0 && reason == "unknown-type", "{n}"),
+            Enqueued::Accepted { id: got, .. } => {
+                assert_eq!(got, id);
+                assert_eq!(bed.job(&id).await.payload.unwrap(), n.to_string().as_bytes());
+            }
+            Enqueued::Duplicate { id: got, .. } => assert!(n % 2 == 1 && got == id, "{n}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    let made = calls(&bed).await - before;
+    assert!(made <= 10, "{made} calls for 300 jobs");
+}
+
+#[tokio::test]
+async fn who_gives_up_before_the_call_stores_nothing_and_holds_up_nobody() {
+    let bed = Bed::new().await;
+    let enqueue = |n: usize| {
+        let queue = bed.queue.clone();
+        async move { queue.enqueue(&[job("mail", n.to_string())]).await }
+    };
+    let mut all: Vec<_> = (0..10).map(|n| Box::pin(enqueue(n))).collect();
+    for one in &mut all {
+        // The first ones are on their way now, the others wait for them.
+        assert!(futures::poll!(one).is_pending());
+    }
+    let rest = all.split_off(6);
+    drop(all.split_off(4));
+    drop(all.remove(0));
+    for one in all.into_iter().chain(rest) {
+        assert!(matches!(one.await.unwrap()[0], Enqueued::Accepted { .. }));
+    }
+    let ready = bed.queue.stats().await.unwrap().lanes[0].types.iter().map(|t| t.ready).sum::<u64>();
+    assert!(
+        ready == 7 || ready == 8,
+        "{ready}: 7 that were awaited, and perhaps the first one, which was under way"
+    );
+}
+
+#[tokio::test]
+async fn all_who_share_a_call_hear_of_its_failure() {
+    let redis = lanekeeper_queue::testing::TestRedis::start().await.unwrap();
+    let queue = redis.queue("apps/none").await.unwrap();
+    let all = (0..50).map(|_| {
+        let queue = queue.clone();
+        async move { queue.enqueue(&[job("mail", "x")]).await }
+    });
+    for outcome in futures::future::join_all(all).await {
+        assert!(matches!(outcome, Err(lanekeeper_queue::Error::NoPolicy(_))), "{outcome:?}");
+    }
+}

@@ -254,10 +254,10 @@ async fn libraries_are_upgraded_and_never_downgraded() {
             let _: redis::Value = cmd.query_async(&mut conn).await.unwrap();
         }
     };
-    let fingerprint = "LIBRARY_FINGERPRINT = 4, '";
+    let fingerprint = "LIBRARY_FINGERPRINT = 5, '";
     load(fingerprint, "LIBRARY_FINGERPRINT = 0, '").await;
     assert!(install_library(&mut conn).await.unwrap(), "an older one is replaced");
-    load(fingerprint, "LIBRARY_FINGERPRINT = 4, 'x").await;
+    load(fingerprint, "LIBRARY_FINGERPRINT = 5, 'x").await;
     assert!(install_library(&mut conn).await.unwrap(), "another build of the same version is replaced");
     load(fingerprint, "LIBRARY_FINGERPRINT = 99, '").await;
     assert!(!install_library(&mut conn).await.unwrap(), "a newer one stays");

@@ -1,7 +1,8 @@
 //! The claim loop: one task that settles finished jobs and takes new ones, both in one call where it has both.
 //!
 //! It calls Redis when there is something to settle, or when there is room and a reason to look: a wake-up token, a
-//! scheduled job falling due, or two seconds without a look. It never looks more often than that.
+//! scheduled job falling due, or two seconds without a look while something waits that may not go yet. Where nothing waits it
+//! settles without claiming, and looks only to be on the safe side: new jobs bring a token.
 
 mod ask;
 mod hand_back;
@@ -28,6 +29,8 @@ use ask::Ask;
 /// Tokens may outnumber what this worker may take (`perWorker`, other workers were faster): after looks in vain it
 /// pauses before it follows the next token, up to this long.
 const MAX_CALM: Duration = Duration::from_millis(100);
+/// Until the next look where nothing waits and no scheduled job is known.
+const QUIET_LOOK: Duration = Duration::from_secs(60);
 /// Until the first look for critical jobs when only their slot is free and a claim has just shown that none waits. New ones
 /// bring a token; this is for scheduled ones, whose due times such a claim does not tell.
 const KEPT_LOOK: Duration = Duration::from_millis(100);
@@ -41,6 +44,8 @@ pub(super) struct Loop {
     ask: Ask,
     /// When to look for jobs if nothing happens before.
     look_at: Instant,
+    /// The last claim found all lanes empty.
+    quiet: bool,
     /// No calls before this, after one that failed.
     not_before: Instant,
     backoff: Backoff,
@@ -69,6 +74,7 @@ impl Loop {
             drain: Drain::new(shared.options.shutdown.clone(), shared.options.drain_timeout),
             shared,
             look_at: now,
+            quiet: false,
             not_before: now,
             backoff: Backoff::new(Duration::from_millis(100), Duration::from_secs(2)),
             calm: Duration::ZERO,
@@ -162,6 +168,9 @@ impl Loop {
                 shared.heartbeat.notify_one();
                 self.unknown.clear();
                 self.waiting_for_policy = false;
+                // Its lanes may be other ones.
+                self.quiet = false;
+                self.look_at = Instant::now();
                 true
             }
             Ok(None) => {
@@ -212,7 +221,7 @@ impl Loop {
             self.arm(now, room);
             return false;
         }
-        if room.is_none() {
+        if room.is_none() || (self.quiet && now < self.look_at && !self.tokens.any()) {
             self.settle(batch).await;
         } else {
             self.settle_and_claim(batch).await;
@@ -283,6 +292,7 @@ impl Loop {
     }
 
     fn fail(&mut self) {
+        self.quiet = false;
         self.not_before = Instant::now() + self.backoff.pause();
         self.look_at = self.not_before;
     }
@@ -321,6 +331,7 @@ impl Loop {
 
     fn plan_next_look(&mut self, reply: &ClaimReply) {
         let now = Instant::now();
+        self.quiet = false;
         if self.ask.filled_by(reply) {
             // There may be more: look again as soon as there is room.
             self.calm = Duration::ZERO;
@@ -328,7 +339,8 @@ impl Loop {
             self.look_at = if seen { now + KEPT_LOOK } else { now };
             return;
         }
-        self.look_at = now + BLOCK;
+        self.quiet = self.ask.found_all_empty(reply);
+        self.look_at = now + if self.quiet { QUIET_LOOK } else { BLOCK };
         if reply.held.is_some() {
             // Paused or closed: tokens of new jobs mean nothing now.
             self.shared.arms.disarm();

@@ -66,6 +66,11 @@ impl Lanes {
         }
     }
 
+    /// How many there are of both kinds.
+    pub(super) fn count(&self) -> usize {
+        self.critical.len() + self.others.len()
+    }
+
     /// Weights of the lanes that are not critical, in their order; empty unless the order is by weight.
     pub(super) fn weights(&self) -> &[u32] {
         &self.weights

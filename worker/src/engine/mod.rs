@@ -109,7 +109,13 @@ impl Shared {
     }
 
     fn set_policy(&self, policy: Option<Arc<PolicyView>>) {
-        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = policy;
+        let lanes = |view: &Option<Arc<PolicyView>>| view.as_ref().map(|view| Arc::clone(&view.lanes));
+        let now = lanes(&policy);
+        let before =
+            std::mem::replace(&mut *self.policy.write().unwrap_or_else(PoisonError::into_inner), policy);
+        if lanes(&before) != now {
+            self.arms.moved();
+        }
     }
 
     fn saw_version(&self, version: u64) {

@@ -14,8 +14,10 @@ use super::Shared;
 use super::health::{Backoff, CallError, bounded};
 use super::lanes::Kind;
 
-/// Longest block on the wake lists.
+/// Until the loop looks again at what waits and may not go yet.
 pub(super) const BLOCK: Duration = Duration::from_secs(2);
+/// Longest block on the wake lists. A token that is lost is put back by the next sweep of any worker.
+const WAIT: Duration = Duration::from_secs(20);
 /// Between passing a token on and blocking again: whoever got it is back in line first.
 pub(super) const REST: Duration = Duration::from_millis(20);
 /// A token that comes back within this was wanted by nobody: it is not passed on again.
@@ -67,6 +69,12 @@ impl Arms {
         self.others.disarm();
     }
 
+    /// The worker's lanes are other ones now: whoever blocks on the old ones begins anew.
+    pub(super) fn moved(&self) {
+        self.critical.moved.notify_one();
+        self.others.moved.notify_one();
+    }
+
     /// Tokens that came since the last call.
     pub(super) fn take(&self) -> Tokens {
         Tokens { critical: self.critical.take_token(), others: self.others.take_token() }
@@ -78,6 +86,7 @@ impl Arms {
 pub(super) struct Arm {
     armed: AtomicBool,
     changed: Notify,
+    moved: Notify,
     token: AtomicBool,
 }
 
@@ -142,16 +151,9 @@ pub(super) async fn run(shared: Arc<Shared>, kind: Kind) {
         shared.arms.of(kind).armed().await;
         // Armed by the loop, which has a policy. One that comes during the block is heeded after it.
         let Some(lanes) = shared.policy().map(|policy| Arc::clone(&policy.lanes)) else { continue };
-        let waited = match &mut waker {
-            Some(waker) => waker.wait(lanes.of(kind), BLOCK).await,
-            None => match Waker::connect(&shared.options.redis, shared.options.queue.clone()).await {
-                Ok(mut connected) => {
-                    let waited = connected.wait(lanes.of(kind), BLOCK).await;
-                    waker = Some(connected);
-                    waited
-                }
-                Err(error) => Err(error),
-            },
+        let waited = tokio::select! {
+            waited = wait(&shared, &mut waker, lanes.of(kind)) => waited,
+            () = shared.arms.of(kind).moved.notified() => continue,
         };
         match waited {
             Ok(token) => {
@@ -168,6 +170,19 @@ pub(super) async fn run(shared: Arc<Shared>, kind: Kind) {
             }
         }
     }
+}
+
+/// Blocks until there is a token of these lanes: true, or until the time for that is over.
+async fn wait(
+    shared: &Shared,
+    waker: &mut Option<Waker>,
+    lanes: &[String],
+) -> lanekeeper_queue::Result<bool> {
+    let connected = match waker {
+        Some(connected) => connected,
+        None => waker.insert(Waker::connect(&shared.options.redis, shared.options.queue.clone()).await?),
+    };
+    connected.wait(lanes, WAIT).await
 }
 
 /// A token goes to the claim loop; one that came after the last slot was taken goes on to another worker.

@@ -22,7 +22,7 @@ impl Model {
         let now_ms = now_us / 1_000;
         let slots = want.slots.min(200) as usize;
         let held = self.held();
-        let (mut jobs, mut opens) = (Vec::new(), None);
+        let (mut jobs, mut opens, mut waits) = (Vec::new(), None, true);
         if slots > 0 && held.is_none() {
             self.promote(PROMOTE, now_ms);
             let mut limits = want.type_limits.clone();
@@ -34,13 +34,14 @@ impl Model {
                     visited.push(lane);
                 }
             }
-            let waiting = visited.iter().filter(|lane| !self.lane_line(&lane.name).is_empty());
-            opens = waiting.filter_map(|lane| self.lane_room(lane, 1, now_us).err()?.1).min();
+            visited.retain(|lane| !self.lane_line(&lane.name).is_empty());
+            waits = !visited.is_empty();
+            opens = visited.iter().filter_map(|lane| self.lane_room(lane, 1, now_us).err()?.1).min();
         }
         let next = self.next_due().into_iter().chain(opens).min();
         let next_due_ms = if jobs.len() < slots { next } else { None };
         self.touch(now_ms);
-        ClaimReply { now_ms, policy_version: self.version(), jobs, next_due_ms, held }
+        ClaimReply { now_ms, policy_version: self.version(), jobs, next_due_ms, held, waits }
     }
 
     /// Adds to `jobs` what the lane's gates let through.

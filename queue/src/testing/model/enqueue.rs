@@ -63,11 +63,9 @@ impl Model {
         for (at, (fate, spec)) in fates.into_iter().zip(read).enumerate() {
             let outcome = match (fate, spec) {
                 (Fate::Answered(outcome), _) => outcome,
-                (Fate::Twin(first), _) => match &outcomes[first] {
-                    Enqueued::Accepted { id, state } | Enqueued::Replaced { id, state } => {
-                        Enqueued::Duplicate { id: id.clone(), state: *state }
-                    }
-                    other => other.clone(),
+                (Fate::Twin(first), Ok(spec)) => match &outcomes[first] {
+                    refused @ Enqueued::Rejected { .. } => refused.clone(),
+                    _ => self.follow(spec, now_ms),
                 },
                 (Fate::New, Ok(_)) if bounded && self.is_full() => rejected("queue-full"),
                 (Fate::New, Ok(spec)) => {
@@ -80,6 +78,18 @@ impl Model {
             outcomes.push(outcome);
         }
         outcomes
+    }
+
+    /// One whose id or key an earlier one of the call has taken.
+    fn follow(&mut self, spec: Spec, now_ms: u64) -> Enqueued {
+        match self.standing(&spec, now_ms) {
+            Fate::Answered(outcome) => outcome,
+            Fate::Replaces(id) => self.replace(&id, spec, now_ms),
+            Fate::New | Fate::Twin(_) => {
+                self.broken = Some("a pair of the call left no trace for the next one".to_owned());
+                rejected("broken")
+            }
+        }
     }
 
     /// Whether a follow-up cannot be stored because its type refuses keys that have an owner.
@@ -105,13 +115,20 @@ impl Model {
                 }
             };
             let (id, key) = (spec.options.id.as_ref(), spec.key.as_ref());
-            let twin = id.and_then(|id| by_id.get(id)).or_else(|| key.and_then(|key| by_key.get(key)));
+            let known = id.filter(|id| self.jobs.contains_key(*id));
+            let same_key = key.filter(|_| known.is_none()).and_then(|key| by_key.get(key));
+            let twin = id.and_then(|id| by_id.get(id)).or(same_key);
             let fate = match twin {
                 Some(&first) => Fate::Twin(first),
                 None => self.standing(spec, now_ms),
             };
+            let takes = match &fate {
+                Fate::New => id.cloned(),
+                Fate::Replaces(owner) => Some(owner.clone()),
+                Fate::Answered(_) | Fate::Twin(_) => None,
+            };
             if matches!(fate, Fate::New | Fate::Replaces(_)) {
-                by_id.extend(id.map(|id| (id, at)));
+                by_id.extend(takes.map(|id| (id, at)));
                 by_key.extend(key.map(|key| (key, at)));
             }
             fates.push(fate);

@@ -9,8 +9,9 @@ use super::Loop;
 use crate::engine::lanes::{Kind, Lanes, Order, Room};
 use crate::engine::order::{Plan, RoundRobin};
 
-/// Most jobs in one claim.
-const MOST: usize = 200;
+/// Most jobs in one claim: with more slots than this the worker runs some while Redis hands out others, and no call keeps Redis
+/// from other clients for long.
+const MOST: usize = 100;
 
 /// The request, and what it was made from.
 pub(super) struct Ask {
@@ -80,6 +81,11 @@ impl Ask {
     /// Whether this reply brought all that was asked for.
     pub(super) fn filled_by(&self, reply: &ClaimReply) -> bool {
         reply.jobs.len() >= self.want.slots as usize
+    }
+
+    /// Whether this reply says that nothing waits in any of the worker's lanes.
+    pub(super) fn found_all_empty(&self, reply: &ClaimReply) -> bool {
+        !reply.waits && self.want.lanes.len() >= self.lanes.count()
     }
 
     /// Whether the slot that is kept is all that is free after this reply, which showed the critical lanes to be empty.
