@@ -16,3 +16,4 @@ pub mod redis;
 pub mod status;
 pub mod stores;
 pub mod time;
+mod vigil;

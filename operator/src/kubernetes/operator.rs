@@ -19,6 +19,7 @@ use super::metrics::Telemetry;
 use super::platform::Kubernetes;
 use super::redis::Connections;
 use super::stores::{AnyPool, AnyQueue, Scope, Stores, Wakes};
+use super::vigil;
 use crate::autoscale::fleet;
 use crate::autoscale::{Fleet, ScaleEvent};
 use crate::metrics::LoopMetrics;
@@ -83,10 +84,11 @@ pub async fn run(
     };
     let helpers = stop.child_token();
     let gone = tokio::spawn(helpers.clone().run_until_cancelled_owned(forget_gone(context.clone())));
-    let told = tokio::spawn(helpers.clone().run_until_cancelled_owned(tell(context.clone(), wakes)));
+    let told = tokio::spawn(helpers.clone().run_until_cancelled_owned(tell(context.clone(), wakes.clone())));
+    let kept = tokio::spawn(helpers.clone().run_until_cancelled_owned(vigil::keep(context.clone(), wakes)));
     tokio::join!(queues.run(job_queue::reconcile), pools.run(worker_pool::reconcile));
     helpers.cancel();
-    drop((gone.await, told.await));
+    drop((gone.await, told.await, kept.await));
     context.fleet.ended().await;
     Ok(())
 }

@@ -10,6 +10,7 @@ use tokio::sync::{Mutex, OnceCell};
 use tokio::time::timeout;
 
 use super::names::checksum;
+use super::vigil::InUse;
 
 /// Longest one exchange with Redis may take in a reconcile, the connection included.
 pub const REDIS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -80,6 +81,16 @@ impl Connections {
         let open = self.open.lock().await;
         let (cell, _) = open.values().find(|(_, users)| users.contains(name))?;
         cell.get().map(|queue| queue.with_name(name.clone()))
+    }
+
+    /// Every open connection, and who uses it.
+    pub(super) async fn in_use(&self) -> Vec<InUse> {
+        let open = self.open.lock().await;
+        let connected = open.iter().filter_map(|(server, (cell, users))| {
+            let queue = cell.get()?.clone();
+            Some(InUse { server: server.clone(), queue, users: users.iter().cloned().collect() })
+        });
+        connected.collect()
     }
 
     /// The queue is gone; a connection nobody uses is closed.

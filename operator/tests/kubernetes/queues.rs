@@ -1,5 +1,7 @@
 //! A JobQueue becomes a policy and credentials, and its status says what holds.
 
+use std::time::{Duration, Instant};
+
 use k8s_openapi::api::core::v1::Secret;
 use lanekeeper_api::job_queue::JobQueue;
 use lanekeeper_queue::QueueName;
@@ -131,6 +133,36 @@ async fn a_redis_that_may_lose_jobs_closes_the_queue_unless_that_is_accepted() {
     bed.condition::<JobQueue>("saas", "RedisSafe", "False", "RedisUnsafeAllowed").await;
     let (policy, _) = bed.queue("saas").await.policy().await.unwrap().unwrap();
     assert_eq!(policy.closed, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_begins_to_evict_closes_its_queues_before_the_next_regular_look() {
+    let Some(bed) = Bed::new("evicts").await else { return };
+    let _operator = bed.operator("one").await;
+    bed.apply(QUEUE).await;
+    ready(&bed).await;
+    let queue = bed.queue("saas").await;
+    let set = async |policy: &str| {
+        let mut set = redis::cmd("CONFIG");
+        set.arg("SET").arg("maxmemory-policy").arg(policy);
+        let _: () = set.query_async(&mut queue.connection()).await.unwrap();
+    };
+    let reason = async || queue.policy().await.unwrap().unwrap().0.closed;
+    // Several times, so that no regular look can be what closes it each time: those come every 15 s.
+    let mut slowest = Duration::ZERO;
+    for _ in 0..3 {
+        set("allkeys-lru").await;
+        let began = Instant::now();
+        eventually("the queue is closed", async || {
+            reason().await.filter(|why| why == "RedisUnsafe").ok_or("open")
+        })
+        .await;
+        slowest = slowest.max(began.elapsed());
+        set("noeviction").await;
+        eventually("the queue is open", async || reason().await.map_or(Ok(()), Err)).await;
+    }
+    println!("evicting Redis: closed after at most {:.1} s", slowest.as_secs_f64());
+    assert!(slowest < Duration::from_secs(12), "{slowest:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
