@@ -140,7 +140,12 @@ impl Stage {
         self.redis.kill();
         tokio::time::sleep(down).await;
         self.redis.restart().await?;
-        // As the operator does. The connection may need a moment.
+        self.tidied().await
+    }
+
+    /// Has the file of a Redis that came back rewritten, as the operator does.
+    pub async fn tidied(&self) -> Result<()> {
+        // The connection may need a moment.
         let deadline = Instant::now() + Duration::from_secs(10);
         while let Err(error) = self.restarts.tidy(&mut self.queue.connection()).await {
             anyhow::ensure!(Instant::now() < deadline, "the restarted Redis cannot be asked: {error}");

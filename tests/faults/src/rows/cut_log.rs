@@ -74,6 +74,7 @@ async fn one(cx: &Cx, sync: &str, torn: u64, report: &mut Report) -> Result<(u64
     std::fs::OpenOptions::new().write(true).open(&file)?.set_len(synced)?;
     stage.redis.restart().await?;
     stage.queue = stage.connect(&stage.redis.url()).await?;
+    stage.tidied().await?;
     stop.cancel();
     producer.await??;
 
@@ -95,6 +96,8 @@ async fn one(cx: &Cx, sync: &str, torn: u64, report: &mut Report) -> Result<(u64
     }
     stage.healed(Duration::from_secs(30));
     stage.rules.fifo = None;
+    // What the start after this one makes of the torn end counts.
+    stage.reread().await?;
     let judged = stage.judged(false).await?;
     report.judged(&judged);
     let there: HashSet<&str> = judged.holdings.jobs.iter().map(|job| job.id.as_str()).collect();
