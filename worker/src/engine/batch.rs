@@ -11,7 +11,7 @@ use crate::handler::{JobContext, code};
 use crate::metrics::Ending;
 
 /// Most settlements in a call, and about the most bytes of answers and messages.
-const MOST: usize = 200;
+const MOST: usize = 100;
 const BYTES: usize = 1024 * 1024;
 /// A settlement that Redis itself refuses this often is dropped: its lease lapses and the sweep decides.
 const REFUSALS: u32 = 5;
