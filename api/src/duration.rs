@@ -35,7 +35,7 @@ pub struct Duration(u64);
 /// Why a text is no duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{text:?} is not a duration: write a whole number and a unit, such as 500ms, 10s, 5m, 1h, 90d or 1h30m"
+    "{text:?} is not a duration: write a whole number of up to seven digits and a unit, such as 500ms, 10s, 5m, 1h, 90d or 1h30m"
 )]
 pub struct DurationError {
     text: String,

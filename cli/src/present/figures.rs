@@ -105,7 +105,10 @@ impl QueueView {
 }
 
 fn held_back(stats: &Stats, lane: &str, policy: Option<&LanePolicy>) -> Vec<String> {
+    // A lane that runs as many as it may holds nothing back while nothing is due.
+    let due = stats.lanes.iter().filter(|of| of.name == lane).flat_map(|of| &of.types).any(|of| of.ready > 0);
     let closed = stats.gates.iter().filter(|gate| gate.lane.as_deref() == Some(lane));
+    let closed = closed.filter(|gate| due || gate.gate != Gate::Concurrency);
     closed.map(|gate| gates::words(gate, policy, stats.now_ms)).collect()
 }
 
