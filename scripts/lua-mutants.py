@@ -27,14 +27,17 @@ MODEL_FIRST, MODEL_LAST, MODEL_SEED = 600, 4000, 1
 TIMES, EXTRA = 6, 20
 # Modules of queue/tests/redis that belong to a file, besides the one of its own name.
 MODULES = {
-    "admit": "enqueue keys endings", "base": "enqueue damage", "by_id": "cancel admin", "claim": "order fairness gates",
-    "configure": "policies gates_change", "context": "policies lease", "dead_letter": "dead review", "dead_list": "dead admin",
-    "dead_replay": "review admin", "dead_review": "review", "destroy": "admin gates", "enqueue": "enqueue", "extend": "lease notes",
-    "find": "admin", "follow_up": "endings", "gates": "gates gates_change", "get": "admin", "group": "gates",
-    "groups": "gates gates_change repair", "key_template": "keys", "leases": "lease", "leave": "lease", "lease": "lease cancel",
-    "options": "enqueue", "order": "order fairness", "pass_on": "order", "pause": "gates", "position": "order",
-    "record": "settle damage", "repair": "repair review", "settle": "settle endings", "stage": "order admin keys gates events damage",
-    "stats": "lifecycle order", "sweep": "lease robust", "version": "robust",
+    "admit": "clock endings enqueue keys", "base": "clock enqueue damage", "by_id": "cancel words",
+    "claim": "order fairness gates clock", "configure": "policies gates_change words", "context": "policies lease clock",
+    "dead_letter": "dead letters review", "dead_list": "dead letters admin words", "dead_replay": "review clock",
+    "dead_review": "review", "destroy": "admin gates clock", "enqueue": "enqueue", "events": "events words",
+    "extend": "lease notes words broken", "find": "admin words", "follow_up": "endings", "gates": "gates gates_change clock",
+    "get": "admin words", "group": "gates", "groups": "gates gates_change grouping repair", "key_template": "keys",
+    "lease": "lease broken cancel", "leases": "lease words", "leave": "lease", "notes": "notes letters clock",
+    "options": "enqueue words", "order": "order fairness", "pass_on": "order words", "pause": "gates words", "position": "order",
+    "record": "settle damage broken", "repair": "repair review broken grouping", "settle": "settle endings words",
+    "stage": "order admin keys gates events damage letters clock", "stats": "lifecycle order clock",
+    "sweep": "lease robust broken words letters", "version": "robust",
 }
 
 

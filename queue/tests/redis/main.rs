@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::cloned_ref_to_slice_refs, reason = "tests")]
 
 mod admin;
+mod broken;
 mod cancel;
 mod capacity;
+mod clock;
 mod common;
 mod damage;
 mod dead;
@@ -13,8 +15,10 @@ mod events;
 mod fairness;
 mod gates;
 mod gates_change;
+mod grouping;
 mod keys;
 mod lease;
+mod letters;
 mod lifecycle;
 mod notes;
 mod order;
@@ -25,3 +29,4 @@ mod restart;
 mod review;
 mod robust;
 mod settle;
+mod words;
