@@ -144,3 +144,39 @@ async fn what_a_sweep_takes_over_is_bounded_in_bytes() {
     let second = bed.queue.sweep(&worker("s"), 100).await.unwrap();
     assert_eq!(second.expired.len(), 3);
 }
+
+#[tokio::test]
+async fn a_heartbeat_is_one_only_where_both_its_times_are() {
+    let bed = Bed::new().await;
+    let w = worker("w");
+    bed.beat(&w, &[]).await;
+    let now = bed.queue.stats().await.unwrap().now_ms;
+    let mut own: Vec<u8> = bed.raw(&["HGET", &bed.key("h"), &w.boot]).await.unwrap();
+    let info = own.split_off(packed((now, now)).len());
+    let whole = |times: Vec<u8>| [times, info.clone()].concat();
+    put(&bed, "h", "right", &whole(packed((now, now)))).await;
+    for (n, wrong) in [
+        whole(packed(("x", now))),
+        whole(packed((now, "x"))),
+        whole(packed([now])),
+        whole(packed(now)),
+        packed((now, now)),
+        vec![0xc1],
+        vec![],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        put(&bed, "h", &n.to_string(), &wrong).await;
+    }
+    let live = async || bed.queue.stats().await.unwrap().workers.len();
+    assert_eq!(live().await, 2);
+    bed.queue.sweep(&w, 10).await.unwrap();
+    let mut known: Vec<String> = bed.raw(&["HKEYS", &bed.key("h")]).await.unwrap();
+    known.sort();
+    assert_eq!((live().await, known), (2, vec![w.boot.clone(), "right".to_owned()]));
+    // Whoever had a damaged one begins anew with its next.
+    put(&bed, "h", &w.boot, &whole(packed(("x", "y")))).await;
+    bed.beat(&w, &[]).await;
+    assert_eq!(live().await, 2);
+}

@@ -119,3 +119,25 @@ async fn what_falls_due_next_follows_the_jobs_that_are_replaced_and_called_off()
     bed.queue.cancel(&[other], "ops").await.unwrap();
     assert_eq!(next().await, None);
 }
+
+#[tokio::test]
+async fn a_worker_is_live_for_three_leases_and_known_for_twenty() {
+    let bed = Bed::still(|_| {}).await;
+    let w = worker("w");
+    bed.beat(&w, &[]).await;
+    bed.at(10).await;
+    bed.beat(&w, &[]).await;
+    let first = bed.queue.stats().await.unwrap().workers.remove(0);
+    assert_eq!((first.started_ms, first.seen_ms), (NOON_MS, NOON_MS + 10));
+    for (ms, live, known) in [
+        (10 + 3 * LEASE_MS, 1, 1),
+        (11 + 3 * LEASE_MS, 0, 1),
+        (10 + 20 * LEASE_MS, 0, 1),
+        (11 + 20 * LEASE_MS, 0, 0),
+    ] {
+        bed.at(ms).await;
+        bed.queue.sweep(&worker("s"), 10).await.unwrap();
+        assert_eq!(bed.queue.stats().await.unwrap().workers.len(), live, "after {ms} ms");
+        assert_eq!(bed.raw::<usize>(&["HLEN", &bed.key("h")]).await.unwrap(), known, "after {ms} ms");
+    }
+}

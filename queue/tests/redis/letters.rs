@@ -24,24 +24,44 @@ async fn groups_tell_their_first_and_last_whichever_way_they_are_walked() {
 }
 
 #[tokio::test]
-async fn a_letter_that_is_trimmed_takes_its_notes_along() {
+async fn letters_that_are_trimmed_take_their_notes_along() {
     let bed = Bed::still(|policy| {
         policy.job_types.get_mut("mail").unwrap().dead.keep_reviewed_for_ms = Some(1_000);
     })
     .await;
     let w = worker("w");
-    let running = bed.running(&w, job("mail", "x")).await;
-    bed.tell(&w, &running, Note { progress: None, checkpoint: Some(b"at 3".to_vec()) }).await;
-    bed.settle(&w, &running, dead("no")).await;
-    bed.queue.dead_discard(&[running.id.clone()], "anna", "").await.unwrap();
+    // More than a sweep finds by its look at a few notes.
+    let mut all = Vec::new();
+    for n in 0..30u8 {
+        let running = bed.running(&w, job("mail", [n])).await;
+        bed.tell(&w, &running, Note { progress: None, checkpoint: Some(b"at 3".to_vec()) }).await;
+        bed.settle(&w, &running, dead("no")).await;
+        all.push(running.id);
+    }
+    bed.queue.dead_discard(&all, "anna", "").await.unwrap();
     bed.at(999).await;
-    assert_eq!(bed.queue.sweep(&w, 10).await.unwrap().trimmed, 0);
-    assert_eq!(bed.raw::<u64>(&["HLEN", &bed.key("o")]).await.unwrap(), 1);
+    assert_eq!(bed.queue.sweep(&w, 100).await.unwrap().trimmed, 0);
+    assert_eq!(bed.raw::<u64>(&["HLEN", &bed.key("o")]).await.unwrap(), 30);
+    // A letter whose time is over in the very moment of the sweep is old enough.
     bed.at(1_000).await;
-    // A letter whose time came in the very moment of the sweep is old enough.
-    assert_eq!(bed.queue.sweep(&w, 10).await.unwrap().trimmed, 1);
-    assert_eq!(bed.maybe_job(&running.id).await, None);
+    assert_eq!(bed.queue.sweep(&w, 100).await.unwrap().trimmed, 30);
     for left in ["o", "j", "a", "dc"] {
         assert_eq!(bed.raw::<u64>(&["HLEN", &bed.key(left)]).await.unwrap(), 0, "{left}");
     }
+}
+
+#[tokio::test]
+async fn a_letter_without_a_job_is_named_so_that_it_can_be_discarded() {
+    let bed = Bed::new().await;
+    let lost = died(&bed, job("mail", "x"), "no").await;
+    let discarded = died(&bed, job("mail", "y"), "no").await;
+    bed.queue.dead_discard(&[discarded.clone()], "anna", "").await.unwrap();
+    bed.poke(&["DEL", &bed.key("j"), &bed.key("a"), &bed.key("dc")]).await;
+    let of = |state| DeadFilter { state, ..DeadFilter::default() };
+    assert_eq!(ids_of(&bed, &of(None), 10).await, [lost.clone()]);
+    assert_eq!(ids_of(&bed, &of(Some(ReviewState::Discarded)), 10).await, [discarded.clone()]);
+    let acted = bed.queue.dead_discard(&[lost, discarded], "anna", "").await.unwrap();
+    assert!(acted.iter().all(|one| one.outcome == "not-found"));
+    let left: Vec<String> = bed.raw(&["KEYS", &bed.key("d*")]).await.unwrap();
+    assert!(left.is_empty(), "{left:?}");
 }
