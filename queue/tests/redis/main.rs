@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::cloned_ref_to_slice_refs, reason = "tests")]
 
 mod admin;
+mod bounds;
 mod broken;
 mod cancel;
 mod capacity;
@@ -12,11 +13,13 @@ mod dead;
 mod endings;
 mod enqueue;
 mod events;
+mod exact;
 mod fairness;
 mod gates;
 mod gates_change;
 mod grouping;
 mod keys;
+mod laneless;
 mod lease;
 mod letters;
 mod lifecycle;
