@@ -27,17 +27,20 @@ MODEL_FIRST, MODEL_LAST, MODEL_SEED = 600, 4000, 1
 TIMES, EXTRA = 6, 20
 # Modules of queue/tests/redis that belong to a file, besides the one of its own name.
 MODULES = {
-    "admit": "clock endings enqueue keys", "base": "clock enqueue damage", "by_id": "cancel words",
-    "claim": "order fairness gates clock", "configure": "policies gates_change words", "context": "policies lease clock",
-    "dead_letter": "dead letters review", "dead_list": "dead letters admin words", "dead_replay": "review clock",
-    "dead_review": "review", "destroy": "admin gates clock", "enqueue": "enqueue", "events": "events words",
-    "extend": "lease notes words broken", "find": "admin words", "follow_up": "endings", "gates": "gates gates_change clock",
-    "get": "admin words", "group": "gates", "groups": "gates gates_change grouping repair", "key_template": "keys",
-    "lease": "lease broken cancel", "leases": "lease words", "leave": "lease", "notes": "notes letters clock",
-    "options": "enqueue words", "order": "order fairness", "pass_on": "order words", "pause": "gates words", "position": "order",
-    "record": "settle damage broken", "repair": "repair review broken grouping", "settle": "settle endings words",
-    "stage": "order admin keys gates events damage letters clock", "stats": "lifecycle order clock",
-    "sweep": "lease robust broken words letters", "version": "robust",
+    "admit": "clock endings enqueue keys refusals", "base": "clock enqueue damage exact", "by_id": "cancel words",
+    "cancel": "news", "capacity": "bounds", "claim": "order fairness gates clock waking words",
+    "configure": "policies gates_change words refusals laneless", "context": "policies lease clock laneless words refusals",
+    "dead_letter": "dead letters review bounds", "dead_list": "dead letters admin words laneless", "dead_replay": "review clock",
+    "dead_review": "review news", "destroy": "admin gates clock", "enqueue": "enqueue", "events": "events words",
+    "extend": "lease notes words broken", "find": "admin words", "follow_up": "endings bounds news",
+    "gates": "gates gates_change clock news waking", "get": "admin words", "group": "gates",
+    "groups": "gates gates_change grouping repair waking refusals", "key_template": "keys keys", "lease": "lease broken cancel",
+    "leases": "lease words", "leave": "lease", "notes": "notes letters clock words", "options": "enqueue words",
+    "order": "order fairness exact", "pass_on": "order words", "pause": "gates words news waking", "position": "order",
+    "record": "settle damage broken exact", "repair": "repair review broken grouping mending",
+    "settle": "settle endings words laneless",
+    "stage": "order admin keys gates events damage letters clock laneless waking mending news",
+    "stats": "lifecycle order clock laneless", "sweep": "lease robust broken words letters mending laneless", "version": "robust",
 }
 
 

@@ -23,6 +23,7 @@ mod laneless;
 mod lease;
 mod letters;
 mod lifecycle;
+mod mending;
 mod news;
 mod notes;
 mod order;

@@ -108,3 +108,57 @@ async fn tokens_are_as_many_as_jobs_and_at_most_64() {
     bed.queue.resume("ada", &[]).await.unwrap();
     assert_eq!(tokens(&bed).await, 64);
 }
+
+#[tokio::test]
+async fn a_lane_that_was_tightened_wakes_nobody_before_it_has_room() {
+    let mut bed = Bed::with(|policy| policy.lanes[0].concurrency = Some(3)).await;
+    let w = worker("w");
+    bed.queue.enqueue(&vec![job("mail", "x"); 5]).await.unwrap();
+    let running = bed.claim(&w, &["fast"], 3).await;
+    bed.change(|policy| policy.lanes[0].concurrency = Some(1)).await;
+    no_tokens(&bed).await;
+    // In a call that takes nothing, so that it is not the claim that looks.
+    let two: Vec<Settlement> = running[..2].iter().map(|job| settlement(job, success())).collect();
+    bed.queue.settle_and_claim(&w, &two, &want(&["fast"], 0)).await.unwrap();
+    assert_eq!(tokens(&bed).await, 0, "one runs still, and one may");
+    let last = [settlement(&running[2], success())];
+    bed.queue.settle_and_claim(&w, &last, &want(&["fast"], 0)).await.unwrap();
+    assert_eq!(tokens(&bed).await, 1);
+}
+
+/// Messages published so far.
+async fn published(bed: &Bed) -> u64 {
+    let stats: String = bed.raw(&["INFO", "commandstats"]).await.unwrap();
+    let line = stats.lines().find_map(|line| line.strip_prefix("cmdstat_publish:calls="));
+    line.and_then(|rest| rest.split(',').next()?.parse().ok()).unwrap_or(0)
+}
+
+#[tokio::test]
+async fn the_operator_is_told_of_first_jobs_as_often_as_it_must_be() {
+    let bed = Bed::still(|_| {}).await;
+    // Whether it was told of a job that came after so many ms; the job is called off then, if it was the only one.
+    let told = async |ms: u64, keep: bool| {
+        bed.at(ms).await;
+        let before = published(&bed).await;
+        let id = bed.accept(job("mail", "x")).await;
+        let told = published(&bed).await - before;
+        if !keep {
+            bed.queue.cancel(&[id], "ops").await.unwrap();
+        }
+        told == 1
+    };
+    assert!(told(0, false).await && told(1, false).await, "nobody asks for jobs here");
+    bed.claim(&worker("w"), &["fast"], 1).await;
+    assert!(!told(2, false).await, "a worker is at hand");
+    assert!(!told(100, false).await, "not again within 100 ms");
+    assert!(told(101, false).await);
+    assert!(told(999, false).await);
+    assert!(!told(1_000, false).await);
+    assert!(told(1_001, false).await, "the worker asked a second ago");
+    assert!(told(1_000, false).await, "the clock went back");
+    // While somebody waits already, only where no token is left.
+    assert!(told(5_000, true).await);
+    assert!(!told(6_000, true).await);
+    no_tokens(&bed).await;
+    assert!(told(7_000, true).await);
+}

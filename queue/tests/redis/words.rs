@@ -1,6 +1,7 @@
 //! Settlements and options as any client may send them: what the typed client never says.
 
 use super::common::*;
+use lanekeeper_queue::types::*;
 
 type Settled4 = (u64, u64, String, Vec<String>);
 
@@ -164,4 +165,127 @@ async fn calls_are_bounded_in_what_they_name() {
     assert_eq!(notes(1 << 21).len(), 1 << 21);
     fcall::<redis::Value>(&bed, "lk_extend", &[&me, b"", b"", &notes(1 << 21)]).await.unwrap();
     assert_eq!(code(&bed, "lk_extend", &[&me, b"", b"", &notes((1 << 21) + 1)]).await, "LKLIMIT");
+}
+
+/// How many jobs a wish gets, which may hold any msgpack.
+async fn claimed(bed: &Bed, wish: &impl serde::Serialize) -> usize {
+    let me = identity(&worker("w"));
+    let reply: Vec<redis::Value> =
+        fcall(bed, "lk_claim", &[&me, b"", &rmp_serde::to_vec(wish).unwrap()]).await.unwrap();
+    (reply.len() - 8) / 4
+}
+
+#[tokio::test]
+async fn wishes_are_bounded_and_rounded_down() {
+    let none = serde_json::json!({});
+    for (slots, jobs) in [(1.9, 1), (-3.0, 0), (0.0, 0), (1e300, 200), (201.0, 200)] {
+        let bed = Bed::new().await;
+        bed.queue.enqueue_all(&vec![job("mail", "x"); 201]).await.unwrap();
+        assert_eq!(claimed(&bed, &(slots, ["fast"], &none)).await, jobs, "{slots}");
+    }
+    let bed = Bed::new().await;
+    bed.queue.enqueue_all(&vec![job("mail", "x"); 20]).await.unwrap();
+    for (most, jobs) in [(1.5, 1), (-1.0, 0), (0.0, 0)] {
+        assert_eq!(claimed(&bed, &(5, ["fast"], serde_json::json!({"mail": most}))).await, jobs, "{most}");
+    }
+    // Shares that are no list say nothing; one that is no number is none.
+    assert_eq!(claimed(&bed, &(2, ["fast"], &none, 0, "shares")).await, 2);
+    assert_eq!(claimed(&bed, &(2, ["fast"], &none, 0, ["x"])).await, 2);
+    // Lanes beyond the first 64 are not looked at.
+    let mut lanes = vec!["slow"; 64];
+    lanes.push("fast");
+    assert_eq!(claimed(&bed, &(2, &lanes, &none)).await, 0);
+    lanes.remove(0);
+    assert_eq!(claimed(&bed, &(2, &lanes, &none)).await, 2);
+}
+
+#[tokio::test]
+async fn a_heartbeat_without_words_of_the_worker_shows_nobody() {
+    let bed = Bed::new().await;
+    let me = identity(&worker("w"));
+    for (info, known) in [(b"".as_slice(), 0), (b"x", 1)] {
+        fcall::<redis::Value>(&bed, "lk_extend", &[&me, info, b""]).await.unwrap();
+        assert_eq!(bed.raw::<usize>(&["HLEN", &bed.key("h")]).await.unwrap(), known);
+    }
+    fcall::<redis::Value>(&bed, "lk_extend", &[&me, &[b'x'; 20_000], b""]).await.unwrap();
+    let bytes: usize = bed.raw(&["HSTRLEN", &bed.key("h"), "boot-w"]).await.unwrap();
+    assert!((16_385..16_420).contains(&bytes), "{bytes}");
+    for junk in [serde_json::json!([7]), serde_json::json!([["x"]]), serde_json::json!([[7, 1]])] {
+        let held = rmp_serde::to_vec(&junk).unwrap();
+        let (_, _, lost, _): (u64, u64, Vec<String>, Vec<String>) =
+            fcall(&bed, "lk_extend", &[&me, b"", &held]).await.unwrap();
+        assert_eq!(lost.len(), 1, "{junk}");
+    }
+}
+
+#[tokio::test]
+async fn numbers_of_notes_and_settlements_that_are_none_are_zero() {
+    let bed = Bed::new().await;
+    let w = worker("w");
+    let me = identity(&w);
+    let running = bed.running(&w, job("mail", "x")).await;
+    let held = rmp_serde::to_vec(&[(&running.id, running.token)]).unwrap();
+    for (done, seen) in [(f64::NAN, 0), (-5.0, 0), (2.9, 2), (1e300, 1 << 53)] {
+        let notes = rmp_serde::to_vec(&[(1, ((done, 7, "rows", "text"), [0; 0]))]).unwrap();
+        fcall::<redis::Value>(&bed, "lk_extend", &[&me, b"", &held, &notes]).await.unwrap();
+        assert_eq!(bed.job(&running.id).await.progress.unwrap().done, seen, "{done}");
+    }
+    // A note of no job that is held, and what is no note.
+    for notes in [serde_json::json!([[2, [["x"], []]]]), serde_json::json!([[1, "x"], 7, ["x", []]])] {
+        let notes = rmp_serde::to_vec(&notes).unwrap();
+        fcall::<redis::Value>(&bed, "lk_extend", &[&me, b"", &held, &notes]).await.unwrap();
+        assert_eq!(bed.job(&running.id).await.progress.unwrap().done, 1 << 53);
+    }
+    let word = (&running.id, running.token, "version", "r", "soon", "t", 7, 7, 7);
+    let reply: Settled4 =
+        fcall(&bed, "lk_settle", &[&me, &rmp_serde::to_vec(&[word]).unwrap()]).await.unwrap();
+    assert_eq!(reply.2, "d");
+    let attempt = bed.job(&running.id).await.history.remove(0);
+    assert_eq!((attempt.outcome.as_str(), attempt.policy_version, attempt.error), ("retry", 0, None));
+    assert_eq!(bed.state(&running.id).await, JobState::Ready, "no delay");
+}
+
+#[tokio::test]
+async fn words_that_make_no_sense_settle_nothing() {
+    let bed = Bed::new().await;
+    let w = worker("w");
+    let me = identity(&w);
+    let running = bed.running(&w, job("mail", "x")).await;
+    let (id, token) = (&running.id, running.token);
+    for words in [
+        serde_json::json!([7]),
+        serde_json::json!([[id, "token", 7, "s", "", ""]]),
+        serde_json::json!([[id, token, 7, "?", "", ""]]),
+        serde_json::json!([[id, token, 7]]),
+        serde_json::json!([[7, token, 7, "s", "", ""]]),
+        serde_json::json!([[[], token, 7, "s", "", ""]]),
+        serde_json::json!([[id, token, 7, "x", "NoReason", "t", "permanent", "c", "m"]]),
+    ] {
+        let reply: Settled4 =
+            fcall(&bed, "lk_settle", &[&me, &rmp_serde::to_vec(&words).unwrap()]).await.unwrap();
+        assert_eq!(reply.2, "s", "{words}");
+        assert_eq!(bed.state(id).await, JobState::Running, "{words}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_names_one_queue() {
+    let bed = Bed::new().await;
+    let root = bed.queue.name().root();
+    for function in ["lk_stats", "lk_destroy", "lk_configure", "lk_enqueue"] {
+        let policy = serde_json::to_string(&bed.policy).unwrap();
+        for roots in
+            [vec![root.as_str(), root.as_str()], vec!["lk:apps/saas"], vec![&root[..4]], vec!["lk:{a}x"]]
+        {
+            let mut call = redis::cmd("FCALL");
+            call.arg(function).arg(roots.len()).arg(&roots);
+            call.arg(match function {
+                "lk_configure" => vec![policy.as_str(), "cli", "u", "1", "1", "1"],
+                "lk_enqueue" => vec![r#"{"type":"mail"}"#, ""],
+                _ => vec![],
+            });
+            let error = call.query_async::<redis::Value>(&mut bed.queue.connection()).await;
+            assert_eq!(error.unwrap_err().code(), Some("LKARGS"), "{function} {roots:?}");
+        }
+    }
 }
