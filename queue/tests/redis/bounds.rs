@@ -123,3 +123,35 @@ async fn the_mean_size_of_records_follows_what_sweeps_see() {
     let next = mean(&bed).await.unwrap();
     assert!((next - (0.7 * 11_000.0 + 0.3 * first)).abs() < 0.2, "{next}");
 }
+
+#[tokio::test]
+async fn what_takes_anothers_place_needs_no_room() {
+    let mut bed = Bed::new().await;
+    let w = worker("w");
+    for _ in 0..2 {
+        let running = bed.running(&w, job("mail", "x")).await;
+        bed.settle(&w, &running, success()).await;
+    }
+    let keyed = || with(job("reset", "x"), |o| o.key = Some("k".into()));
+    bed.accept(keyed()).await;
+    bed.change(|policy| {
+        policy.capacity = Some(Capacity { jobs: Some(3), bytes: None });
+        policy.job_types.get_mut("reset").unwrap().on_conflict = lanekeeper_api::policy::OnConflict::Replace;
+    })
+    .await;
+    assert!(matches!(bed.put(keyed()).await, Enqueued::Replaced { .. }));
+    assert_eq!(bed.queue.stats().await.unwrap().records, 3, "nothing made way");
+}
+
+#[tokio::test]
+async fn a_lane_whose_first_job_did_not_fit_into_the_claim_keeps_its_line() {
+    let bed = Bed::with(|policy| policy.max_payload = 1 << 20).await;
+    for kind in ["mail", "mail", "mail", "report", "report"] {
+        bed.accept(job(kind, vec![b'x'; 1 << 20])).await;
+    }
+    let w = worker("w");
+    let first = bed.claim(&w, &["fast", "slow"], 10).await;
+    assert_eq!(first.len(), 3);
+    let second = bed.claim(&w, &["fast", "slow"], 10).await;
+    assert_eq!(second.iter().map(|job| job.lane.as_str()).collect::<Vec<_>>(), ["slow", "slow"]);
+}

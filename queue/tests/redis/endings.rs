@@ -115,9 +115,12 @@ async fn a_death_brings_its_job_once_and_each_time() {
 async fn follow_ups_that_are_none_are_refused_in_words() {
     let bed = Bed::new().await;
     let w = worker("w");
-    for (blob, why) in
-        [(&b"\xc1"[..], "not msgpack"), (b"\x91\x01", "no pair"), (b"\x91\x91\xa2{}", "no pair")]
-    {
+    for (blob, why) in [
+        (&b"\xc1"[..], "not msgpack"),
+        (b"\x81\xa1a\x01", "no list"),
+        (b"\x91\x01", "no pair"),
+        (b"\x91\x91\xa2{}", "no pair"),
+    ] {
         let claimed = bed.running(&w, job("mail", "x")).await;
         let mut word = vec![0x91, 0x97, 0xa0 + u8::try_from(claimed.id.len()).unwrap()];
         word.extend(claimed.id.as_bytes());

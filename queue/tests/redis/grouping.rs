@@ -1,7 +1,7 @@
 //! Concurrency keys that come to a type, and that leave it: what stands in no line, and what is left behind.
 
 use super::common::*;
-use lanekeeper_api::policy::{ConcurrencyKey, KeyPart, LimitBy, QueuePolicy, RateLimit};
+use lanekeeper_api::policy::{ConcurrencyKey, KeyPart, LimitBy, OnConflict, QueuePolicy, RateLimit};
 use lanekeeper_queue::types::*;
 
 fn keyed(limit: u32) -> impl Fn(&mut QueuePolicy) {
@@ -163,4 +163,79 @@ async fn the_class_of_a_scheduled_job_outlives_sweeps() {
     bed.queue.sweep(&worker("s"), 10).await.unwrap();
     bed.at(1_000).await;
     assert_eq!(bed.claim(&worker("w"), &["fast"], 9).await.len(), 2, "two of its class may go at once");
+}
+
+#[tokio::test]
+async fn grouped_jobs_that_are_called_off_or_put_off_leave_their_line() {
+    let bed = Bed::with(|policy| {
+        keyed(9)(policy);
+        policy.job_types.get_mut("mail").unwrap().on_conflict = OnConflict::Replace;
+    })
+    .await;
+    let once = |delay| with(of("a"), |o| (o.key, o.delay) = (Some("k".into()), delay));
+    let put_off = bed.accept(once(None)).await;
+    assert!(matches!(bed.put(once(Some(60_000))).await, Enqueued::Replaced { .. }));
+    let called_off = bed.accept(of("b")).await;
+    bed.queue.cancel(&[called_off], "ops").await.unwrap();
+    assert_eq!(bed.state(&put_off).await, JobState::Scheduled);
+    let lines: Vec<String> = bed.raw(&["KEYS", &bed.key("y:*")]).await.unwrap();
+    assert!(lines.is_empty(), "{lines:?}");
+    assert_eq!(bed.raw::<u64>(&["EXISTS", &bed.key("yt:mail")]).await.unwrap(), 0);
+    // And back into line.
+    assert!(matches!(bed.put(once(None)).await, Enqueued::Replaced { .. }));
+    assert_eq!(ids(&bed.claim(&worker("w"), &["fast"], 9).await), [put_off]);
+}
+
+#[tokio::test]
+async fn a_job_that_damage_put_into_two_lines_is_handed_out_once() {
+    let bed = Bed::with(keyed(9)).await;
+    let twice = bed.accept(of("a")).await;
+    let behind = bed.accept(of("b")).await;
+    bed.poke(&["ZADD", &bed.key("y:mail:b"), "1", &twice]).await;
+    let mut got: Vec<String> =
+        bed.claim(&worker("w"), &["fast"], 9).await.into_iter().map(|job| job.id).collect();
+    got.sort();
+    assert_eq!(got, [twice, behind]);
+}
+
+#[tokio::test]
+async fn sweeps_find_nothing_wrong_with_groups_that_go_or_stand_aside() {
+    let bed = Bed::with(keyed(1)).await;
+    let w = worker("w");
+    for vendor in ["a", "a", "b", "b", "c"] {
+        bed.accept(of(vendor)).await;
+    }
+    bed.claim(&w, &["fast"], 2).await;
+    let standing = async || {
+        let mut all = Vec::new();
+        for key in ["yt:mail", "yp:mail", "y:mail:a", "y:mail:b", "y:mail:c"] {
+            all.push(
+                bed.raw::<Vec<String>>(&["ZRANGE", &bed.key(key), "0", "-1", "WITHSCORES"]).await.unwrap(),
+            );
+        }
+        all
+    };
+    let before = standing().await;
+    for _ in 0..3 {
+        bed.queue.sweep(&w, 100).await.unwrap();
+    }
+    assert_eq!((standing().await, bed.queue.stats().await.unwrap().damaged), (before, 0));
+}
+
+#[tokio::test]
+async fn only_jobs_of_the_type_count_in_its_groups() {
+    let mut bed = Bed::new().await;
+    let w = worker("w");
+    for kind in ["mail", "mail", "reset", "report"] {
+        bed.accept(job(kind, r#"{"v":"a"}"#)).await;
+    }
+    assert_eq!(bed.claim(&w, &["fast", "slow"], 9).await.len(), 4);
+    bed.change(keyed(1)).await;
+    let running: std::collections::BTreeMap<String, u64> =
+        bed.raw(&["HGETALL", &bed.key("yr:mail")]).await.unwrap();
+    assert_eq!(running, [(String::new(), 2)].into(), "nobody knows yet which group they are of");
+    bed.queue.sweep(&w, 10).await.unwrap();
+    let running: std::collections::BTreeMap<String, u64> =
+        bed.raw(&["HGETALL", &bed.key("yr:mail")]).await.unwrap();
+    assert_eq!(running, [(String::new(), 0), ("a".to_owned(), 2)].into());
 }

@@ -65,3 +65,55 @@ async fn a_letter_without_a_job_is_named_so_that_it_can_be_discarded() {
     let left: Vec<String> = bed.raw(&["KEYS", &bed.key("d*")]).await.unwrap();
     assert!(left.is_empty(), "{left:?}");
 }
+
+#[tokio::test]
+async fn patterns_of_keys_stand_for_what_they_say() {
+    let bed = Bed::new().await;
+    for key in ["a", "ab", "abc", "abcabc", "b*"] {
+        died(&bed, with(job("mail", "x"), |o| o.key = Some(key.into())), "no").await;
+    }
+    died(&bed, job("mail", "no key"), "no").await;
+    for (pattern, found) in [
+        ("", 1),
+        ("*", 6),
+        ("**", 6),
+        ("a", 1),
+        ("x", 0),
+        ("a*", 4),
+        ("x*", 0),
+        ("*c", 2),
+        ("*x", 0),
+        ("a*b*c", 2),
+        ("a*x*c", 0),
+        ("ab*bc", 1),
+        ("abc*abc", 1),
+        ("*b*", 4),
+        ("*ca*", 1),
+        ("a*a", 0),
+        ("b*", 1),
+    ] {
+        let filter = DeadFilter { key: Some(pattern.into()), ..DeadFilter::default() };
+        assert_eq!(ids_of(&bed, &filter, 2).await.len(), found, "{pattern:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_search_for_letters_goes_from_the_newest_over_all_types() {
+    let bed = Bed::still(|_| {}).await;
+    let mut newest_first = Vec::new();
+    for (ms, kind) in [(0, "mail"), (1, "report"), (2, "mail"), (3, "report")] {
+        bed.at(ms).await;
+        newest_first.insert(0, died(&bed, job(kind, "x"), "no").await);
+    }
+    for state in [JobState::Dead, JobState::Discarded] {
+        let page = Find { state: Some(state), limit: 3, ..Find::default() };
+        let first = bed.queue.find(&page).await.unwrap();
+        let second = bed.queue.find(&Find { cursor: first.cursor, ..page }).await.unwrap();
+        let found: Vec<String> = first.jobs.into_iter().chain(second.jobs).map(|job| job.id).collect();
+        assert_eq!(found, newest_first, "{state:?}");
+        for (ms, id) in (10..).zip(newest_first.iter().rev()) {
+            bed.at(ms).await;
+            bed.queue.dead_discard(std::slice::from_ref(id), "ada", "").await.unwrap();
+        }
+    }
+}

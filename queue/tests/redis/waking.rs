@@ -162,3 +162,16 @@ async fn the_operator_is_told_of_first_jobs_as_often_as_it_must_be() {
     no_tokens(&bed).await;
     assert!(told(7_000, true).await);
 }
+
+#[tokio::test]
+async fn jobs_that_fall_due_wake_as_many_as_they_are() {
+    let bed = Bed::still(|_| {}).await;
+    let later = with(job("mail", "x"), |o| o.delay = Some(1_000));
+    bed.queue.enqueue(&vec![later; 3]).await.unwrap();
+    assert_eq!(tokens(&bed).await, 0);
+    bed.at(1_000).await;
+    assert_eq!(bed.queue.sweep(&worker("s"), 2).await.unwrap().promoted, 2);
+    assert_eq!(tokens(&bed).await, 2);
+    let rest = bed.queue.sweep(&worker("s"), 2).await.unwrap();
+    assert_eq!((rest.promoted, tokens(&bed).await), (1, 3));
+}

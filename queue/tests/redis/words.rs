@@ -289,3 +289,24 @@ async fn a_call_names_one_queue() {
         }
     }
 }
+
+#[tokio::test]
+async fn one_word_of_a_sweeper_for_many_jobs_names_the_worker_that_lost_each() {
+    let bed = Bed::new().await;
+    let mut lost = Vec::new();
+    for name in ["w1", "w2"] {
+        let running = bed.running(&worker(name), job("mail", name)).await;
+        bed.expire(&running.id).await;
+        lost.push((running.id, name));
+    }
+    bed.calm().await;
+    let sweeper = worker("s");
+    let taken = bed.queue.sweep(&sweeper, 10).await.unwrap().expired;
+    let names: Vec<&str> = taken.iter().map(|one| one.job.id.as_str()).collect();
+    let word = rmp_serde::to_vec(&[(names, taken[0].job.token, 7, "s", "", ["", ""])]).unwrap();
+    let reply: Settled4 = fcall(&bed, "lk_settle", &[&identity(&sweeper), &word]).await.unwrap();
+    assert_eq!(reply.2, "dd");
+    for (id, name) in lost {
+        assert_eq!(bed.job(&id).await.history[0].worker, name);
+    }
+}
