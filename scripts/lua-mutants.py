@@ -10,9 +10,11 @@ for nothing, and so do the few that lua_faults.HARMLESS lists.
 
 Faults are played in an order chosen by --seed, so that any first part of a run is a random sample and a larger --sample goes on
 where a smaller one ended. --out FILE gets one JSON object a line as each fault is judged; a run with a FILE that is there
-leaves out what stands in it, unless that survived and --again is given. Exit code 1 when less than 95 % were caught.
+leaves out what stands in it, unless the fault's file has changed since, or it survived unexplained and --again is given.
+lua-survivors.json says of survivors why they harm nobody; they count as survivors all the same. Exit code 1 when less than
+95 % were caught.
 """
-import argparse, collections, concurrent.futures, glob, json, os, random, select, shutil, signal, socket, subprocess, sys, \
+import argparse, collections, concurrent.futures, glob, hashlib, json, os, random, select, shutil, signal, socket, subprocess, sys, \
     tempfile, threading, time
 
 import lua_faults
@@ -207,22 +209,32 @@ class Judge:
 class Book:
     """What became of which fault: kept in a file, where one is named."""
 
-    def __init__(self, path, again):
+    def __init__(self, path, again, files):
         self.lock, self.entries, self.started = threading.Lock(), {}, time.monotonic()
         self.path, self.fresh = path, 0
+        # Tells versions of a file apart: what is known of another one says nothing.
+        self.digests = {name: hashlib.sha256(text.encode()).hexdigest()[:12] for name, text in files.items()}
         if path and os.path.exists(path):
             with open(path) as file:
                 for line in filter(None, map(str.strip, file)):
                     entry = json.loads(line)
-                    self.entries[entry["fault"]] = entry
-        self.todo_again = {k for k, e in self.entries.items() if again and e["verdict"] == "survived"}
+                    if entry["of"] == self.digests.get(entry["file"]):
+                        self.entries[entry["fault"]] = entry
+        with open(os.path.join(ROOT, "scripts", "lua-survivors.json")) as file:
+            self.explained = json.load(file)
+        self.todo_again = {fault for fault, entry in self.entries.items()
+                           if again and entry["verdict"] == "survived" and not self.why(entry)}
+
+    def why(self, entry):
+        """Why a survivor harms nobody, by its text and without its place; None when nobody has said."""
+        return self.explained.get(f"{entry['file']}: {entry['kind']}: {entry['text']}")
 
     def knows(self, fault):
         return fault.key() in self.entries and fault.key() not in self.todo_again
 
     def note(self, fault, result, seconds, total):
-        entry = {"fault": fault.key(), "file": fault.file, "line": fault.line, "kind": fault.kind, "text": fault.text, **result,
-                 "seconds": round(seconds, 2)}
+        entry = {"fault": fault.key(), "file": fault.file, "line": fault.line, "kind": fault.kind, "text": fault.text,
+                 "of": self.digests[fault.file], **result, "seconds": round(seconds, 2)}
         with self.lock:
             self.entries[fault.key()] = entry
             self.fresh += 1
@@ -245,7 +257,7 @@ class Book:
             print(f"  {kind}: {dict(verdicts)}")
         for entry in sorted(entries, key=lambda entry: (entry["file"], entry["line"])):
             if entry["verdict"] == "survived":
-                print(f"  survived {entry['fault']}")
+                print(f"  survived {entry['fault']}\n    {self.why(entry) or 'UNEXPLAINED'}")
         share = count["caught"] / max(1, count["caught"] + count["survived"])
         print(f"{share:.1%} of {count['caught'] + count['survived']} faults were caught, {count['survived']} survived; "
               f"{count['invalid']} more were invalid and {count['harmless']} harmless by construction")
@@ -326,7 +338,7 @@ def main():
             judge = Judge(file.read(), files)
         if args.out:
             os.makedirs(os.path.dirname(os.path.abspath(args.out)), exist_ok=True)
-        book = Book(args.out, args.again)
+        book = Book(args.out, args.again, files)
         play(judge, programs, folder, faults, book, args.jobs)
         return 0 if book.report(faults) >= 0.95 else 1
 

@@ -180,3 +180,32 @@ async fn a_heartbeat_is_one_only_where_both_its_times_are() {
     bed.beat(&w, &[]).await;
     assert_eq!(live().await, 2);
 }
+
+#[tokio::test]
+async fn a_settlement_of_a_job_that_cannot_be_read_counts_as_damage() {
+    let bed = Bed::new().await;
+    let w = worker("w");
+    for (damaged, outcome) in (1..).zip([retry(0), dead("no"), Outcome::Release { why: "drain".into() }]) {
+        let running = bed.running(&w, job("mail", "x")).await;
+        put(&bed, "j", &running.id, b"junk").await;
+        assert_eq!(bed.settle(&w, &running, outcome).await, Settled::Stale);
+        assert_eq!(bed.queue.stats().await.unwrap().damaged, damaged);
+    }
+}
+
+#[tokio::test]
+async fn notes_of_jobs_that_are_not_there_are_forgotten() {
+    let bed = Bed::new().await;
+    let w = worker("w");
+    let running = bed.running(&w, job("mail", "x")).await;
+    bed.tell(&w, &running, Note { progress: None, checkpoint: Some(b"at 3".to_vec()) }).await;
+    for stray in ["pghost", "cghost", "p"] {
+        put(&bed, "o", stray, b"junk").await;
+    }
+    // Eight notes at random are looked at: here that is all of them.
+    bed.queue.sweep(&w, 10).await.unwrap();
+    let left: Vec<String> = bed.raw(&["HKEYS", &bed.key("o")]).await.unwrap();
+    assert_eq!(left, [format!("c{}", running.id)]);
+    bed.queue.sweep(&w, 10).await.unwrap();
+    assert_eq!(bed.job(&running.id).await.checkpoint.unwrap().bytes, 4);
+}

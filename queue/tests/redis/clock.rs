@@ -141,3 +141,24 @@ async fn a_worker_is_live_for_three_leases_and_known_for_twenty() {
         assert_eq!(bed.raw::<usize>(&["HLEN", &bed.key("h")]).await.unwrap(), known, "after {ms} ms");
     }
 }
+
+#[tokio::test]
+async fn tokens_of_one_moment_differ_whoever_gives_them() {
+    let bed = Bed::still(|_| {}).await;
+    let (w, s) = (worker("w"), worker("s"));
+    let mut tokens = Vec::new();
+    let first = bed.running(&w, job("mail", "1")).await;
+    tokens.push(first.token);
+    bed.expire(&first.id).await;
+    bed.calm().await;
+    let taken = bed.queue.sweep(&s, 10).await.unwrap().expired.remove(0);
+    tokens.push(taken.job.token);
+    bed.settle(&s, &taken.job, retry(0)).await;
+    for _ in 0..2 {
+        let again = bed.claim(&w, &["fast"], 1).await.remove(0);
+        tokens.push(again.token);
+        bed.beat(&w, &[&again]).await;
+        bed.settle(&w, &again, Outcome::Release { why: "drain".into() }).await;
+    }
+    assert!(tokens.is_sorted_by(|a, b| a < b), "{tokens:?}");
+}

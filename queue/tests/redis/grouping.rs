@@ -239,3 +239,23 @@ async fn only_jobs_of_the_type_count_in_its_groups() {
         bed.raw(&["HGETALL", &bed.key("yr:mail")]).await.unwrap();
     assert_eq!(running, [(String::new(), 0), ("a".to_owned(), 2)].into());
 }
+
+#[tokio::test]
+async fn a_count_of_a_group_that_is_wrong_is_counted_anew() {
+    let bed = Bed::with(keyed(2)).await;
+    let w = worker("w");
+    for vendor in ["a", "a", "a", "b"] {
+        bed.accept(of(vendor)).await;
+    }
+    assert_eq!(bed.claim(&w, &["fast"], 9).await.len(), 3);
+    let counts = async || {
+        bed.raw::<std::collections::BTreeMap<String, u64>>(&["HGETALL", &bed.key("yr:mail")]).await.unwrap()
+    };
+    let right = counts().await;
+    for (group, count) in [("a", "7"), ("b", "0"), ("c", "1")] {
+        bed.poke(&["HSET", &bed.key("yr:mail"), group, count]).await;
+        bed.queue.sweep(&w, 10).await.unwrap();
+        assert_eq!(counts().await, right, "{group}");
+    }
+    assert!(bed.claim(&w, &["fast"], 9).await.is_empty());
+}

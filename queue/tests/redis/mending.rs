@@ -166,3 +166,11 @@ async fn gauges_are_counted_anew_where_their_sum_is_wrong() {
         assert_eq!(gauges().await, [2, 1, 0, 0], "{wrong:?}");
     }
 }
+
+#[tokio::test]
+async fn an_empty_queue_is_not_in_the_middle_of_its_mending() {
+    let bed = Bed::new().await;
+    bed.poke(&["HSET", &bed.key("m"), "rc", "77"]).await;
+    assert!(!bed.queue.sweep(&worker("s"), 10).await.unwrap().more);
+    assert_eq!(bed.raw::<Option<String>>(&["HGET", &bed.key("m"), "rc"]).await.unwrap(), None);
+}
