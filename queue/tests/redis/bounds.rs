@@ -155,3 +155,15 @@ async fn a_lane_whose_first_job_did_not_fit_into_the_claim_keeps_its_line() {
     let second = bed.claim(&w, &["fast", "slow"], 10).await;
     assert_eq!(second.iter().map(|job| job.lane.as_str()).collect::<Vec<_>>(), ["slow", "slow"]);
 }
+
+#[tokio::test]
+async fn a_full_reply_takes_nothing_of_the_lanes_behind() {
+    let bed = Bed::with(|policy| policy.max_payload = 1 << 20).await;
+    for _ in 0..4 {
+        bed.accept(job("mail", vec![b'x'; 1 << 20])).await;
+    }
+    bed.accept(job("report", "small")).await;
+    let lanes: Vec<String> =
+        bed.claim(&worker("w"), &["fast", "slow"], 10).await.into_iter().map(|job| job.lane).collect();
+    assert_eq!(lanes, ["fast"; 3], "what did not fit goes first the next time");
+}

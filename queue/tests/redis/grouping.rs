@@ -259,3 +259,16 @@ async fn a_count_of_a_group_that_is_wrong_is_counted_anew() {
     }
     assert!(bed.claim(&w, &["fast"], 9).await.is_empty());
 }
+
+#[tokio::test]
+async fn a_key_without_a_rate_is_told_of_without_one() {
+    let bed = Bed::with(|policy| {
+        keyed(1)(policy);
+        policy.job_types.get_mut("mail").unwrap().concurrency_key.as_mut().unwrap().rate_limit = None;
+    })
+    .await;
+    bed.accept(of("a")).await;
+    let second = bed.accept(of("a")).await;
+    let standing = bed.queue.key_standing(&second).await.unwrap().unwrap();
+    assert_eq!((standing.ahead, standing.limit, standing.rate_opens_ms), (1, Some(1), None));
+}

@@ -107,3 +107,52 @@ async fn a_type_is_forgotten_only_when_nothing_of_it_is_left() {
     bed.change(|policy| drop(policy.job_types.insert("mail".into(), mail))).await;
     assert!(known(&bed).await);
 }
+
+#[tokio::test]
+async fn searches_go_through_types_by_name() {
+    let names: Vec<String> = (0..12).map(|n| format!("t{:02}", (n * 7) % 12)).collect();
+    let bed = Bed::with(|policy| {
+        policy.job_types.extend(names.iter().map(|name| (name.clone(), job_type("fast"))));
+    })
+    .await;
+    for name in &names {
+        bed.accept(job(name, "x")).await;
+    }
+    let (mut found, mut cursor) = (Vec::new(), None);
+    loop {
+        let find = Find { state: Some(JobState::Ready), limit: 5, cursor, ..Find::default() };
+        let page = bed.queue.find(&find).await.unwrap();
+        found.extend(page.jobs.into_iter().map(|job| job.job_type));
+        cursor = page.cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert!(found.len() == 12 && found.is_sorted(), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_lane_that_is_gone_leaves_no_tokens() {
+    let mut bed = Bed::new().await;
+    let w = worker("w");
+    for _ in 0..2 {
+        bed.accept(job("report", "x")).await;
+    }
+    let mut wish = want(&["slow"], 1);
+    wish.type_limits.insert("report".into(), 0);
+    bed.poke(&["DEL", &bed.key("w:slow")]).await;
+    bed.claim_reply(&w, &wish).await;
+    let left = async |bed: &Bed| {
+        let tokens: u64 = bed.raw(&["LLEN", &bed.key("w:slow")]).await.unwrap();
+        let put_back: bool = bed.raw(&["HEXISTS", &bed.key("m"), "b:slow"]).await.unwrap();
+        (tokens, put_back)
+    };
+    assert_eq!(left(&bed).await, (1, true));
+    bed.change(|policy| {
+        policy.lanes.retain(|lane| lane.name != "slow");
+        policy.job_types.get_mut("report").unwrap().lane = "fast".into();
+    })
+    .await;
+    assert_eq!(left(&bed).await, (0, false));
+    assert_eq!(bed.claim(&w, &["fast"], 9).await.len(), 2);
+}

@@ -231,7 +231,8 @@ async fn numbers_of_notes_and_settlements_that_are_none_are_zero() {
         assert_eq!(bed.job(&running.id).await.progress.unwrap().done, seen, "{done}");
     }
     // A note of no job that is held, and what is no note.
-    for notes in [serde_json::json!([[2, [["x"], []]]]), serde_json::json!([[1, "x"], 7, ["x", []]])] {
+    for notes in [serde_json::json!([[2, [["x"], []]]]), serde_json::json!([[1, "x"], [1, 7], 7, ["x", []]])]
+    {
         let notes = rmp_serde::to_vec(&notes).unwrap();
         fcall::<redis::Value>(&bed, "lk_extend", &[&me, b"", &held, &notes]).await.unwrap();
         assert_eq!(bed.job(&running.id).await.progress.unwrap().done, 1 << 53);
