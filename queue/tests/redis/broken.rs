@@ -209,3 +209,26 @@ async fn notes_of_jobs_that_are_not_there_are_forgotten() {
     bed.queue.sweep(&w, 10).await.unwrap();
     assert_eq!(bed.job(&running.id).await.checkpoint.unwrap().bytes, 4);
 }
+
+#[tokio::test]
+async fn a_checkpoint_without_bytes_behind_its_time_is_none() {
+    let bed = Bed::new().await;
+    let w = worker("w");
+    let running = bed.running(&w, job("mail", "x")).await;
+    bed.tell(&w, &running, Note { progress: None, checkpoint: Some(b"at 3".to_vec()) }).await;
+    for wrong in [packed([5]), packed(["x"]), packed(5), vec![0xc1], vec![]] {
+        put(&bed, "o", &format!("c{}", running.id), &wrong).await;
+        assert_eq!(bed.job(&running.id).await.checkpoint, None, "{wrong:x?}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_anothers_by_now_is_not_freed() {
+    let bed = Bed::new().await;
+    let keyed = || with(job("mail", "x"), |o| o.key = Some("k".into()));
+    let first = bed.accept(keyed()).await;
+    bed.poke(&["HDEL", &bed.key("k"), "k"]).await;
+    let second = bed.accept(keyed()).await;
+    bed.queue.cancel(&[first], "ops").await.unwrap();
+    assert!(matches!(bed.put(keyed()).await, Enqueued::Duplicate { id, .. } if id == second));
+}

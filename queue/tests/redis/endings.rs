@@ -277,3 +277,16 @@ async fn ends_bring_their_jobs_also_where_events_cannot_be_written() {
     assert_eq!(bed.queue.settle(&w, &done).await.unwrap(), [Settled::Done, Settled::Done]);
     assert_eq!(bed.claim(&w, &["slow"], 9).await.len(), 2, "the follow-up and the news of the death");
 }
+
+#[tokio::test]
+async fn a_follow_up_with_an_id_meets_the_owner_of_its_key_unless_its_job_is_there() {
+    let bed = with_policy(|policy| policy["jobTypes"]["report"]["onConflict"] = json!("Reject")).await;
+    let w = worker("w");
+    let of_key =
+        |id: &str| with(job("report", "x"), |o| (o.key, o.id) = (Some("k".into()), Some(id.to_owned())));
+    bed.accept(of_key("there")).await;
+    let claimed = bed.running(&w, job("reset", "x")).await;
+    let refused = bed.settle(&w, &claimed, success_with(vec![of_key("fresh")])).await;
+    assert!(matches!(refused, Settled::Refused { .. }), "{refused:?}");
+    assert_eq!(bed.settle(&w, &claimed, success_with(vec![of_key("there")])).await, Settled::Done);
+}

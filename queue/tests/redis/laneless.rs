@@ -156,3 +156,16 @@ async fn a_lane_that_is_gone_leaves_no_tokens() {
     assert_eq!(left(&bed).await, (0, false));
     assert_eq!(bed.claim(&w, &["fast"], 9).await.len(), 2);
 }
+
+#[tokio::test]
+async fn a_lane_that_comes_back_is_not_paused_any_more() {
+    let mut bed = Bed::new().await;
+    let slow = bed.policy.lanes[1].clone();
+    bed.queue.pause("ada", "", &["slow".into(), "fast".into()]).await.unwrap();
+    bed.queue.pause("ada", "", &[]).await.unwrap();
+    bed.change(|policy| drop(policy.lanes.pop())).await;
+    bed.change(|policy| policy.lanes.push(slow)).await;
+    let gates = bed.queue.stats().await.unwrap().gates;
+    let paused: Vec<_> = gates.iter().map(|gate| gate.lane.as_deref()).collect();
+    assert_eq!(paused, [None, Some("fast")], "the pauses of what stayed stand");
+}

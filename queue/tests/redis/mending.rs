@@ -174,3 +174,19 @@ async fn an_empty_queue_is_not_in_the_middle_of_its_mending() {
     assert!(!bed.queue.sweep(&worker("s"), 10).await.unwrap().more);
     assert_eq!(bed.raw::<Option<String>>(&["HGET", &bed.key("m"), "rc"]).await.unwrap(), None);
 }
+
+#[tokio::test]
+async fn a_lease_that_has_its_expiry_keeps_it_when_another_lost_its_own() {
+    let bed = Bed::still(|_| {}).await;
+    let w = worker("w");
+    let first = bed.running(&w, job("mail", "1")).await;
+    bed.at(10).await;
+    let second = bed.running(&w, job("mail", "2")).await;
+    bed.at(20).await;
+    bed.poke(&["ZREM", &bed.key("r"), &second.id]).await;
+    assert_eq!(sweep(&bed).await, 1);
+    for (id, since) in [(&first.id, 0), (&second.id, 20)] {
+        let expiry: u64 = bed.raw(&["ZSCORE", &bed.key("r"), id]).await.unwrap();
+        assert_eq!(expiry, NOON_MS + since + LEASE_MS);
+    }
+}

@@ -107,6 +107,7 @@ async fn every_field_of_a_policy_that_is_none_is_refused() {
     // And their neighbours that are right.
     let right: &[(&str, Value)] = &[
         ("/leaseMs", json!(1)),
+        ("/jobTypes/mail/lane", json!("nowhere")),
         ("/capacity", Value::Null),
         ("/capacity", json!({"jobs": 1, "bytes": null})),
         ("/jobTypes/mail/concurrencyKey", keyed(Value::Null, Value::Null)),
