@@ -196,6 +196,7 @@ async fn a_job_that_damage_put_into_two_lines_is_handed_out_once() {
         bed.claim(&worker("w"), &["fast"], 9).await.into_iter().map(|job| job.id).collect();
     got.sort();
     assert_eq!(got, [twice, behind]);
+    assert!(bed.claim(&worker("w"), &["fast"], 9).await.is_empty(), "it stands in no line any more");
 }
 
 #[tokio::test]
@@ -271,4 +272,18 @@ async fn a_key_without_a_rate_is_told_of_without_one() {
     let second = bed.accept(of("a")).await;
     let standing = bed.queue.key_standing(&second).await.unwrap().unwrap();
     assert_eq!((standing.ahead, standing.limit, standing.rate_opens_ms), (1, Some(1), None));
+}
+
+#[tokio::test]
+async fn a_job_that_cannot_be_read_takes_no_place_of_its_group() {
+    let bed = Bed::with(keyed(1)).await;
+    let w = worker("w");
+    let junk = bed.accept(of("a")).await;
+    let good = bed.accept(of("a")).await;
+    bed.poke(&["HSET", &bed.key("j"), &junk, "junk"]).await;
+    assert_eq!(ids(&bed.claim(&w, &["fast"], 9).await), [good]);
+    // A type without waiting jobs stands in no other's way.
+    bed.accept(job("reset", "x")).await;
+    bed.accept(job("limited", "x")).await;
+    assert_eq!(bed.claim(&w, &["fast"], 9).await.len(), 2);
 }

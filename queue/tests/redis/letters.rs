@@ -119,3 +119,18 @@ async fn a_search_for_letters_goes_from_the_newest_over_all_types() {
         }
     }
 }
+
+#[tokio::test]
+async fn an_entry_of_a_discarded_letter_that_is_none_goes_alone() {
+    let bed = Bed::with(|policy| {
+        policy.job_types.get_mut("mail").unwrap().dead.keep_reviewed_for_ms = Some(0);
+    })
+    .await;
+    let open = died(&bed, job("mail", "x"), "no").await;
+    for key in ["dx", "dx:mail"] {
+        bed.poke(&["ZADD", &bed.key(key), "1", &open]).await;
+    }
+    assert_eq!(bed.queue.sweep(&worker("s"), 10).await.unwrap().trimmed, 1);
+    assert_eq!(bed.state(&open).await, JobState::Dead);
+    assert_eq!(bed.raw::<u64>(&["EXISTS", &bed.key("dx"), &bed.key("dx:mail")]).await.unwrap(), 0);
+}
