@@ -6,15 +6,18 @@ use std::collections::BTreeMap;
 use lanekeeper_api::policy::{
     Backoff, ExecHandler, Handler, Jitter, JobTypePolicy, LanePolicy, QueuePolicy, RetryPolicy, Source,
 };
-use lanekeeper_queue::testing::TestRedis;
+use lanekeeper_queue::testing::{TestRedis, clock};
 use lanekeeper_queue::types::{
     AttemptError, ClaimReply, ClaimRequest, Claimed, EnqueueOptions, Enqueued, ErrorClass, HeartbeatReply,
     Held, Job, JobState, NewJob, Note, Outcome, Settled, Settlement, Spends, WorkerIdentity, WorkerInfo,
 };
-use lanekeeper_queue::{Queue, Result};
+use lanekeeper_queue::{Queue, Result, library_source};
 
 /// A lease that no test outlives by accident.
 pub const LEASE_MS: u64 = 60_000;
+
+/// Where clocks that stand still do so.
+pub const NOON_MS: u64 = 1_700_000_000_000;
 
 /// A server with one queue: lanes `fast` (types `mail`, `reset`, `limited`) and `slow` (`report`).
 pub struct Bed {
@@ -34,6 +37,27 @@ impl Bed {
 
     pub async fn on(redis: TestRedis, change: impl FnOnce(&mut QueuePolicy)) -> Self {
         let queue = redis.queue("apps/saas").await.unwrap();
+        Self::of(redis, queue, change).await
+    }
+
+    /// A bed whose clock stands still, at `NOON_MS`, until `at` sets it.
+    pub async fn still(change: impl FnOnce(&mut QueuePolicy)) -> Self {
+        let redis = TestRedis::start().await.unwrap();
+        let queue = redis.queue("apps/saas").await.unwrap();
+        let source = std::env::var("LANEKEEPER_LIBRARY_FILE")
+            .map_or_else(|_| library_source().to_owned(), |file| std::fs::read_to_string(file).unwrap());
+        let conn = &mut queue.connection();
+        clock::load(conn, &clock::with_test_clock(&source).unwrap()).await.unwrap();
+        clock::set(conn, NOON_MS * 1_000).await.unwrap();
+        Self::of(redis, queue, change).await
+    }
+
+    /// Sets the clock of a bed that was made with `still`: ms after `NOON_MS`.
+    pub async fn at(&self, ms: u64) {
+        clock::set(&mut self.queue.connection(), (NOON_MS + ms) * 1_000).await.unwrap();
+    }
+
+    async fn of(redis: TestRedis, queue: Queue, change: impl FnOnce(&mut QueuePolicy)) -> Self {
         let mut policy = policy();
         change(&mut policy);
         queue.configure(&policy, false).await.unwrap();
@@ -247,4 +271,20 @@ pub fn ids(jobs: &[Claimed]) -> Vec<&str> {
 /// What a result is not: for asserts on errors.
 pub fn refusal<T: std::fmt::Debug>(result: Result<T>) -> String {
     result.expect_err("refused").to_string()
+}
+
+/// A call of a function with arguments that may be any bytes.
+pub async fn fcall<T: redis::FromRedisValue>(
+    bed: &Bed,
+    function: &str,
+    arguments: &[&[u8]],
+) -> redis::RedisResult<T> {
+    let mut call = redis::cmd("FCALL");
+    call.arg(function).arg(1).arg(bed.queue.name().root()).arg(arguments);
+    call.query_async(&mut bed.queue.connection()).await
+}
+
+/// A worker's identity as it goes into calls.
+pub fn identity(worker: &WorkerIdentity) -> Vec<u8> {
+    rmp_serde::to_vec(&(&worker.boot, &worker.name, &worker.pool, &worker.node)).unwrap()
 }

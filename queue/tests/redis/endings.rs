@@ -115,9 +115,12 @@ async fn a_death_brings_its_job_once_and_each_time() {
 async fn follow_ups_that_are_none_are_refused_in_words() {
     let bed = Bed::new().await;
     let w = worker("w");
-    for (blob, why) in
-        [(&b"\xc1"[..], "not msgpack"), (b"\x91\x01", "no pair"), (b"\x91\x91\xa2{}", "no pair")]
-    {
+    for (blob, why) in [
+        (&b"\xc1"[..], "not msgpack"),
+        (b"\x81\xa1a\x01", "no list"),
+        (b"\x91\x01", "no pair"),
+        (b"\x91\x91\xa2{}", "no pair"),
+    ] {
         let claimed = bed.running(&w, job("mail", "x")).await;
         let mut word = vec![0x91, 0x97, 0xa0 + u8::try_from(claimed.id.len()).unwrap()];
         word.extend(claimed.id.as_bytes());
@@ -314,4 +317,17 @@ async fn ends_bring_their_jobs_also_where_events_cannot_be_written() {
     ];
     assert_eq!(bed.queue.settle(&w, &done).await.unwrap(), [Settled::Done, Settled::Done]);
     assert_eq!(bed.claim(&w, &["slow"], 9).await.len(), 2, "the follow-up and the news of the death");
+}
+
+#[tokio::test]
+async fn a_follow_up_with_an_id_meets_the_owner_of_its_key_unless_its_job_is_there() {
+    let bed = with_policy(|policy| policy["jobTypes"]["report"]["onConflict"] = json!("Reject")).await;
+    let w = worker("w");
+    let of_key =
+        |id: &str| with(job("report", "x"), |o| (o.key, o.id) = (Some("k".into()), Some(id.to_owned())));
+    bed.accept(of_key("there")).await;
+    let claimed = bed.running(&w, job("reset", "x")).await;
+    let refused = bed.settle(&w, &claimed, success_with(vec![of_key("fresh")])).await;
+    assert!(matches!(refused, Settled::Refused { .. }), "{refused:?}");
+    assert_eq!(bed.settle(&w, &claimed, success_with(vec![of_key("there")])).await, Settled::Done);
 }

@@ -127,3 +127,15 @@ async fn critical_lanes_go_before_every_deadline() {
     wish.order = ClaimOrder::Deadline;
     assert_eq!(sent(&bed.claim_reply(&worker("w"), &wish).await.jobs), ["c1", "c2"]);
 }
+
+#[tokio::test]
+async fn the_limit_of_a_type_holds_over_all_rounds_of_a_claim() {
+    let bed = Bed::new().await;
+    for n in 0..6 {
+        bed.accept(job("limited", format!("l{n}"))).await;
+    }
+    let mut wish = want(&["fast", "slow"], 6);
+    wish.shares = vec![1, 5];
+    wish.type_limits.insert("limited".into(), 2);
+    assert_eq!(sent(&bed.claim_reply(&worker("w"), &wish).await.jobs), ["l0", "l1"]);
+}
