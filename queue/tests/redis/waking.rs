@@ -67,6 +67,8 @@ async fn nobody_is_woken_in_a_lane_or_queue_that_is_held_when_a_job_ends() {
         bed.queue.resume("ada", &lanes).await.unwrap();
     }
     no_tokens(&bed).await;
+    bed.accept(with(job("mail", "x"), |o| o.delay = Some(10))).await;
+    no_tokens(&bed).await;
     bed.settle(&w, &running[2], hold(1_000, Holds::Lane)).await;
     assert_eq!(tokens(&bed).await, 0, "held by its dependency");
 }
@@ -168,10 +170,72 @@ async fn jobs_that_fall_due_wake_as_many_as_they_are() {
     let bed = Bed::still(|_| {}).await;
     let later = with(job("mail", "x"), |o| o.delay = Some(1_000));
     bed.queue.enqueue(&vec![later; 3]).await.unwrap();
-    assert_eq!(tokens(&bed).await, 0);
+    assert_eq!(tokens(&bed).await, 1, "somebody has to know the time");
+    no_tokens(&bed).await;
     bed.at(1_000).await;
     assert_eq!(bed.queue.sweep(&worker("s"), 2).await.unwrap().promoted, 2);
     assert_eq!(tokens(&bed).await, 2);
     let rest = bed.queue.sweep(&worker("s"), 2).await.unwrap();
     assert_eq!((rest.promoted, tokens(&bed).await), (1, 3));
+}
+
+#[tokio::test]
+async fn a_job_that_falls_due_before_all_others_is_told_to_one_worker() {
+    let bed = Bed::still(|_| {}).await;
+    let due_in = |ms| with(job("mail", "x"), |o| o.delay = Some(ms));
+    for (ms, told) in [(1_000, 1), (1_000, 0), (1_001, 0), (999, 1), (2_000, 0)] {
+        no_tokens(&bed).await;
+        bed.accept(due_in(ms)).await;
+        assert_eq!(tokens(&bed).await, told, "{ms}");
+    }
+    bed.accept(due_in(998)).await;
+    bed.accept(due_in(997)).await;
+    assert_eq!(tokens(&bed).await, 1, "one token is enough");
+}
+
+#[tokio::test]
+async fn sweeps_put_back_tokens_that_went_with_a_connection() {
+    let bed = Bed::still(|policy| policy.lanes[1].concurrency = Some(1)).await;
+    let sweep = async || bed.queue.sweep(&worker("s"), 100).await.unwrap();
+    sweep().await;
+    assert_eq!(tokens(&bed).await, 0, "nothing waits");
+    bed.queue.enqueue(&vec![job("mail", "x"); 3]).await.unwrap();
+    no_tokens(&bed).await;
+    sweep().await;
+    assert_eq!(tokens(&bed).await, 1);
+    sweep().await;
+    assert_eq!(tokens(&bed).await, 1, "one token is enough");
+    bed.queue.pause("ada", "", &["fast".into()]).await.unwrap();
+    no_tokens(&bed).await;
+    sweep().await;
+    assert_eq!(tokens(&bed).await, 0, "nothing of the lane may go");
+    bed.queue.resume("ada", &["fast".into()]).await.unwrap();
+    bed.queue.pause("ada", "", &[]).await.unwrap();
+    no_tokens(&bed).await;
+    sweep().await;
+    assert_eq!(tokens(&bed).await, 0, "nothing of the queue may go");
+}
+
+#[tokio::test]
+async fn a_claim_tells_whether_its_lanes_hold_more() {
+    let bed = Bed::still(|policy| policy.job_types.get_mut("mail").unwrap().per_worker = Some(1)).await;
+    let w = worker("w");
+    let waits = async |slots, lanes: &[&str], limits: &[(&str, u32)]| {
+        let want = ClaimRequest {
+            slots,
+            lanes: lanes.iter().map(|&lane| lane.to_owned()).collect(),
+            type_limits: limits.iter().map(|&(name, most)| (name.to_owned(), most)).collect(),
+            ..ClaimRequest::default()
+        };
+        bed.queue.settle_and_claim(&w, &[], &want).await.unwrap().1.waits
+    };
+    assert!(!waits(5, &["fast", "slow"], &[]).await);
+    bed.queue.enqueue(&vec![job("mail", "x"); 3]).await.unwrap();
+    assert!(waits(5, &["fast"], &[("mail", 1)]).await, "limits leave some");
+    assert!(!waits(5, &["slow"], &[]).await, "other lanes were not asked");
+    assert!(waits(1, &["fast"], &[]).await);
+    assert!(!waits(5, &["fast"], &[]).await, "all were taken");
+    assert!(waits(0, &["fast"], &[]).await, "nobody looked");
+    bed.queue.pause("ada", "", &[]).await.unwrap();
+    assert!(waits(5, &["fast"], &[]).await, "nobody looked");
 }
