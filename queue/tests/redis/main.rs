@@ -13,6 +13,7 @@ mod events;
 mod fairness;
 mod gates;
 mod gates_change;
+mod groups;
 mod keys;
 mod lease;
 mod lifecycle;
