@@ -115,7 +115,10 @@ async fn apply(
 
 async fn one(bench: &Bench, model: &mut Model, op: &Op, now_us: u64) -> Result<Reply, Box<Divergence>> {
     let found = bench.call(op).await;
-    let expected = model.apply(op, now_us, &Given::of(&found));
+    let groups = bench.groups_of(&model.open_jobs()).await;
+    let forgotten = bench.classless(&model.unsure_classes()).await;
+    let given = Given::of(&found).with_groups(groups).with_forgotten(forgotten);
+    let expected = model.apply(op, now_us, &given);
     if expected == found {
         Ok(expected)
     } else {
@@ -155,6 +158,8 @@ async fn compare(bench: &Bench, model: &mut Model, now_us: u64) -> Result<(), Di
             .cloned()
             .map(|key| Op::Find(Find { key: Some(key), limit: 1, ..Find::default() })),
     );
+    let keyed = model.keyed_jobs();
+    ops.extend(keyed.iter().step_by(1 + keyed.len() / 6).cloned().map(Op::Standing));
     for op in ops {
         one(bench, model, &op, now_us).await.map(drop).map_err(|d| *d)?;
     }

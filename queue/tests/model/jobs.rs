@@ -8,6 +8,7 @@ use rand::Rng;
 use rand::seq::IndexedRandom;
 
 use crate::bench::EARLIEST_US;
+use crate::groups::{self, GROUPED};
 use crate::ops::{Generator, Mood};
 use crate::policies::TYPES;
 
@@ -37,7 +38,10 @@ impl Generator {
     }
 
     fn job(&mut self, model: &Model, now_ms: u64) -> NewJob {
-        let (name, _) = *TYPES.choose(&mut self.rng).expect("not empty");
+        let (mut name, _) = *TYPES.choose(&mut self.rng).expect("not empty");
+        if self.mood == Mood::Keys && self.chance(0.6) {
+            name = GROUPED.choose(&mut self.rng).expect("not empty");
+        }
         let name = if self.chance(0.02) { "unknown" } else { name };
         let mut options = EnqueueOptions { job_type: name.to_owned(), ..EnqueueOptions::default() };
         if self.chance(0.15) {
@@ -95,6 +99,9 @@ impl Generator {
     }
 
     fn payload(&mut self, job_type: &str) -> Vec<u8> {
+        if GROUPED.contains(&job_type) && self.chance(0.97) {
+            return groups::payload(&mut self.rng);
+        }
         if job_type == "keyed" && self.chance(0.9) {
             return self.keyed_payload();
         }

@@ -7,6 +7,7 @@
 
 mod bench;
 mod drive;
+mod groups;
 mod jobs;
 mod letters;
 mod ops;

@@ -47,6 +47,8 @@ pub enum Mood {
     Few,
     /// The clock goes back now and then.
     Unsteady,
+    /// Most jobs have concurrency keys.
+    Keys,
 }
 
 impl Generator {
@@ -54,8 +56,9 @@ impl Generator {
         let mut rng = StdRng::seed_from_u64(seed ^ case.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let length = *[60, 150, 300, 600].choose(&mut rng).expect("not empty");
         let mood = match rng.random_range(0..10) {
-            0..7 => Mood::Plain,
-            7..9 => Mood::Few,
+            0..5 => Mood::Plain,
+            5..7 => Mood::Few,
+            7..9 => Mood::Keys,
             _ => Mood::Unsteady,
         };
         Self { rng, pace: Pace::Fast, left: 10, length, mood }
@@ -153,7 +156,8 @@ impl Generator {
             840..885 => self.configure(model),
             885..905 => Op::Get { ids: self.ids(model, now_ms, &[]), with_payload: self.chance(0.7) },
             905..940 => Op::Find(self.find(model)),
-            940..960 => Op::Position(self.ids(model, now_ms, &[JobState::Ready]).swap_remove(0)),
+            940..952 => Op::Position(self.ids(model, now_ms, &[JobState::Ready]).swap_remove(0)),
+            952..960 => Op::Standing(self.ids(model, now_ms, &[JobState::Ready]).swap_remove(0)),
             960..975 => {
                 let filter = self.filter(model, now_ms);
                 if self.chance(0.3) {

@@ -80,6 +80,8 @@ pub enum Op {
     DeadGroups(DeadFilter),
     /// `position`.
     Position(String),
+    /// `key_standing`.
+    Standing(String),
     /// `cancel`.
     Cancel {
         /// Which.

@@ -26,12 +26,14 @@ impl Model {
         &mut self,
         sweeper: &WorkerIdentity,
         limit: u32,
-        now_ms: u64,
+        now_us: u64,
         given: &Given,
     ) -> SweepReply {
+        let now_ms = now_us / 1_000;
         let limit = limit.clamp(1, 200) as usize;
         let lease_ms = self.lease_ms(now_ms);
-        let mut bound = Bound::default();
+        let mut bound = Bound { reached: self.has_unsorted(), left: false };
+        self.sweep_groups(now_us);
         self.touch(now_ms);
         let (mut rearmed, mut expired) = (0, Vec::new());
         let lapsed = self.lapsed(now_ms, limit);
