@@ -37,6 +37,15 @@ impl Bench {
         Self { _redis: redis, queue, waker: Mutex::new(waker), source }
     }
 
+    pub fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    /// A key of the queue by what follows its root.
+    pub fn key(&self, suffix: &str) -> String {
+        format!("{}:{suffix}", self.queue.name().root())
+    }
+
     /// Nothing in Redis, and a library that remembers nothing.
     pub async fn reset(&self) {
         let mut conn = self.queue.connection();
@@ -53,7 +62,7 @@ impl Bench {
         if ids.is_empty() {
             return BTreeMap::new();
         }
-        let key = format!("{}:yg", self.queue.name().root());
+        let key = self.key("yg");
         let mut conn = self.queue.connection();
         let groups: Vec<Option<String>> =
             redis::cmd("HMGET").arg(key).arg(ids).query_async(&mut conn).await.unwrap();
@@ -64,10 +73,9 @@ impl Bench {
     pub async fn classless(&self, names: &[(String, String)]) -> BTreeSet<(String, String)> {
         let mut gone = BTreeSet::new();
         for (kind, group) in names {
-            let key = format!("{}:yc:{kind}", self.queue.name().root());
+            let key = self.key(&format!("yc:{kind}"));
             let mut conn = self.queue.connection();
-            let there: bool =
-                redis::cmd("HEXISTS").arg(key).arg(group).query_async(&mut conn).await.unwrap();
+            let there: bool = redis::cmd("HEXISTS").arg(key).arg(group).query_async(&mut conn).await.unwrap();
             if !there {
                 gone.insert((kind.clone(), group.clone()));
             }
@@ -141,6 +149,7 @@ impl Bench {
             Op::Pause { lanes, by, why } => Reply::Toggled(queue.pause(by, why, lanes).await?),
             Op::Resume(lanes) => Reply::Toggled(queue.resume("anna", lanes).await?),
             Op::Destroy => Reply::Destroyed(queue.destroy().await?),
+            Op::Damage(damage) => self.damage(damage).await?,
         })
     }
 

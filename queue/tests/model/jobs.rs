@@ -14,6 +14,8 @@ use crate::policies::TYPES;
 
 /// Above it, fewer jobs come in.
 const MANY_JOBS: usize = 250;
+/// The same where every job is looked at again and again.
+const MANY_TO_MEND: usize = 40;
 
 impl Generator {
     pub fn enqueue(&mut self, model: &Model, now_ms: u64) -> Op {
@@ -21,7 +23,8 @@ impl Generator {
         if self.mood == Mood::Few && jobs > 1 {
             return self.work(model);
         }
-        let count = if jobs > MANY_JOBS { 1 } else { self.batch() };
+        let many = if self.mood == Mood::Hurt { MANY_TO_MEND } else { MANY_JOBS };
+        let count = if jobs > many { 1 } else { self.batch() };
         Op::Enqueue((0..count).map(|_| self.job(model, now_ms)).collect())
     }
 
@@ -39,7 +42,7 @@ impl Generator {
 
     fn job(&mut self, model: &Model, now_ms: u64) -> NewJob {
         let (mut name, _) = *TYPES.choose(&mut self.rng).expect("not empty");
-        if self.mood == Mood::Keys && self.chance(0.6) {
+        if matches!(self.mood, Mood::Keys | Mood::Hurt) && self.chance(0.6) {
             name = GROUPED.choose(&mut self.rng).expect("not empty");
         }
         let name = if self.chance(0.02) { "unknown" } else { name };

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, unreachable_pub, reason = "tests")]
 
 mod bench;
+mod damage;
 mod drive;
 mod groups;
 mod jobs;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
-use lanekeeper_queue::testing::model::{Op, Reply};
+use lanekeeper_queue::testing::model::{Damage, Op, Reply};
 use lanekeeper_queue::types::{ClaimReply, Configured, Enqueued, Job, Settled};
 
 use crate::drive::{Divergence, Step};
@@ -58,7 +58,10 @@ impl Tally {
             Reply::Standing(Some(standing)) => {
                 self.add("key standing", 1);
                 self.add("key held", standing.held_until_ms.is_some().into());
-                self.add("key at its limit", standing.limit.is_some_and(|most| standing.running >= most).into());
+                self.add(
+                    "key at its limit",
+                    standing.limit.is_some_and(|most| standing.running >= most).into(),
+                );
                 self.add("key at its rate", standing.rate_opens_ms.is_some().into());
             }
             Reply::Stats(stats) => {
@@ -117,9 +120,10 @@ impl Tally {
             "follow-ups refused",
             "pause changed",
             "key standing",
-            "key held",
             "key at its limit",
             "key at its rate",
+            "loss of a key",
+            "loss of an entry",
         ];
         let never: Vec<_> = must.iter().filter(|what| self.0.get(**what).is_none_or(|n| *n == 0)).collect();
         assert!(ops < 10_000 || never.is_empty(), "in {ops} operations there never was: {never:?}");
@@ -160,6 +164,10 @@ fn name(op: &Op) -> &'static str {
         Op::Pause { .. } => "pause",
         Op::Resume(_) => "resume",
         Op::Destroy => "destroy",
+        Op::Damage(Damage::Key(_)) => "loss of a key",
+        Op::Damage(Damage::Entry(..)) => "loss of an entry",
+        Op::Damage(Damage::Lease(_)) => "loss of a lease",
+        Op::Damage(Damage::Card(_)) => "garbled card",
     }
 }
 
@@ -238,8 +246,14 @@ fn difference(expected: &Reply, found: &Reply) -> String {
         && settled == others
     {
         let taken = |claim: &ClaimReply| {
-            let jobs = claim.jobs.iter().map(|job| format!("\n    {} {} of {}", job.id, job.token, job.job_type));
-            format!("{}\n    next due {:?}, held {:?}", jobs.collect::<String>(), claim.next_due_ms, claim.held)
+            let jobs =
+                claim.jobs.iter().map(|job| format!("\n    {} {} of {}", job.id, job.token, job.job_type));
+            format!(
+                "{}\n    next due {:?}, held {:?}",
+                jobs.collect::<String>(),
+                claim.next_due_ms,
+                claim.held
+            )
         };
         let (model, library) = (taken(model), taken(library));
         if model != library {

@@ -36,7 +36,14 @@ impl Model {
                 }
             }
             let waiting = visited.iter().filter(|lane| !self.lane_line(&lane.name).is_empty());
-            opens = waiting.filter_map(|lane| self.lane_opens(lane, now_us)).min();
+            let (again, sure): (Vec<_>, Vec<_>) = waiting
+                .partition(|lane| self.lane_room(lane, 1, now_us).is_ok() && self.looks_again(&lane.name));
+            let first = |lanes: Vec<&LanePolicy>| {
+                lanes.into_iter().filter_map(|lane| self.lane_opens(lane, now_us)).min()
+            };
+            // Who is sent for another look is told no time.
+            opens =
+                first(sure).into_iter().chain(first(again).filter(|at| given.next_due_ms == Some(*at))).min();
         }
         let next = self.next_due().into_iter().chain(opens).min();
         let next_due_ms = if jobs.len() < slots { next } else { None };

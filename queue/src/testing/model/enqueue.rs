@@ -149,7 +149,8 @@ impl Model {
             (None, None) => None,
         };
         let bounds = self.key_rules(&options.job_type);
-        let group = bounds.map(|bounds| key::render(&bounds.key, &job.payload).ok_or("key-field")).transpose()?;
+        let group =
+            bounds.map(|bounds| key::render(&bounds.key, &job.payload).ok_or("key-field")).transpose()?;
         let by = bounds.and_then(|bounds| bounds.rate_limit.as_ref()?.by.as_ref());
         let class = by.map(|by| key::class(&by.path, &job.payload));
         let debounced = debounce.is_some();

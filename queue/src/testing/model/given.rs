@@ -14,12 +14,16 @@ pub struct Given {
     pub(super) tokens: BTreeMap<String, u64>,
     /// The jobs that a claim took, in order.
     pub(super) claimed: Vec<String>,
+    /// When a claim says that there may be more.
+    pub(super) next_due_ms: Option<u64>,
     /// The groups of jobs that came when their type had no concurrency key, empty for none at all.
     pub(super) groups: BTreeMap<String, String>,
     /// Keys whose class it has forgotten, by type and key.
     pub(super) forgotten: BTreeSet<(String, String)>,
     /// Whether it says nothing of a job's key.
     pub(super) no_standing: bool,
+    /// How much damage it found so far.
+    pub(super) damaged: u64,
     /// Of a policy that was applied.
     pub(super) version: Option<u64>,
     /// Whether a sweep that did as much as it may says that there is more.
@@ -43,12 +47,14 @@ impl Given {
             }
             Reply::Worked(_, claim) => {
                 given.tokens = claim.jobs.iter().map(|job| (job.id.clone(), job.token)).collect();
+                given.next_due_ms = claim.next_due_ms;
                 given.claimed = claim.jobs.iter().map(|job| job.id.clone()).collect();
             }
             Reply::Swept(sweep) => {
                 given.tokens = sweep.expired.iter().map(|e| (e.job.id.clone(), e.job.token)).collect();
                 given.more = sweep.more;
             }
+            Reply::Mended { damaged } => given.damaged = *damaged,
             Reply::Standing(standing) => given.no_standing = standing.is_none(),
             Reply::Configured(Configured::Applied { version }) => given.version = Some(*version),
             _ => {}

@@ -44,12 +44,15 @@ pub(super) struct Groups {
     arrivals: BTreeMap<Name, u64>,
     /// What the last job that was enqueued said of the class of its key's rate.
     pub(super) classes: BTreeMap<Name, Option<String>>,
+    /// Groups that stood aside when their class changed: they are judged anew when something else happens to them.
+    reclassed: BTreeSet<Name>,
     /// Those of them that the library may have forgotten, for no job of the key lives.
     unsure: BTreeSet<Name>,
     /// Those of which jobs are in line.
     pub(super) waits: BTreeMap<Name, Waits>,
-    /// Types that came to have a key, and nobody has sorted their lines since.
-    unsorted: BTreeSet<String>,
+    /// Types that came to have a key, and how often somebody has looked at their lines since: the first look sorts them, the
+    /// second finds nothing to sort.
+    unsorted: BTreeMap<String, u8>,
 }
 
 /// How a group of which jobs are in line stands among the others.
@@ -64,8 +67,14 @@ pub(super) enum Waits {
 
 impl Waits {
     /// After a call that may have changed what the group may do (`room`: until when it may not); `lazily`: nobody looked at
-    /// groups one by one.
-    fn after(before: Option<Self>, room: Result<usize, Option<u64>>, now_us: u64, lazily: bool) -> Self {
+    /// groups one by one; `perhaps`: they may stand aside although they may go.
+    fn after(
+        before: Option<Self>,
+        room: Result<usize, Option<u64>>,
+        now_us: u64,
+        lazily: bool,
+        perhaps: bool,
+    ) -> Self {
         let latest = if lazily { NEVER } else { now_us };
         match (before, room) {
             (Some(Self::Turn { from_us, to_us }), Ok(_)) => Self::Turn { from_us, to_us },
@@ -74,17 +83,25 @@ impl Waits {
             }
             (Some(Self::Aside { from_us, .. }), Err(till_ms)) => Self::Aside { till_ms, from_us },
             (Some(Self::Aside { till_ms, from_us }), Ok(_)) => match (till_ms, from_us) {
-                // Rates count in µs, but who stands aside is let in by the millisecond, unless something else happens to it.
-                (Some(of_ms), _) if of_ms > now_us / 1_000 => {
-                    Self::Aside { till_ms, from_us: from_us.or(Some(now_us)) }
-                }
+                _ if perhaps => Self::Aside { till_ms, from_us: from_us.or(Some(now_us)) },
                 (_, Some(from_us)) => Self::Turn { from_us, to_us: NEVER },
-                (Some(of_ms), None) => Self::Turn { from_us: of_ms * 1_000, to_us: NEVER },
-                (None, None) => Self::Turn { from_us: now_us, to_us: latest },
+                (Some(of_ms), None) if of_ms <= now_us / 1_000 => {
+                    Self::Turn { from_us: of_ms * 1_000, to_us: NEVER }
+                }
+                _ => Self::Turn { from_us: now_us, to_us: latest },
             },
             (None, Ok(_)) => Self::Turn { from_us: now_us, to_us: latest },
             (None, Err(till_ms)) => Self::Aside { till_ms, from_us: None },
         }
+    }
+}
+
+impl Groups {
+    fn sorted(&mut self, looked_at: impl Fn(&String) -> bool) {
+        self.unsorted.retain(|name, looks| {
+            *looks += u8::from(looked_at(name));
+            *looks < 2
+        });
     }
 }
 
@@ -96,7 +113,8 @@ impl Model {
 
     fn running_of(&self, (job_type, key): &Name) -> usize {
         let jobs = self.leases.keys().filter_map(|id| self.jobs.get(id));
-        jobs.filter(|job| job.job_type == *job_type && matches!(&job.group, Group::Of(of) if of == key)).count()
+        jobs.filter(|job| job.job_type == *job_type && matches!(&job.group, Group::Of(of) if of == key))
+            .count()
     }
 
     fn rate_of(&self, name: &Name) -> Option<Rate> {
@@ -108,12 +126,7 @@ impl Model {
     }
 
     /// How many jobs of a group may go, at most `most`; where none may, until when, where that is a matter of time (ms).
-    pub(super) fn group_room(
-        &self,
-        name: &Name,
-        mut most: usize,
-        now_us: u64,
-    ) -> Result<usize, Option<u64>> {
+    pub(super) fn group_room(&self, name: &Name, mut most: usize, now_us: u64) -> Result<usize, Option<u64>> {
         let Some(rules) = self.key_rules(&name.0).filter(|_| !name.1.is_empty()) else { return Ok(most) };
         if let Some(&until_ms) = self.groups.holds.get(name).filter(|until_ms| **until_ms > now_us / 1_000) {
             return Err(Some(until_ms));
@@ -157,14 +170,18 @@ impl Model {
         }
         let mut before = std::mem::take(&mut self.groups.waits);
         for name in names {
-            let now = Waits::after(before.remove(&name), self.group_room(&name, 1, now_us), now_us, lazily);
-            self.groups.waits.insert(name, now);
+            let room = self.group_room(&name, 1, now_us);
+            let was = before.remove(&name);
+            let perhaps = was.and_then(|was| self.perhaps(&name, was, now_us)).is_some();
+            self.groups.waits.insert(name, Waits::after(was, room, now_us, lazily, perhaps));
         }
+        let Groups { waits, reclassed, .. } = &mut self.groups;
+        reclassed.retain(|name| matches!(waits.get(name), Some(Waits::Aside { .. })));
     }
 
     /// A claim looks at the groups of a type: those that may go have their turns by now.
     pub(super) fn look_at_groups(&mut self, job_type: &str, now_us: u64) {
-        self.groups.unsorted.remove(job_type);
+        self.groups.sorted(|name| name == job_type);
         let own = self.groups.waits.iter_mut().filter(|((kind, _), _)| kind == job_type);
         for (_, waits) in own {
             if let Waits::Turn { from_us, to_us } = waits {
@@ -207,17 +224,30 @@ impl Model {
             && self.group_room(&name, 1, 0).is_ok()
     }
 
-    /// Until when a group may stand aside, although its rate has opened within this millisecond.
+    /// Until when a group may stand aside although it may go.
     pub(super) fn perhaps_aside(&self, name: &Name, now_us: u64) -> Option<u64> {
-        match self.groups.waits.get(name) {
-            Some(Waits::Aside { till_ms, .. }) => till_ms.filter(|till_ms| *till_ms > now_us / 1_000),
-            _ => None,
-        }
+        self.perhaps(name, *self.groups.waits.get(name)?, now_us)
+    }
+
+    /// Rates count in µs, but who stands aside is let in by the millisecond, unless something else happens to it; and so it
+    /// is with another class, which may come with a job that is not due yet.
+    fn perhaps(&self, name: &Name, waits: Waits, now_us: u64) -> Option<u64> {
+        let Waits::Aside { till_ms: Some(till_ms), .. } = waits else { return None };
+        let now_ms = now_us / 1_000;
+        let may = till_ms == now_ms + 1 || (till_ms > now_ms && self.groups.reclassed.contains(name));
+        may.then_some(till_ms)
+    }
+
+    /// Whether somebody may look at the lane once more although nothing of it may go, for a line was just sorted.
+    pub(super) fn looks_again(&self, lane: &str) -> bool {
+        let of_lane = |name: &String| self.policy().job_types.get(name).is_some_and(|spec| spec.lane == lane);
+        self.groups.unsorted.keys().any(of_lane)
     }
 
     /// Whether nobody may have sorted a line since its type came to have a key.
     pub(super) fn has_unsorted(&self) -> bool {
-        let waits = |job: &Job| job.place == Place::Line && self.groups.unsorted.contains(&job.job_type);
+        let waits =
+            |job: &Job| job.place == Place::Line && self.groups.unsorted.get(&job.job_type) == Some(&0);
         self.jobs.values().any(waits)
     }
 
@@ -234,19 +264,21 @@ impl Model {
         groups.arrivals.retain(|name, _| stays(name));
         groups.classes.retain(|name, _| stays(name));
         groups.unsure.retain(stays);
-        groups.unsorted.retain(|name| keyed(new, name));
+        groups.unsorted.retain(|name, _| keyed(new, name));
         let came = new.job_types.keys().filter(|name| keyed(new, name));
-        groups.unsorted.extend(came.filter(|name| !old.is_some_and(|old| keyed(old, name))).cloned());
+        let came = came.filter(|name| !old.is_some_and(|old| keyed(old, name)));
+        groups.unsorted.extend(came.map(|name| (name.clone(), 0)));
     }
 
     /// What a sweep does: sorts lines, and forgets what says nothing any more, unless the clock goes back.
     pub(super) fn sweep_groups(&mut self, now_us: u64) {
         let groups = &mut self.groups;
-        groups.unsorted.clear();
+        groups.sorted(|_| true);
         groups.arrivals.retain(|_, arrival_us| *arrival_us > now_us);
         groups.holds.retain(|_, until_ms| *until_ms > now_us / 1_000);
         let lives = |(job_type, key): &Name| {
-            let own = |job: &Job| job.job_type == *job_type && matches!(&job.group, Group::Of(of) if of == key);
+            let own =
+                |job: &Job| job.job_type == *job_type && matches!(&job.group, Group::Of(of) if of == key);
             self.jobs.values().any(|job| job.place.is_live() && own(job))
         };
         let idle = |name: &&Name| !self.groups.arrivals.contains_key(*name) && !lives(name);
@@ -257,7 +289,9 @@ impl Model {
     /// An enqueue of a job of a key says what the class of its rate is.
     pub(super) fn set_class(&mut self, name: Name, class: Option<String>) {
         self.groups.unsure.remove(&name);
-        self.groups.classes.insert(name, class);
+        if self.groups.classes.insert(name.clone(), class.clone()).flatten() != class {
+            self.groups.reclassed.insert(name);
+        }
     }
 
     /// Keys of which only the library can say whether it knows their class.
@@ -266,14 +300,25 @@ impl Model {
         self.groups.unsure.iter().cloned().collect()
     }
 
+    /// Sweeps put groups back that had lost their turns.
+    pub(super) fn doubt_turns(&mut self) {
+        for waits in self.groups.waits.values_mut() {
+            match waits {
+                Waits::Turn { from_us, to_us } => (*from_us, *to_us) = (0, NEVER),
+                Waits::Aside { from_us, .. } => *from_us = Some(0),
+            }
+        }
+    }
+
     /// Jobs of which only the library can say in which group they are.
     #[must_use]
     pub fn open_jobs(&self) -> Vec<String> {
         if self.stored.is_none() {
             return Vec::new();
         }
-        let open =
-            |job: &Job| job.group == Group::Open && !job.place.is_finished() && self.key_rules(&job.job_type).is_some();
+        let open = |job: &Job| {
+            job.group == Group::Open && !job.place.is_finished() && self.key_rules(&job.job_type).is_some()
+        };
         self.jobs.iter().filter(|(_, job)| open(job)).map(|(id, _)| id.clone()).collect()
     }
 
@@ -309,7 +354,7 @@ impl Model {
     pub(super) fn key_standing(&self, id: &str, now_us: u64, given: &Given) -> Option<KeyStanding> {
         let job = self.jobs.get(id).filter(|job| job.place == Place::Line)?;
         let (rules, Group::Of(key)) = (self.key_rules(&job.job_type)?, &job.group) else { return None };
-        if self.groups.unsorted.contains(&job.job_type) && given.no_standing {
+        if self.groups.unsorted.get(&job.job_type) == Some(&0) && given.no_standing {
             // Whoever looks at the line next sorts it.
             return None;
         }
@@ -328,7 +373,8 @@ impl Model {
             limit: rules.limit.map(u64::from),
             held_until_ms: held.filter(|until_ms| *until_ms > now_us / 1_000),
             rate_opens_ms: self.rate_of(&name).and_then(|rate| rate.room(arrival, now_us, 1).err()),
-            ahead: self.jobs.iter().filter(|(_, job)| same(job)).filter(|each| rank(*each) < own).count() as u64,
+            ahead: self.jobs.iter().filter(|(_, job)| same(job)).filter(|each| rank(*each) < own).count()
+                as u64,
         })
     }
 
@@ -338,6 +384,11 @@ impl Model {
             Waits::Aside { till_ms, .. } => *till_ms,
             Waits::Turn { .. } => None,
         });
-        self.groups.holds.values().copied().chain(opens).chain(self.groups.arrivals.values().map(|us| us / 1_000))
+        self.groups
+            .holds
+            .values()
+            .copied()
+            .chain(opens)
+            .chain(self.groups.arrivals.values().map(|us| us / 1_000))
     }
 }

@@ -7,6 +7,7 @@
 mod act;
 mod claim;
 mod configure;
+mod damage;
 mod dead;
 mod enqueue;
 mod extend;
@@ -31,7 +32,7 @@ mod view;
 mod waiting;
 
 pub use given::Given;
-pub use op::{Op, Word};
+pub use op::{Damage, Op, Word};
 pub use order::Order;
 pub use reply::Reply;
 pub use state::Model;
@@ -94,6 +95,10 @@ impl Model {
             Op::Discard { ids, word } => Reply::Acted(self.discard(ids, word, now_ms)),
             Op::Replay { ids, word } => Reply::Acted(self.replay(ids, word, now_ms)),
             Op::Edit { id, word, payload } => Reply::Acted(self.edit(id, word, payload, now_ms)),
+            Op::Damage(damage) => {
+                self.damage(damage, now_us, given);
+                Reply::Mended { damaged: self.damaged }
+            }
             Op::Pause { lanes, by, why } => Reply::Toggled(self.pause(by, why, lanes, now_ms)),
             Op::Resume(lanes) => Reply::Toggled(self.resume(lanes)),
             Op::Configure { .. } | Op::Destroy | Op::Policy => unreachable!("answered above"),

@@ -31,13 +31,16 @@ struct GroupLine {
     to_us: u64,
     jobs: VecDeque<Ranked>,
     taken: usize,
+    /// It may stand aside although it may go.
+    perhaps: bool,
 }
 
 impl TypeLine {
     /// The groups of which one has the turn.
     fn candidates(&self) -> impl Iterator<Item = &GroupLine> {
         let goes = |group: &&GroupLine| self.left > 0 && group.room > 0 && !group.jobs.is_empty();
-        let first = self.groups.iter().filter(goes).map(|group| group.to_us).min().unwrap_or(0);
+        let sure = self.groups.iter().filter(goes).filter(|group| !group.perhaps);
+        let first = sure.map(|group| group.to_us).min().unwrap_or(u64::MAX);
         self.groups.iter().filter(goes).filter(move |group| group.from_us <= first)
     }
 }
@@ -45,21 +48,23 @@ impl TypeLine {
 impl Lines {
     /// The place of the group whose job goes next: that of `wanted`, if it may be that one's.
     fn next(&self, wanted: Option<&String>) -> Option<(usize, usize)> {
-        let of = |line: &TypeLine| -> Vec<Ranked> {
-            line.candidates().map(|group| group.jobs[0].clone()).collect()
-        };
-        let heads: Vec<Vec<Ranked>> = self.0.iter().map(of).collect();
+        let heads: Vec<Vec<(&Ranked, bool)>> = self
+            .0
+            .iter()
+            .map(|line| line.candidates().map(|group| (&group.jobs[0], group.perhaps)).collect())
+            .collect();
         // One of each type has the turn: the job is before one of each of the others.
         let may_go = |own: usize, job: &Ranked| {
-            let others = heads.iter().enumerate().filter(|(at, heads)| *at != own && !heads.is_empty());
-            others.into_iter().all(|(_, heads)| heads.iter().any(|other| other > job))
+            let mut others = heads.iter().enumerate().filter(|(at, _)| *at != own);
+            others.all(|(_, heads)| heads.iter().all(|head| head.1) || heads.iter().any(|head| head.0 > job))
         };
-        let mut may: Vec<(usize, &Ranked)> =
-            heads.iter().enumerate().flat_map(|(at, heads)| heads.iter().map(move |job| (at, job))).collect();
-        may.retain(|(at, job)| may_go(*at, job));
-        let chosen = may.iter().find(|(_, (_, id))| Some(id) == wanted).or(may.first())?;
-        let group = |group: &GroupLine| group.jobs.front() == Some(chosen.1);
-        Some((chosen.0, self.0[chosen.0].groups.iter().position(group)?))
+        let mut may =
+            heads.iter().enumerate().flat_map(|(at, heads)| heads.iter().map(move |head| (at, *head)));
+        let may: Vec<_> = may.by_ref().filter(|(at, (job, _))| may_go(*at, job)).collect();
+        let chosen = may.iter().find(|(_, (job, _))| Some(&job.1) == wanted);
+        let (kind, (job, _)) = chosen.or_else(|| may.iter().find(|(_, (_, perhaps))| !perhaps))?;
+        let at = self.0[*kind].groups.iter().position(|group| group.jobs.front() == Some(*job))?;
+        Some((*kind, at))
     }
 }
 
@@ -81,7 +86,7 @@ impl Model {
         for kind in kinds.iter().filter(|kind| slots > 0 && limits.get(*kind) != Some(&0)) {
             self.look_at_groups(kind, now_us);
         }
-        let mut lines = self.lines(lane, &kinds, slots, limits, now_us, wanted);
+        let mut lines = self.lines(lane, &kinds, slots, limits, now_us);
         let mut heads = Vec::new();
         while heads.len() < slots {
             let Some((kind, at)) = lines.next(wanted.get(heads.len())) else { break };
@@ -92,7 +97,7 @@ impl Model {
             // Behind all others, in the order in which they were served.
             let turn = now_us + heads.len() as u64;
             if group.name.is_some() {
-                (group.from_us, group.to_us) = (turn, turn);
+                (group.from_us, group.to_us, group.perhaps) = (turn, turn, false);
             }
         }
         for group in lines.0.into_iter().flat_map(|line| line.groups).filter(|group| group.taken > 0) {
@@ -111,7 +116,6 @@ impl Model {
         slots: usize,
         limits: &BTreeMap<String, u32>,
         now_us: u64,
-        wanted: &[String],
     ) -> Lines {
         let mut jobs: BTreeMap<&str, BTreeMap<Option<&str>, VecDeque<Ranked>>> = BTreeMap::new();
         let rules = self.policy().lane(lane);
@@ -126,7 +130,7 @@ impl Model {
             let groups = jobs.remove(kind.as_str()).unwrap_or_default();
             let groups = groups
                 .into_iter()
-                .map(|(key, jobs)| self.group_line(kind, key, jobs, left, now_us, wanted))
+                .map(|(key, jobs)| self.group_line(kind, key, jobs, left, now_us))
                 .collect();
             lines.push(TypeLine { left, groups });
         }
@@ -140,21 +144,18 @@ impl Model {
         jobs: VecDeque<Ranked>,
         left: usize,
         now_us: u64,
-        wanted: &[String],
     ) -> GroupLine {
         let name = key.map(|key| (kind.to_owned(), key.to_owned()));
-        let mut room = name.as_ref().map_or(left, |name| self.group_room(name, left, now_us).unwrap_or(0));
-        let aside = name.as_ref().and_then(|name| self.perhaps_aside(name, now_us));
-        if aside.is_some() && !jobs.iter().any(|(_, id)| wanted.contains(id)) {
-            room = 0;
-        }
+        let room = name.as_ref().map_or(left, |name| self.group_room(name, left, now_us).unwrap_or(0));
+        let perhaps = name.as_ref().is_some_and(|name| self.perhaps_aside(name, now_us).is_some());
         let waits = name.as_ref().and_then(|name| self.groups.waits.get(name));
         let (from_us, to_us) = match waits {
             // Where the clock went back, turns say nothing.
             Some(_) if self.went_back => (0, u64::MAX),
             Some(Waits::Turn { from_us, to_us }) => (*from_us, *to_us),
-            _ => (0, 0),
+            Some(Waits::Aside { from_us, .. }) => (from_us.unwrap_or(0), now_us),
+            None => (0, 0),
         };
-        GroupLine { name, room, from_us, to_us, jobs, taken: 0 }
+        GroupLine { name, room, from_us, to_us, jobs, taken: 0, perhaps }
     }
 }

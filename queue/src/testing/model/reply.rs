@@ -47,6 +47,11 @@ pub enum Reply {
     Toggled(Vec<Toggled>),
     /// Of `destroy`.
     Destroyed(u64),
+    /// Of damage and sweeps; so many entries have been found damaged in all.
+    Mended {
+        /// As `stats` says.
+        damaged: u64,
+    },
     /// The queue has no policy.
     NoPolicy,
     /// The call failed otherwise; the model never says so.

@@ -51,6 +51,8 @@ pub struct Model {
     pub(super) went_back: bool,
     /// The last token of every job.
     pub(super) tokens: BTreeMap<String, u64>,
+    /// Entries that were found damaged.
+    pub(super) damaged: u64,
     /// What the library chose although it promises not to.
     pub(super) broken: Option<String>,
 }

@@ -150,7 +150,7 @@ impl Model {
     }
 
     /// How many jobs stand above nine tenths of the capacity.
-    fn pressure(&self) -> usize {
+    pub(super) fn pressure(&self) -> usize {
         let most = self.policy().capacity.and_then(|capacity| capacity.jobs);
         most.map_or(0, |most| (self.jobs.len() as f64 - 0.9 * most as f64).ceil().max(0.0) as usize)
     }
@@ -162,7 +162,7 @@ impl Model {
     }
 
     /// How many finished jobs retention would remove.
-    fn too_old_or_many(&self, now_ms: u64) -> usize {
+    pub(super) fn too_old_or_many(&self, now_ms: u64) -> usize {
         self.types.keys().map(|name| self.excess_of(name, now_ms)).sum()
     }
 
