@@ -9,7 +9,7 @@ use crate::bench::Bench;
 use crate::ops::Generator;
 
 /// Sweeps by job. Each looks at eight jobs at random: that one of so many is never looked at does not happen.
-const SWEEPS_PER_JOB: u64 = 3;
+const SWEEPS_PER_JOB: u64 = 2;
 const LEAST_SWEEPS: u64 = 4;
 
 impl Generator {

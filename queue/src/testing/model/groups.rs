@@ -67,7 +67,7 @@ pub(super) enum Waits {
 
 impl Waits {
     /// After a call that may have changed what the group may do (`room`: until when it may not); `lazily`: nobody looked at
-    /// groups one by one; `perhaps`: they may stand aside although they may go.
+    /// groups one by one; `perhaps`: not at this one either, so that it may stand where it stood.
     fn after(
         before: Option<Self>,
         room: Result<usize, Option<u64>>,
@@ -79,7 +79,7 @@ impl Waits {
         match (before, room) {
             (Some(Self::Turn { from_us, to_us }), Ok(_)) => Self::Turn { from_us, to_us },
             (Some(Self::Turn { from_us, .. }), Err(till_ms)) => {
-                Self::Aside { till_ms, from_us: lazily.then_some(from_us) }
+                Self::Aside { till_ms, from_us: (lazily || perhaps).then_some(from_us) }
             }
             (Some(Self::Aside { from_us, .. }), Err(till_ms)) => Self::Aside { till_ms, from_us },
             (Some(Self::Aside { till_ms, from_us }), Ok(_)) => match (till_ms, from_us) {
@@ -172,7 +172,11 @@ impl Model {
         for name in names {
             let room = self.group_room(&name, 1, now_us);
             let was = before.remove(&name);
-            let perhaps = was.and_then(|was| self.perhaps(&name, was, now_us)).is_some();
+            let perhaps = match was {
+                // Nobody may have noticed what a job that is not due yet says of the class.
+                Some(Waits::Turn { .. }) => self.groups.reclassed.contains(&name),
+                was => was.and_then(|was| self.perhaps(&name, was, now_us)).is_some(),
+            };
             self.groups.waits.insert(name, Waits::after(was, room, now_us, lazily, perhaps));
         }
         let Groups { waits, reclassed, .. } = &mut self.groups;
