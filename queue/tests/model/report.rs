@@ -121,7 +121,6 @@ impl Tally {
             "pause changed",
             "key standing",
             "key at its limit",
-            "key at its rate",
             "loss of a key",
             "loss of an entry",
         ];
