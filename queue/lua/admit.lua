@@ -153,7 +153,8 @@ local function store(ctx, stage, spec)
   end
   if spec.group then
     lk.push2(stage.group_set, spec.id, spec.group)
-    if spec.class then
+    local rate = ty.groups.rate
+    if rate and rate.by then
       lk.push2(stage.class_set, ty.groups.classes, {spec.group, spec.class})
     end
   end

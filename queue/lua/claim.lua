@@ -231,6 +231,9 @@ local function hand_out(ctx, want, out, settled)
     lk.promote(ctx, lk.PROMOTE)
     out.due = lk.next_scheduled(ctx)
   end
+  if ctx.activity and ctx.now < ctx.activity then
+    lk.doubt_groups(ctx)
+  end
   out.token, out.expiry = lk.new_token(ctx), lk.digits(ctx.now + ctx.lease)
   out.reply[6], out.reply[9] = out.token, 0
   if want.urgent then

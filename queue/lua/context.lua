@@ -216,6 +216,7 @@ function lk.touch(ctx)
   if last and now < last then
     ctx.back = now
     call('HSET', ctx.keys.meta, 'back', now)
+    lk.doubt_groups(ctx)
   end
   if not last or now < last or now - last > ctx.lease / 2 then
     ctx.outage = now

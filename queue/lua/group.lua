@@ -13,8 +13,9 @@ local function group(keys, args)
   local name = call('HGET', ctx.keys.group_of, id)
   local job = name and name ~= '' and lk.read_job(call('HGET', ctx.keys.jobs, id), call('HGET', ctx.keys.pasts, id))
   local ty = job and lk.type_of(ctx.policy, job[TYPE])
-  local ahead = ty and ty.groups and call('ZRANK', ty.groups.line_of .. name, id)
-  if not ahead then
+  local line = ty and ty.groups and ty.lane and ty.groups.line_of .. name
+  local score = line and call('ZSCORE', line, id)
+  if not score then
     return {}
   end
   local held = tonumber(call('HGET', ty.groups.holds, name)) or -1
@@ -24,7 +25,7 @@ local function group(keys, args)
   end
   return {
     name, tonumber(call('HGET', ty.groups.running, name)) or 0, ty.groups.limit or -1, held > ctx.now and held or -1, opens or -1,
-    ahead,
+    lk.ahead_in(line, ty.lane.step, tonumber(score), id),
   }
 end
 

@@ -1,6 +1,7 @@
 -- Concurrency keys: jobs of a type that share a key, rendered from the payload, form a group. Of a group at most `limit` run
 -- at once, it may have a rate of its own, and a dependency may ask for patience for it alone. Groups take turns: of those that
--- may go, the one that waited longest since its last job goes first, however many jobs it has.
+-- may go, the one that waited longest since its last job goes first, however many jobs it has. One that comes into line, or may
+-- go again, is the last of the round.
 --
 -- A grouped job stands in its type's line like any other, from which figures, searches and places are read. Beside it:
 --   y:<type>:<group> zset: the group's own line     yt:<type> zset: groups that may go, by turn
@@ -189,6 +190,20 @@ function lk.recount_groups(ctx, ty)
   end
 end
 
+-- Whoever stands aside is judged anew by the next claims.
+local function doubt(ty)
+  call('ZUNIONSTORE', ty.groups.aside, 1, ty.groups.aside, 'WEIGHTS', 0)
+end
+
+-- The clock went back: until when groups stand aside says nothing any more.
+function lk.doubt_groups(ctx)
+  for _, ty in pairs(ctx.policy.types) do
+    if ty.groups then
+      doubt(ty)
+    end
+  end
+end
+
 -- A new policy: types that lost their key forget their groups; those that have one now, and had none, are regrouped; and all
 -- groups are judged by the new bounds.
 function lk.note_groups(ctx, old)
@@ -206,10 +221,27 @@ function lk.note_groups(ctx, old)
         lk.recount_groups(ctx, ty)
       end
     elseif ty.groups then
-      -- Due now, all of them: the next claims place them anew.
-      call('ZUNIONSTORE', ty.groups.aside, 1, ty.groups.aside, 'WEIGHTS', 0)
+      doubt(ty)
     end
   end
+end
+
+-- Without the jobs that another group has now: damage put them into two lines, of which the other is right.
+local function own_only(ctx, ty, list)
+  local ids, kept = {}, {}
+  for i = 1, #list, 2 do
+    ids[#ids + 1] = list[i]
+  end
+  local groups = ids[1] and call('HMGET', ctx.keys.group_of, unpack_list(ids)) or NONE
+  for i, id in ipairs(ids) do
+    if groups[i] and groups[i] ~= ctx.peeked[id] then
+      call('ZREM', line_of(ty, ctx.peeked[id]), id)
+      place(ctx, ty, ctx.peeked[id])
+    else
+      lk.push2(kept, id, list[2 * i])
+    end
+  end
+  return kept
 end
 
 -- The next jobs of a grouped type, at most `most`, in turns: {id, score, ...} as a line's head.
@@ -253,13 +285,13 @@ function lk.peek_groups(ctx, ty, most)
       end
     end
   end
-  return list
+  return own_only(ctx, ty, list)
 end
 
 -- Jobs left their groups' lines: but for the `bad` they were handed out and count as running, and their groups go to the
 -- end of the round.
 function lk.groups_served(ctx, ty, ids, bad)
-  local served, order = {}, {}
+  local served, order, last = {}, {}, {}
   for i, id in ipairs(ids) do
     local group = ctx.peeked and ctx.peeked[id] or ''
     call('ZREM', line_of(ty, group), id)
@@ -267,15 +299,17 @@ function lk.groups_served(ctx, ty, ids, bad)
       order[#order + 1] = group
     end
     served[group] = (served[group] or 0) + (bad[ids[i]] and 0 or 1)
+    last[group] = i
   end
-  for i, group in ipairs(order) do
+  for _, group in ipairs(order) do
     call('HINCRBY', ty.groups.running, group, served[group])
     local rate = rate_of(ty, group)
     if rate then
       local arrival = tonumber(call('HGET', ty.groups.arrivals, group)) or 0
       call('HSET', ty.groups.arrivals, group, lk.digits(lk.rate_spend(ctx, rate, arrival, served[group])))
     end
-    place(ctx, ty, group, lk.digits(ctx.us + i))
+    -- By its last job of the call: a key that got fewer than others is the first next time.
+    place(ctx, ty, group, lk.digits(ctx.us + last[group]))
   end
 end
 
@@ -318,7 +352,9 @@ function lk.forget_groups(ctx, ty)
       end
     end
   end
-  for _, group in ipairs(call('HRANDFIELD', ty.groups.classes, 20)) do
+  -- Jobs that wait for their time do not tell of which groups they are.
+  local later = call('EXISTS', ty.scheduled) == 1
+  for _, group in ipairs(later and NONE or call('HRANDFIELD', ty.groups.classes, 20)) do
     if call('EXISTS', line_of(ty, group)) == 0 and call('HEXISTS', ty.groups.running, group) == 0
       and call('HEXISTS', ty.groups.arrivals, group) == 0 then
       call('HDEL', ty.groups.classes, group)

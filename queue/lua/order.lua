@@ -120,22 +120,29 @@ function lk.peek(ctx, lane, most, limits)
   return ids, types, false, scores
 end
 
--- How many ready jobs of the lane go before the one with this score and id.
-function lk.ahead_of(lane, score, id)
-  local age, ahead = aged(score, lane.step), 0
-  for _, ty in ipairs(lane.types) do
-    for priority = 0, 9 do
-      -- The due time at which a job of this priority is as old as ours.
-      local due = age - priority * lane.step
-      if due >= 0 then
-        local base = priority * lk.PRIORITY_STEP
-        local same = lk.digits(base + due)
-        ahead = ahead + call('ZCOUNT', ty.ready, lk.digits(base), '(' .. same)
-        for _, twin in ipairs(call('ZRANGEBYSCORE', ty.ready, same, same, 'LIMIT', 0, 200)) do
-          ahead = ahead + (lk.before(twin, id) and 1 or 0)
-        end
+-- How many jobs of a line go before the one with this score and id, in a lane with this step.
+function lk.ahead_in(line, step, score, id)
+  local age, ahead = aged(score, step), 0
+  for priority = 0, 9 do
+    -- The due time at which a job of this priority is as old as ours.
+    local due = age - priority * step
+    if due >= 0 then
+      local base = priority * lk.PRIORITY_STEP
+      local same = lk.digits(base + due)
+      ahead = ahead + call('ZCOUNT', line, lk.digits(base), '(' .. same)
+      for _, twin in ipairs(call('ZRANGEBYSCORE', line, same, same, 'LIMIT', 0, 200)) do
+        ahead = ahead + (lk.before(twin, id) and 1 or 0)
       end
     end
+  end
+  return ahead
+end
+
+-- How many ready jobs of the lane go before the one with this score and id.
+function lk.ahead_of(lane, score, id)
+  local ahead = 0
+  for _, ty in ipairs(lane.types) do
+    ahead = ahead + lk.ahead_in(ty.ready, lane.step, score, id)
   end
   return ahead
 end

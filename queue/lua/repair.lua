@@ -16,7 +16,8 @@ local function mend_waiting(ctx, stage, ty, id, job)
     lk.stage_waiting(ctx, stage, ty, id, job[PRIORITY], lk.due_of(job))
     return true
   end
-  if ready and ty.groups then
+  -- Where the type came to have a key a moment ago, lk.regroup sees to the line.
+  if ready and ty.groups and not lk.gates(ctx)['ungrouped:' .. ty.name] then
     local group = lk.groups_of(ctx, {id})[1]
     -- A group that stands neither among those that may go nor aside would wait until something else of it moves.
     if missing(ty.groups.line_of .. group, id)

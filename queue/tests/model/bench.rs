@@ -1,5 +1,6 @@
 //! A real Redis with the library under test, and calls of it in the model's words.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use lanekeeper_queue::testing::model::{Op, Reply};
@@ -36,6 +37,15 @@ impl Bench {
         Self { _redis: redis, queue, waker: Mutex::new(waker), source }
     }
 
+    pub fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    /// A key of the queue by what follows its root.
+    pub fn key(&self, suffix: &str) -> String {
+        format!("{}:{suffix}", self.queue.name().root())
+    }
+
     /// Nothing in Redis, and a library that remembers nothing.
     pub async fn reset(&self) {
         let mut conn = self.queue.connection();
@@ -45,6 +55,32 @@ impl Bench {
 
     pub async fn set_clock(&self, us: u64) {
         clock::set(&mut self.queue.connection(), us).await.unwrap();
+    }
+
+    /// Which concurrency keys the library gave to these jobs, those among them to which it gave one or refused it.
+    pub async fn groups_of(&self, ids: &[String]) -> BTreeMap<String, String> {
+        if ids.is_empty() {
+            return BTreeMap::new();
+        }
+        let key = self.key("yg");
+        let mut conn = self.queue.connection();
+        let groups: Vec<Option<String>> =
+            redis::cmd("HMGET").arg(key).arg(ids).query_async(&mut conn).await.unwrap();
+        ids.iter().cloned().zip(groups).filter_map(|(id, group)| Some((id, group?))).collect()
+    }
+
+    /// Those of the keys, by type and key, of whose class the library knows nothing.
+    pub async fn classless(&self, names: &[(String, String)]) -> BTreeSet<(String, String)> {
+        let mut gone = BTreeSet::new();
+        for (kind, group) in names {
+            let key = self.key(&format!("yc:{kind}"));
+            let mut conn = self.queue.connection();
+            let there: bool = redis::cmd("HEXISTS").arg(key).arg(group).query_async(&mut conn).await.unwrap();
+            if !there {
+                gone.insert((kind.clone(), group.clone()));
+            }
+        }
+        gone
     }
 
     /// What is wrong where jobs wait in a lane and no worker would be woken. A token that is there is taken and put back.
@@ -101,6 +137,7 @@ impl Bench {
                 }
                 Reply::Groups(groups)
             }
+            Op::Standing(id) => Reply::Standing(queue.key_standing(id).await?),
             Op::Position(id) => Reply::Position(queue.position(id).await?),
             Op::Cancel { ids, by } => Reply::Acted(queue.cancel(ids, by).await?),
             Op::Acknowledge { ids, word } => Reply::Acted(queue.dead_ack(ids, &word.by, &word.why).await?),
@@ -112,6 +149,7 @@ impl Bench {
             Op::Pause { lanes, by, why } => Reply::Toggled(queue.pause(by, why, lanes).await?),
             Op::Resume(lanes) => Reply::Toggled(queue.resume("anna", lanes).await?),
             Op::Destroy => Reply::Destroyed(queue.destroy().await?),
+            Op::Damage(damage) => self.damage(damage).await?,
         })
     }
 

@@ -54,8 +54,9 @@ pub async fn run_case(bench: &mut Bench, seed: u64, case: u64, most: u64, tally:
         }
         steps.push(Step { at_us, op });
         let step = steps.last().expect("pushed a moment ago");
+        let hurt = matches!(step.op, Op::Damage(_));
         let mut divergence = apply(bench, &mut model, step, Some(tally)).await.err();
-        if divergence.is_none() && (steps.len() % CHECK_EVERY == 0 || steps.len() == length) {
+        if divergence.is_none() && (steps.len() % CHECK_EVERY == 0 || steps.len() == length || hurt) {
             divergence = compare(bench, &mut model, at_us).await.err();
         }
         if divergence.is_some() {
@@ -79,7 +80,8 @@ pub async fn rerun(bench: &Bench, steps: &[Step]) -> Option<(usize, Divergence)>
         if let Err(divergence) = apply(bench, &mut model, step, None).await {
             return Some((at + 1, divergence));
         }
-        let due = often || (at + 1) % CHECK_EVERY == 0 || at + 1 == steps.len();
+        let hurt = matches!(step.op, Op::Damage(_));
+        let due = often || hurt || (at + 1) % CHECK_EVERY == 0 || at + 1 == steps.len();
         if due && let Err(divergence) = compare(bench, &mut model, step.at_us).await {
             return Some((at + 1, divergence));
         }
@@ -90,6 +92,7 @@ pub async fn rerun(bench: &Bench, steps: &[Step]) -> Option<(usize, Divergence)>
 fn foreseen(model: &Model, op: &Op, now_ms: u64) -> bool {
     match op {
         Op::Sweep { limit, .. } => model.foresees_sweep(*limit, now_ms),
+        Op::Damage(_) => model.is_calm(now_ms * 1_000),
         // A lane that is not there is an error of the call.
         Op::Pause { lanes, .. } | Op::Resume(lanes) => {
             let policy = model.present_policy();
@@ -115,7 +118,10 @@ async fn apply(
 
 async fn one(bench: &Bench, model: &mut Model, op: &Op, now_us: u64) -> Result<Reply, Box<Divergence>> {
     let found = bench.call(op).await;
-    let expected = model.apply(op, now_us, &Given::of(&found));
+    let groups = bench.groups_of(&model.open_jobs()).await;
+    let forgotten = bench.classless(&model.unsure_classes()).await;
+    let given = Given::of(&found).with_groups(groups).with_forgotten(forgotten);
+    let expected = model.apply(op, now_us, &given);
     if expected == found {
         Ok(expected)
     } else {
@@ -155,6 +161,8 @@ async fn compare(bench: &Bench, model: &mut Model, now_us: u64) -> Result<(), Di
             .cloned()
             .map(|key| Op::Find(Find { key: Some(key), limit: 1, ..Find::default() })),
     );
+    let keyed = model.keyed_jobs();
+    ops.extend(keyed.iter().step_by(1 + keyed.len() / 6).cloned().map(Op::Standing));
     for op in ops {
         one(bench, model, &op, now_us).await.map(drop).map_err(|d| *d)?;
     }

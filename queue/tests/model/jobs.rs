@@ -8,11 +8,14 @@ use rand::Rng;
 use rand::seq::IndexedRandom;
 
 use crate::bench::EARLIEST_US;
+use crate::groups::{self, GROUPED};
 use crate::ops::{Generator, Mood};
 use crate::policies::TYPES;
 
 /// Above it, fewer jobs come in.
 const MANY_JOBS: usize = 250;
+/// The same where every job is looked at again and again.
+const MANY_TO_MEND: usize = 40;
 
 impl Generator {
     pub fn enqueue(&mut self, model: &Model, now_ms: u64) -> Op {
@@ -20,7 +23,8 @@ impl Generator {
         if self.mood == Mood::Few && jobs > 1 {
             return self.work(model);
         }
-        let count = if jobs > MANY_JOBS { 1 } else { self.batch() };
+        let many = if self.mood == Mood::Hurt { MANY_TO_MEND } else { MANY_JOBS };
+        let count = if jobs > many { 1 } else { self.batch() };
         Op::Enqueue((0..count).map(|_| self.job(model, now_ms)).collect())
     }
 
@@ -37,7 +41,10 @@ impl Generator {
     }
 
     fn job(&mut self, model: &Model, now_ms: u64) -> NewJob {
-        let (name, _) = *TYPES.choose(&mut self.rng).expect("not empty");
+        let (mut name, _) = *TYPES.choose(&mut self.rng).expect("not empty");
+        if matches!(self.mood, Mood::Keys | Mood::Hurt) && self.chance(0.6) {
+            name = GROUPED.choose(&mut self.rng).expect("not empty");
+        }
         let name = if self.chance(0.02) { "unknown" } else { name };
         let mut options = EnqueueOptions { job_type: name.to_owned(), ..EnqueueOptions::default() };
         if self.chance(0.15) {
@@ -95,6 +102,9 @@ impl Generator {
     }
 
     fn payload(&mut self, job_type: &str) -> Vec<u8> {
+        if GROUPED.contains(&job_type) && self.chance(0.97) {
+            return groups::payload(&mut self.rng);
+        }
         if job_type == "keyed" && self.chance(0.9) {
             return self.keyed_payload();
         }

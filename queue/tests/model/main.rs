@@ -6,7 +6,9 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, unreachable_pub, reason = "tests")]
 
 mod bench;
+mod damage;
 mod drive;
+mod groups;
 mod jobs;
 mod letters;
 mod ops;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use lanekeeper_queue::testing::model::{Model, Op};
 use lanekeeper_queue::types::{
-    ClaimRequest, Find, Held, JobState, Outcome, Settlement, WorkerIdentity, WorkerInfo,
+    ClaimRequest, Find, Held, Holds, JobState, Outcome, Settlement, WorkerIdentity, WorkerInfo,
 };
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
@@ -37,6 +37,8 @@ pub struct Generator {
     left: u32,
     length: usize,
     pub mood: Mood,
+    /// Whether the next operation is damage, right after a sweep.
+    hurts: bool,
 }
 
 /// What is special about a case.
@@ -47,6 +49,10 @@ pub enum Mood {
     Few,
     /// The clock goes back now and then.
     Unsteady,
+    /// Most jobs have concurrency keys.
+    Keys,
+    /// Keys and entries of Redis are lost, and sweeps mend what they can.
+    Hurt,
 }
 
 impl Generator {
@@ -54,11 +60,13 @@ impl Generator {
         let mut rng = StdRng::seed_from_u64(seed ^ case.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let length = *[60, 150, 300, 600].choose(&mut rng).expect("not empty");
         let mood = match rng.random_range(0..10) {
-            0..7 => Mood::Plain,
-            7..9 => Mood::Few,
+            0..4 => Mood::Plain,
+            4 => Mood::Hurt,
+            5..7 => Mood::Few,
+            7..9 => Mood::Keys,
             _ => Mood::Unsteady,
         };
-        Self { rng, pace: Pace::Fast, left: 10, length, mood }
+        Self { rng, pace: Pace::Fast, left: 10, length, mood, hurts: false }
     }
 
     /// How many operations the case has.
@@ -78,7 +86,7 @@ impl Generator {
             let back_us = back.choose(&mut self.rng).map_or(0, |most| self.rng.random_range(1_000..=*most));
             return at_us.saturating_sub(back_us).max(EARLIEST_US);
         }
-        at_us + self.pause_us(model, at_us)
+        at_us + if self.hurts { LEAST_PAUSE_US } else { self.pause_us(model, at_us) }
     }
 
     /// Time until the next operation, µs.
@@ -125,6 +133,13 @@ impl Generator {
                 self.any(model, now_ms)
             };
         };
+        if std::mem::take(&mut self.hurts) && model.is_calm(now_ms * 1_000) {
+            return self.damage(model);
+        }
+        if self.mood == Mood::Hurt && self.chance(0.06) {
+            self.hurts = true;
+            return Op::Sweep { sweeper: self.worker(), limit: 200 };
+        }
         if (policy.paused || policy.closed.is_some()) && self.chance(0.1) {
             return self.configure(model);
         }
@@ -153,7 +168,8 @@ impl Generator {
             840..885 => self.configure(model),
             885..905 => Op::Get { ids: self.ids(model, now_ms, &[]), with_payload: self.chance(0.7) },
             905..940 => Op::Find(self.find(model)),
-            940..960 => Op::Position(self.ids(model, now_ms, &[JobState::Ready]).swap_remove(0)),
+            940..952 => Op::Position(self.ids(model, now_ms, &[JobState::Ready]).swap_remove(0)),
+            952..960 => Op::Standing(self.ids(model, now_ms, &[JobState::Ready]).swap_remove(0)),
             960..975 => {
                 let filter = self.filter(model, now_ms);
                 if self.chance(0.3) {
@@ -274,6 +290,10 @@ impl Generator {
     fn settlements(&mut self, model: &Model, held: Vec<Held>) -> Vec<Settlement> {
         let mut words = settlements(&mut self.rng, held, self.mood == Mood::Few);
         for word in &mut words {
+            if self.mood == Mood::Keys && self.chance(0.1) {
+                let delay_ms = self.rng.random_range(0..60_000);
+                word.outcome = Outcome::Snooze { delay_ms, why: String::new(), holds: Holds::Key };
+            }
             if let Outcome::Success { follow_ups, .. } = &mut word.outcome
                 && self.chance(0.15)
             {

@@ -1,5 +1,7 @@
 //! The policy that cases begin with, and changes of it.
 
+use std::collections::BTreeMap;
+
 use lanekeeper_api::policy::{
     Backoff, Capacity, Circuit, DeadLetters, Debounce, ExecHandler, Handler, Jitter, JobTypePolicy, KeyPart,
     LanePolicy, OnConflict, OnDead, QueuePolicy, RateLimit, Retention, RetryPolicy, Source,
@@ -8,9 +10,11 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
+use crate::groups::{GROUPED, change_key, new_key};
+
 pub const LANES: [&str; 3] = ["fast", "slow", "spare"];
 /// Types and the lanes they begin in.
-pub const TYPES: [(&str, &str); 7] = [
+pub const TYPES: [(&str, &str); 9] = [
     ("brief", "slow"),
     ("few", "slow"),
     ("keyed", "fast"),
@@ -18,6 +22,8 @@ pub const TYPES: [(&str, &str); 7] = [
     ("mail", "fast"),
     ("report", "slow"),
     ("reset", "fast"),
+    ("tenant", "slow"),
+    ("vendor", "fast"),
 ];
 const LEASES_MS: [u64; 4] = [10_000, 60_000, 30_000, 7_001];
 
@@ -28,6 +34,12 @@ pub fn first(rng: &mut StdRng) -> QueuePolicy {
             change_gates(rng, lane);
         }
     }
+    let mut job_types: BTreeMap<String, JobTypePolicy> =
+        TYPES.iter().map(|(name, lane)| ((*name).to_owned(), job_type(name, lane))).collect();
+    for name in GROUPED {
+        job_types.get_mut(name).expect("a type").concurrency_key =
+            rng.random_bool(0.85).then(|| new_key(rng));
+    }
     QueuePolicy {
         queue: "apps/saas".into(),
         source: Source { owner: "kubernetes:a".into(), uid: "u1".into(), created_ms: 1_000, generation: 1 },
@@ -37,7 +49,7 @@ pub fn first(rng: &mut StdRng) -> QueuePolicy {
         capacity: None,
         lease_ms: *LEASES_MS.choose(rng).expect("not empty"),
         lanes,
-        job_types: TYPES.iter().map(|(name, lane)| ((*name).to_owned(), job_type(name, lane))).collect(),
+        job_types,
     }
 }
 
@@ -117,7 +129,7 @@ pub fn next(rng: &mut StdRng, present: &QueuePolicy) -> (QueuePolicy, bool) {
 fn change(rng: &mut StdRng, policy: &mut QueuePolicy) {
     let (name, home) = *TYPES.choose(rng).expect("not empty");
     let there = policy.job_types.get_mut(name);
-    match (rng.random_range(0..17), there) {
+    match (rng.random_range(0..19), there) {
         (0, Some(_)) if rng.random_bool(0.4) => drop(policy.job_types.remove(name)),
         (0..=5, None) => {
             let lane_there = policy.lanes.iter().any(|lane| lane.name == home);
@@ -155,7 +167,13 @@ fn change(rng: &mut StdRng, policy: &mut QueuePolicy) {
             spec.on_conflict = OnConflict::Replace;
             spec.debounce = Some(Debounce { wait_ms: rng.random_range(1..5_000), most_ms: 20_000 });
         }
-        (16, Some(spec)) => {
+        (16 | 17, _) => {
+            let name = if GROUPED.contains(&name) || rng.random_bool(0.1) { name } else { "vendor" };
+            if let Some(spec) = policy.job_types.get_mut(name) {
+                change_key(rng, spec);
+            }
+        }
+        (18, Some(spec)) => {
             let times = [None, Some(0), Some(1), Some(20_000), Some(3_600_000)];
             spec.dead.keep_reviewed_for_ms = *times.choose(rng).expect("not empty");
         }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
-use lanekeeper_queue::testing::model::{Op, Reply};
-use lanekeeper_queue::types::{Configured, Enqueued, Job, Settled};
+use lanekeeper_queue::testing::model::{Damage, Op, Reply};
+use lanekeeper_queue::types::{ClaimReply, Configured, Enqueued, Job, Settled};
 
 use crate::drive::{Divergence, Step};
 
@@ -54,6 +54,15 @@ impl Tally {
             Reply::NoPolicy => self.add("no policy", 1),
             Reply::Toggled(lanes) => {
                 self.add("pause changed", lanes.iter().filter(|lane| lane.changed).count() as u64);
+            }
+            Reply::Standing(Some(standing)) => {
+                self.add("key standing", 1);
+                self.add("key held", standing.held_until_ms.is_some().into());
+                self.add(
+                    "key at its limit",
+                    standing.limit.is_some_and(|most| standing.running >= most).into(),
+                );
+                self.add("key at its rate", standing.rate_opens_ms.is_some().into());
             }
             Reply::Stats(stats) => {
                 stats.gates.iter().for_each(|closed| self.add(&format!("closed {:?}", closed.gate), 1));
@@ -110,6 +119,10 @@ impl Tally {
             "job key-conflict",
             "follow-ups refused",
             "pause changed",
+            "key standing",
+            "key at its limit",
+            "loss of a key",
+            "loss of an entry",
         ];
         let never: Vec<_> = must.iter().filter(|what| self.0.get(**what).is_none_or(|n| *n == 0)).collect();
         assert!(ops < 10_000 || never.is_empty(), "in {ops} operations there never was: {never:?}");
@@ -141,6 +154,7 @@ fn name(op: &Op) -> &'static str {
         Op::DeadList { .. } => "dead_list",
         Op::DeadGroups(_) => "dead_groups",
         Op::Position(_) => "position",
+        Op::Standing(_) => "key_standing",
         Op::Cancel { .. } => "cancel",
         Op::Replay { .. } => "dead_replay",
         Op::Acknowledge { .. } => "dead_ack",
@@ -149,6 +163,10 @@ fn name(op: &Op) -> &'static str {
         Op::Pause { .. } => "pause",
         Op::Resume(_) => "resume",
         Op::Destroy => "destroy",
+        Op::Damage(Damage::Key(_)) => "loss of a key",
+        Op::Damage(Damage::Entry(..)) => "loss of an entry",
+        Op::Damage(Damage::Lease(_)) => "loss of a lease",
+        Op::Damage(Damage::Card(_)) => "garbled card",
     }
 }
 
@@ -162,8 +180,11 @@ pub fn describe(op: &Op) -> String {
             let (keep, for_ms) = (t.completed.keep, t.completed.for_ms);
             let conflict = format!("{:?} {:?} {:?}", t.on_conflict, t.debounce, t.on_dead);
             format!(
-                "{name}@{} p{} keyFor {} keep {keep} for {for_ms} {conflict}",
-                t.lane, t.priority, t.key_for_ms
+                "{name}@{} p{} keyFor {} keep {keep} for {for_ms} {conflict}{}",
+                t.lane,
+                t.priority,
+                t.key_for_ms,
+                t.concurrency_key.as_ref().map(|key| format!(" {key:?}")).unwrap_or_default()
             )
         })
         .collect();
@@ -220,6 +241,24 @@ pub fn failure(seed: u64, done: u64, steps: &[Step], divergence: &Divergence) ->
 
 /// How the replies differ.
 fn difference(expected: &Reply, found: &Reply) -> String {
+    if let (Reply::Worked(settled, model), Reply::Worked(others, library)) = (expected, found)
+        && settled == others
+    {
+        let taken = |claim: &ClaimReply| {
+            let jobs =
+                claim.jobs.iter().map(|job| format!("\n    {} {} of {}", job.id, job.token, job.job_type));
+            format!(
+                "{}\n    next due {:?}, held {:?}",
+                jobs.collect::<String>(),
+                claim.next_due_ms,
+                claim.held
+            )
+        };
+        let (model, library) = (taken(model), taken(library));
+        if model != library {
+            return format!("the model hands out{model}\nthe library{library}\n");
+        }
+    }
     let (Reply::Found(expected_jobs), Reply::Found(found_jobs)) = (expected, found) else {
         return lines(expected, found);
     };

@@ -102,7 +102,7 @@ fn outcome(rng: &mut StdRng) -> Outcome {
         }
         76..88 => Outcome::Release { why: text(rng) },
         _ => {
-            let holds = *[Holds::Job, Holds::Job, Holds::Key, Holds::Lane].choose(rng).expect("not empty");
+            let holds = *[Holds::Job, Holds::Key, Holds::Key, Holds::Lane].choose(rng).expect("not empty");
             Outcome::Snooze { delay_ms, why: text(rng), holds }
         }
     }

@@ -18,6 +18,7 @@ mod fairness;
 mod gates;
 mod gates_change;
 mod grouping;
+mod groups;
 mod keys;
 mod laneless;
 mod lease;

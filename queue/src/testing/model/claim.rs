@@ -25,6 +25,7 @@ impl Model {
         let (mut jobs, mut opens, mut waits) = (Vec::new(), None, true);
         if slots > 0 && held.is_none() {
             self.promote(PROMOTE, now_ms);
+            self.regard_groups(now_us, false);
             let mut limits = want.type_limits.clone();
             let mut visited = Vec::new();
             for name in &want.lanes {
@@ -36,12 +37,28 @@ impl Model {
             }
             visited.retain(|lane| !self.lane_line(&lane.name).is_empty());
             waits = !visited.is_empty();
-            opens = visited.iter().filter_map(|lane| self.lane_room(lane, 1, now_us).err()?.1).min();
+            let (again, sure): (Vec<_>, Vec<_>) = visited
+                .iter()
+                .partition(|lane| self.lane_room(lane, 1, now_us).is_ok() && self.looks_again(&lane.name));
+            let first = |lanes: Vec<&LanePolicy>| {
+                lanes.into_iter().filter_map(|lane| self.lane_opens(lane, now_us)).min()
+            };
+            // Who is sent for another look is told no time.
+            opens =
+                first(sure).into_iter().chain(first(again).filter(|at| given.next_due_ms == Some(*at))).min();
         }
         let next = self.next_due().into_iter().chain(opens).min();
         let next_due_ms = if jobs.len() < slots { next } else { None };
         self.touch(now_ms);
         ClaimReply { now_ms, policy_version: self.version(), jobs, next_due_ms, held, waits }
+    }
+
+    /// Where time alone keeps the jobs of a lane that wait in line, until when.
+    fn lane_opens(&self, lane: &LanePolicy, now_us: u64) -> Option<u64> {
+        match self.lane_room(lane, 1, now_us) {
+            Ok(_) => self.groups_open(&lane.name, now_us),
+            Err((_, till_ms)) => till_ms,
+        }
     }
 
     /// Adds to `jobs` what the lane's gates let through.
@@ -57,7 +74,8 @@ impl Model {
         jobs: &mut Vec<Claimed>,
     ) {
         let room = self.lane_room(lane, most, now_us).unwrap_or(0);
-        let ids = self.heads(&lane.name, room, limits);
+        let wanted = given.claimed.get(jobs.len()..).unwrap_or_default();
+        let ids = self.heads(&lane.name, room, limits, now_us, wanted);
         for id in &ids {
             jobs.push(self.lease(worker, &lane.name, id, now_us / 1_000, given));
             limits.entry(self.jobs[id].job_type.clone()).and_modify(|room| *room -= 1);
@@ -65,25 +83,6 @@ impl Model {
         if let Some(last) = ids.last() {
             self.lane_spent(lane, ids.len(), last, now_us);
         }
-    }
-
-    /// The jobs of a lane in line that go next, in order.
-    fn heads(&self, lane: &str, slots: usize, limits: &BTreeMap<String, u32>) -> Vec<String> {
-        let mut room: BTreeMap<&str, usize> = BTreeMap::new();
-        let mut heads = Vec::new();
-        for (id, job) in self.lane_line(lane) {
-            if heads.len() >= slots {
-                break;
-            }
-            let left = room
-                .entry(&job.job_type)
-                .or_insert_with(|| limits.get(&job.job_type).map_or(usize::MAX, |limit| *limit as usize));
-            if *left > 0 {
-                *left -= 1;
-                heads.push(id.clone());
-            }
-        }
-        heads
     }
 
     /// All jobs in line in a lane, in order.

@@ -29,12 +29,14 @@ impl Model {
             let longer = self.longer_lease(before.policy.lease_ms, now_ms);
             self.longer = Some((longer, now_ms + LEASE_GRACE * longer));
         }
+        let old = before.as_ref().map(|before| before.policy.clone());
         let replaced = before.and_then(|before| {
             let changed = before.policy.source.uid != policy.source.uid;
             if changed { Some(before.policy.source.uid) } else { before.replaced }
         });
         self.stored = Some(Stored { policy: policy.clone(), version, replaced });
         self.forget_gates();
+        self.note_groups(old.as_ref());
         for name in policy.job_types.keys() {
             self.counters(name);
         }

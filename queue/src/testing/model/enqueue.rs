@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use lanekeeper_api::policy::OnConflict;
 
 use super::given::Given;
+use super::groups::Group;
 use super::key;
 use super::options::{MAX_DELAY_MS, valid};
 use super::state::{Job, Model, Owner, Place};
@@ -17,6 +18,10 @@ pub(super) struct Spec {
     payload: Vec<u8>,
     due_ms: u64,
     key: Option<String>,
+    /// That of its concurrency key, where the type has one.
+    group: Option<String>,
+    /// The class of that key's rate, where it has classes: what the payload says, if it does.
+    class: Option<Option<String>>,
     debounced: bool,
 }
 
@@ -160,8 +165,14 @@ impl Model {
             (None, Some(parts)) => Some(key::render(parts, &job.payload).ok_or("key-field")?),
             (None, None) => None,
         };
+        let bounds = self.key_rules(&options.job_type);
+        let group =
+            bounds.map(|bounds| key::render(&bounds.key, &job.payload).ok_or("key-field")).transpose()?;
+        let by = bounds.and_then(|bounds| bounds.rate_limit.as_ref()?.by.as_ref());
+        let class = by.map(|by| key::class(&by.path, &job.payload));
         let debounced = debounce.is_some();
-        Ok(Spec { options: options.clone(), payload: job.payload.clone(), due_ms, key, debounced })
+        let (options, payload) = (options.clone(), job.payload.clone());
+        Ok(Spec { options, payload, due_ms, key, group, class, debounced })
     }
 
     /// What jobs of earlier calls mean for this one.
@@ -201,6 +212,9 @@ impl Model {
             spec.due_ms = spec.due_ms.min(first_ms + debounce.most_ms).max(now_ms);
         }
         let state = waiting(spec.due_ms, now_ms);
+        if let Some(old) = self.jobs.remove(id) {
+            self.group_left(&old, now_ms * 1_000 + 999);
+        }
         self.put(id, spec, first_ms, now_ms);
         Enqueued::Replaced { id: id.to_owned(), state }
     }
@@ -229,6 +243,7 @@ impl Model {
             replayed_ms: 0,
             priority: spec.options.priority.unwrap_or(self.rules(kind).priority),
             key: spec.key.clone(),
+            group: spec.group.clone().map_or(Group::Open, Group::Of),
             meta: spec.options.meta.clone(),
             tries: 0,
             crashes: 0,
@@ -244,6 +259,10 @@ impl Model {
             original: None,
         };
         job.wait(spec.due_ms, now_ms);
+        if let (Some(group), Some(class)) = (spec.group, spec.class) {
+            // The last job of a key that was enqueued decides.
+            self.set_class((job.job_type.clone(), group), class);
+        }
         if let Some(key) = spec.key {
             self.keys.insert(key, Owner { id: id.to_owned(), until_ms: None });
         }

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lanekeeper_api::policy::{LanePolicy, RateLimit};
+use lanekeeper_api::policy::LanePolicy;
 
+use super::rate::Rate;
 use super::state::Model;
 use super::waiting::clip;
 use crate::types::{ClosedGate, ErrorClass, Gate, Holds, Outcome, Spends, Toggled};
@@ -48,33 +49,6 @@ pub(super) type Room = Result<usize, (Gate, Option<u64>)>;
 
 fn lane_name(lane: &str) -> Option<String> {
     (!lane.is_empty()).then(|| lane.to_owned())
-}
-
-/// Time per job, µs.
-fn each_us(rate: &RateLimit, jobs: f64) -> f64 {
-    jobs * rate.per_ms as f64 * 1_000.0 / f64::from(rate.limit)
-}
-
-fn burst(rate: &RateLimit) -> f64 {
-    f64::from(rate.burst.unwrap_or(rate.limit))
-}
-
-/// An arrival time that the rate cannot have produced says nothing.
-fn sound(rate: &RateLimit, arrival_us: u64, now_us: u64) -> f64 {
-    let farthest = now_us as f64 + each_us(rate, burst(rate)) + 1_000.0;
-    if arrival_us as f64 <= farthest { arrival_us as f64 } else { now_us as f64 }
-}
-
-fn rate_room(rate: &RateLimit, arrival_us: u64, now_us: u64, most: usize) -> Room {
-    let each = each_us(rate, 1.0);
-    let arrival = sound(rate, arrival_us, now_us);
-    let behind = (arrival - now_us as f64).max(0.0);
-    let tolerance = (burst(rate) - 1.0) * each;
-    let room = ((tolerance - behind) / each + 1.0 + 1e-9).floor();
-    if room >= 1.0 {
-        return Ok(most.min(room as usize));
-    }
-    Err((Gate::Rate, Some(((arrival - tolerance) / 1_000.0).ceil() as u64)))
 }
 
 impl Model {
@@ -144,7 +118,10 @@ impl Model {
             most = most.min(room);
         }
         match &lane.rate_limit {
-            Some(rate) => rate_room(rate, gates.arrivals.get(name).copied().unwrap_or(0), now_us, most),
+            Some(rate) => {
+                let arrival = gates.arrivals.get(name).copied().unwrap_or(0);
+                Rate::of(rate).room(arrival, now_us, most).map_err(|opens| (Gate::Rate, Some(opens)))
+            }
             None => Ok(most),
         }
     }
@@ -162,8 +139,7 @@ impl Model {
     pub(super) fn lane_spent(&mut self, lane: &LanePolicy, count: usize, last: &str, now_us: u64) {
         if let Some(rate) = &lane.rate_limit {
             let arrival = self.gates.arrivals.entry(lane.name.clone()).or_default();
-            let from = sound(rate, *arrival, now_us).max(now_us as f64);
-            *arrival = (from + each_us(rate, count as f64)).floor() as u64;
+            *arrival = Rate::of(rate).spent(*arrival, now_us, count);
         }
         if let Some(open) = self.gates.open.get_mut(&lane.name).filter(|_| lane.circuit.is_some()) {
             open.probe = Some(last.to_owned());

@@ -19,6 +19,12 @@ pub(super) fn render(parts: &[KeyPart], payload: &[u8]) -> Option<String> {
     (1..=MAX_KEY).contains(&key.len()).then_some(key)
 }
 
+/// What the payload says of a class.
+pub(super) fn class(path: &[String], payload: &[u8]) -> Option<String> {
+    let doc: Value = serde_json::from_slice(payload).ok().filter(Value::is_object)?;
+    value_at(&doc, path)
+}
+
 fn value_at(doc: &Value, path: &[String]) -> Option<String> {
     let value = path.iter().try_fold(doc, |at, name| at.as_object()?.get(name))?;
     match value {

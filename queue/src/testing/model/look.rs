@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use lanekeeper_api::policy::QueuePolicy;
 
-use super::state::{Model, Place};
+use super::groups::Group;
+use super::state::{Job, Model, Place};
 use crate::types::{JobState, WorkerIdentity};
 
 impl Model {
@@ -34,7 +35,15 @@ impl Model {
         }
         // Nobody is woken for a gate that time opens: who claimed in vain knows when.
         let open = policy.lanes.iter().filter(|lane| self.open_for_good(lane));
-        open.filter(|lane| !self.lane_line(&lane.name).is_empty()).map(|lane| lane.name.clone()).collect()
+        let goes = |lane: &str| self.lane_line(lane).iter().any(|(_, job)| self.goes_for_good(job));
+        open.filter(|lane| goes(&lane.name)).map(|lane| lane.name.clone()).collect()
+    }
+
+    /// Jobs in line that have a concurrency key.
+    #[must_use]
+    pub fn keyed_jobs(&self) -> Vec<String> {
+        let keyed = |job: &Job| job.place == Place::Line && matches!(job.group, Group::Of(_));
+        self.jobs.iter().filter(|(_, job)| keyed(job)).map(|(id, _)| id.clone()).collect()
     }
 
     /// The jobs whose records stand, in a state or in any.
@@ -72,6 +81,7 @@ impl Model {
         moments.extend(self.leases.values().map(|lease| lease.expires_ms));
         moments.extend(self.key_checks.values());
         moments.extend(self.gate_moments());
+        moments.extend(self.group_moments());
         moments.extend(self.workers.values().map(|worker| worker.seen_ms + 3 * self.policy().lease_ms));
         for job in self.jobs.values() {
             match (job.place, job.finished_ms) {

@@ -7,18 +7,22 @@
 mod act;
 mod claim;
 mod configure;
+mod damage;
 mod dead;
 mod enqueue;
 mod extend;
 mod fingerprint;
 mod gates;
 mod given;
+mod groups;
 mod key;
 mod look;
+mod next;
 mod on_dead;
 mod op;
 mod options;
 mod order;
+mod rate;
 mod reply;
 mod settle;
 mod state;
@@ -28,7 +32,7 @@ mod view;
 mod waiting;
 
 pub use given::Given;
-pub use op::{Op, Word};
+pub use op::{Damage, Op, Word};
 pub use order::Order;
 pub use reply::Reply;
 pub use state::Model;
@@ -41,8 +45,12 @@ impl Model {
         let now_ms = now_us / 1_000;
         self.went_back |= now_ms < self.latest_ms;
         self.latest_ms = now_ms.max(self.latest_ms);
+        // The call itself may have asked for the group of a job, or made it another job.
+        self.settle_groups(given);
         let reply = self.dispatch(op, now_us, given);
-        self.broken.take().map_or(reply, Reply::Broken)
+        let wrong = self.settle_groups(given);
+        self.regard_groups(now_us, matches!(op, Op::Configure { .. }));
+        self.broken.take().or(wrong).map_or(reply, Reply::Broken)
     }
 
     fn dispatch(&mut self, op: &Op, now_us: u64, given: &Given) -> Reply {
@@ -74,18 +82,23 @@ impl Model {
             Op::Leave(worker) => self.leave(worker),
             Op::PassOn(_) => Reply::Done,
             Op::LeasesOf(worker) => Reply::Leases(self.leases_of(worker)),
-            Op::Sweep { sweeper, limit } => Reply::Swept(self.sweep(sweeper, *limit, now_ms, given)),
+            Op::Sweep { sweeper, limit } => Reply::Swept(self.sweep(sweeper, *limit, now_us, given)),
             Op::Stats => Reply::Stats(Box::new(self.stats(now_us))),
             Op::Get { ids, with_payload } => Reply::Jobs(self.get(ids, *with_payload, now_ms)),
             Op::Find(find) => Reply::Found(self.find(find, now_ms)),
             Op::DeadList { filter, .. } => Reply::Found(self.dead_list(filter, now_ms)),
             Op::DeadGroups(filter) => Reply::Groups(self.dead_groups(filter, now_ms)),
             Op::Position(id) => Reply::Position(self.position(id)),
+            Op::Standing(id) => Reply::Standing(self.key_standing(id, now_us, given)),
             Op::Cancel { ids, by } => Reply::Acted(self.cancel(ids, by, now_ms)),
             Op::Acknowledge { ids, word } => Reply::Acted(self.acknowledge(ids, word, now_ms)),
             Op::Discard { ids, word } => Reply::Acted(self.discard(ids, word, now_ms)),
             Op::Replay { ids, word } => Reply::Acted(self.replay(ids, word, now_ms)),
             Op::Edit { id, word, payload } => Reply::Acted(self.edit(id, word, payload, now_ms)),
+            Op::Damage(damage) => {
+                self.damage(damage, now_us, given);
+                Reply::Mended { damaged: self.damaged }
+            }
             Op::Pause { lanes, by, why } => Reply::Toggled(self.pause(by, why, lanes, now_ms)),
             Op::Resume(lanes) => Reply::Toggled(self.resume(lanes)),
             Op::Configure { .. } | Op::Destroy | Op::Policy => unreachable!("answered above"),

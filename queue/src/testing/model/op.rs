@@ -80,6 +80,8 @@ pub enum Op {
     DeadGroups(DeadFilter),
     /// `position`.
     Position(String),
+    /// `key_standing`.
+    Standing(String),
     /// `cancel`.
     Cancel {
         /// Which.
@@ -130,6 +132,21 @@ pub enum Op {
     Resume(Vec<String>),
     /// `destroy`.
     Destroy,
+    /// No call, but what may happen to Redis; and sweeps until nothing of it is left to see. Only where `Model::is_calm`.
+    Damage(Damage),
+}
+
+/// Something of a queue is lost or garbled. Keys are named by what follows the queue's root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Damage {
+    /// A key.
+    Key(String),
+    /// A member or field of a key.
+    Entry(String, String),
+    /// The lease of a job, and when it ends.
+    Lease(String),
+    /// The card of a dead letter is no card any more.
+    Card(String),
 }
 
 /// Who asks, and why.

@@ -3,8 +3,8 @@
 use lanekeeper_api::policy::QueuePolicy;
 
 use crate::types::{
-    Acted, ClaimReply, Configured, DeadGroup, Enqueued, HeartbeatReply, Held, Job, Position, Settled, Stats,
-    SweepReply, Toggled,
+    Acted, ClaimReply, Configured, DeadGroup, Enqueued, HeartbeatReply, Held, Job, KeyStanding, Position,
+    Settled, Stats, SweepReply, Toggled,
 };
 
 /// What a call answered, in a form that can be compared: sentences for people are left empty, and what has no promised
@@ -37,6 +37,8 @@ pub enum Reply {
     Found(Vec<Job>),
     /// Of `position`.
     Position(Option<Position>),
+    /// Of `key_standing`.
+    Standing(Option<KeyStanding>),
     /// Of `dead_groups`, examples left out.
     Groups(Vec<DeadGroup>),
     /// Of `cancel`, `dead_ack`, `dead_discard`, `dead_replay`, `dead_edit`.
@@ -45,6 +47,11 @@ pub enum Reply {
     Toggled(Vec<Toggled>),
     /// Of `destroy`.
     Destroyed(u64),
+    /// Of damage and sweeps; so many entries have been found damaged in all.
+    Mended {
+        /// As `stats` says.
+        damaged: u64,
+    },
     /// The queue has no policy.
     NoPolicy,
     /// The call failed otherwise; the model never says so.

@@ -7,7 +7,9 @@ use super::given::Given;
 use super::options::MAX_DELAY_MS;
 use super::state::{Job, Lease, Model, Place};
 use super::waiting::{MAX_INTEGER, MESSAGE_OLD, clip};
-use crate::types::{Attempt, AttemptError, ErrorClass, Outcome, Settled, Settlement, Spends, WorkerIdentity};
+use crate::types::{
+    Attempt, AttemptError, ErrorClass, Holds, Outcome, Settled, Settlement, Spends, WorkerIdentity,
+};
 
 const MESSAGE_LAST: usize = 65_536;
 const RESULT_MOST: usize = 65_536;
@@ -83,6 +85,9 @@ impl Model {
             counters.failed += 1;
         }
         self.tell_gates(&kind, id, &word.outcome, now_ms);
+        if let Outcome::Snooze { delay_ms, holds: Holds::Key, .. } = &word.outcome {
+            self.hold_group(&kind, &job.group, now_ms + (*delay_ms).min(MAX_DELAY_MS));
+        }
         if let (Some(note), false) = (&word.note, cancelled) {
             job.hear(note, now_ms);
         }

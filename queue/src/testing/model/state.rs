@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use lanekeeper_api::policy::{Debounce, KeyPart, LanePolicy, OnConflict, QueuePolicy, Retention};
 
 use super::gates::Gates;
+use super::groups::{Group, Groups};
 use super::order::Order;
 use crate::types::{Attempt, DeadReason, ProgressTold, WorkerIdentity, WorkerInfo};
 
@@ -21,6 +22,7 @@ pub struct Model {
     pub(super) jobs: BTreeMap<String, Job>,
     pub(super) leases: BTreeMap<String, Lease>,
     pub(super) gates: Gates,
+    pub(super) groups: Groups,
     /// Idempotency keys.
     pub(super) keys: BTreeMap<String, Owner>,
     /// When somebody will look whether a key is over.
@@ -49,6 +51,8 @@ pub struct Model {
     pub(super) went_back: bool,
     /// The last token of every job.
     pub(super) tokens: BTreeMap<String, u64>,
+    /// Entries that were found damaged.
+    pub(super) damaged: u64,
     /// What the library chose although it promises not to.
     pub(super) broken: Option<String>,
 }
@@ -115,6 +119,7 @@ pub(super) struct Job {
     pub(super) replayed_ms: u64,
     pub(super) priority: u8,
     pub(super) key: Option<String>,
+    pub(super) group: Group,
     pub(super) meta: BTreeMap<String, String>,
     pub(super) tries: u32,
     pub(super) crashes: u32,

@@ -31,7 +31,7 @@ impl Model {
             dead: self.jobs.values().filter(|job| job.place == Place::Dead).count() as u64,
             next_due_ms: self.next_due(),
             lanes,
-            damaged: 0,
+            damaged: self.damaged,
             workers,
             gates: self.closed_gates(now_us),
             records: self.jobs.len() as u64,

@@ -26,12 +26,14 @@ impl Model {
         &mut self,
         sweeper: &WorkerIdentity,
         limit: u32,
-        now_ms: u64,
+        now_us: u64,
         given: &Given,
     ) -> SweepReply {
+        let now_ms = now_us / 1_000;
         let limit = limit.clamp(1, 200) as usize;
         let lease_ms = self.lease_ms(now_ms);
-        let mut bound = Bound::default();
+        let mut bound = Bound { reached: self.has_unsorted(), left: false };
+        self.sweep_groups(now_us);
         self.touch(now_ms);
         let (mut rearmed, mut expired) = (0, Vec::new());
         let lapsed = self.lapsed(now_ms, limit);
@@ -148,7 +150,7 @@ impl Model {
     }
 
     /// How many jobs stand above nine tenths of the capacity.
-    fn pressure(&self) -> usize {
+    pub(super) fn pressure(&self) -> usize {
         let most = self.policy().capacity.and_then(|capacity| capacity.jobs);
         most.map_or(0, |most| (self.jobs.len() as f64 - 0.9 * most as f64).ceil().max(0.0) as usize)
     }
@@ -160,7 +162,7 @@ impl Model {
     }
 
     /// How many finished jobs retention would remove.
-    fn too_old_or_many(&self, now_ms: u64) -> usize {
+    pub(super) fn too_old_or_many(&self, now_ms: u64) -> usize {
         self.types.keys().map(|name| self.excess_of(name, now_ms)).sum()
     }
 

@@ -1,0 +1,134 @@
+//! Concurrency keys, where the reference model found the library wrong.
+
+use super::common::*;
+use lanekeeper_api::policy::{ConcurrencyKey, KeyPart, LimitBy, QueuePolicy, RateLimit};
+use lanekeeper_queue::library_source;
+use lanekeeper_queue::testing::clock;
+use lanekeeper_queue::types::*;
+
+fn key_of_mail(limit: Option<u32>, rate_limit: Option<RateLimit>) -> impl FnOnce(&mut QueuePolicy) {
+    let key = vec![KeyPart::Path(vec!["v".into()])];
+    move |policy| {
+        policy.job_types.get_mut("mail").unwrap().concurrency_key =
+            Some(ConcurrencyKey { key, limit, rate_limit });
+    }
+}
+
+/// Two a minute, of the class `premium` four.
+fn by_tier() -> RateLimit {
+    let by = LimitBy { path: vec!["tier".into()], limits: [("premium".into(), 4)].into() };
+    RateLimit { limit: 2, per_ms: 60_000, burst: None, by: Some(by) }
+}
+
+fn of(vendor: &str) -> NewJob {
+    job("mail", format!(r#"{{"v":"{vendor}"}}"#))
+}
+
+fn premium(vendor: &str) -> NewJob {
+    job("mail", format!(r#"{{"v":"{vendor}","tier":"premium"}}"#))
+}
+
+#[tokio::test]
+async fn the_last_job_of_a_key_decides_its_class_also_where_it_names_none() {
+    let bed = Bed::with(key_of_mail(None, Some(by_tier()))).await;
+    for _ in 0..5 {
+        bed.accept(premium("a")).await;
+    }
+    bed.accept(of("a")).await;
+    assert_eq!(bed.claim(&worker("w"), &["fast"], 9).await.len(), 2);
+    // Within one call too.
+    let bed = Bed::with(key_of_mail(None, Some(by_tier()))).await;
+    bed.queue.enqueue(&[premium("a"), of("a"), of("a"), premium("a")]).await.unwrap();
+    assert_eq!(bed.claim(&worker("w"), &["fast"], 9).await.len(), 4);
+}
+
+#[tokio::test]
+async fn the_class_of_a_key_stands_while_its_jobs_wait_for_their_time() {
+    let bed = Bed::with(key_of_mail(None, Some(by_tier()))).await;
+    bed.accept(with(premium("a"), |o| o.delay = Some(3_600_000))).await;
+    bed.queue.sweep(&worker("s"), 100).await.unwrap();
+    let class: Option<String> = bed.raw(&["HGET", &bed.key("yc:mail"), "a"]).await.unwrap();
+    assert_eq!(class.as_deref(), Some("premium"));
+}
+
+#[tokio::test]
+async fn a_key_that_got_fewer_jobs_of_a_claim_is_the_first_of_the_next() {
+    let bed = Bed::with(key_of_mail(Some(50), None)).await;
+    let w = worker("w");
+    for n in 0..30 {
+        bed.accept(of(["a", "b", "c"][n % 3])).await;
+    }
+    let mut got = std::collections::BTreeMap::<Vec<u8>, usize>::new();
+    for _ in 0..3 {
+        for job in bed.claim(&w, &["fast"], 5).await {
+            *got.entry(job.payload).or_default() += 1;
+        }
+    }
+    assert_eq!(got.into_values().collect::<Vec<_>>(), [5, 5, 5]);
+}
+
+#[tokio::test]
+async fn the_jobs_ahead_within_a_key_are_those_that_go_first() {
+    let bed = Bed::with(key_of_mail(Some(5), None)).await;
+    let old = bed.accept(with(of("a"), |o| o.priority = Some(9))).await;
+    let due = bed.job(&old).await.enqueued_ms - 10 * 3_600_000;
+    for line in ["q:mail", "y:mail:a"] {
+        bed.poke(&["ZADD", &bed.key(line), "XX", &(90_000_000_000_000 + due).to_string(), &old]).await;
+    }
+    let new = bed.accept(with(of("a"), |o| o.priority = Some(0))).await;
+    let mut ahead = Vec::new();
+    for id in [&old, &new] {
+        ahead.push(bed.queue.key_standing(id).await.unwrap().unwrap().ahead);
+    }
+    assert_eq!(ahead, [0, 1]);
+    assert_eq!(ids(&bed.claim(&worker("w"), &["fast"], 2).await), [&old, &new]);
+}
+
+#[tokio::test]
+async fn jobs_from_before_their_type_had_a_key_are_no_damage() {
+    let mut bed = Bed::new().await;
+    for _ in 0..3 {
+        bed.accept(of("a")).await;
+    }
+    bed.change(key_of_mail(Some(1), None)).await;
+    while bed.queue.sweep(&worker("s"), 100).await.unwrap().more {}
+    assert_eq!(bed.queue.stats().await.unwrap().damaged, 0);
+}
+
+#[tokio::test]
+async fn a_job_whose_key_was_lost_and_is_another_now_is_handed_out_once() {
+    let mut bed = Bed::new().await;
+    let (w, s) = (worker("w"), worker("s"));
+    for _ in 0..2 {
+        bed.accept(of("a")).await;
+    }
+    bed.change(key_of_mail(Some(5), None)).await;
+    let mut got = bed.claim(&w, &["fast"], 1).await;
+    // The other one has no key; then it has one, for a sweep cannot tell.
+    bed.poke(&["DEL", &bed.key("yg")]).await;
+    for _ in 0..3 {
+        bed.queue.sweep(&s, 100).await.unwrap();
+    }
+    for _ in 0..3 {
+        got.extend(bed.claim(&w, &["fast"], 1).await);
+    }
+    assert_eq!(got.len(), 2);
+}
+
+#[tokio::test]
+async fn a_key_at_its_rate_does_not_wait_for_a_clock_that_went_back() {
+    let bed = Bed::new().await;
+    let w = worker("w");
+    let mut conn = bed.queue.connection();
+    clock::load(&mut conn, &clock::with_test_clock(library_source()).unwrap()).await.unwrap();
+    let noon_us = 1_700_000_000_000_000;
+    clock::set(&mut conn, noon_us).await.unwrap();
+    bed.queue.destroy().await.unwrap();
+    let mut policy = bed.policy.clone();
+    key_of_mail(None, Some(RateLimit { limit: 1, per_ms: 60_000, burst: None, by: None }))(&mut policy);
+    bed.queue.configure(&policy, false).await.unwrap();
+    bed.queue.enqueue(&[of("a"), of("a")]).await.unwrap();
+    assert_eq!(bed.claim(&w, &["fast"], 5).await.len(), 1);
+    clock::set(&mut conn, noon_us - 7_200_000_000).await.unwrap();
+    assert_eq!(bed.claim(&w, &["fast"], 5).await.len(), 1);
+}
