@@ -78,7 +78,12 @@ async fn many_jobs_from_before_a_key_are_looked_at_step_by_step() {
         assert_eq!(bed.queue.sweep(&worker("s"), 10).await.unwrap().more, state.is_some());
         assert_eq!(regrouping(&bed).await.as_deref(), state);
     }
-    assert_eq!(bed.raw::<u64>(&["ZCARD", &bed.key("y:mail:a")]).await.unwrap(), 450);
+    // Those that repair came by first are in the group of their payload, the others in the one without bounds.
+    let (mut lines, keys) = (0, [bed.key("y:mail:a"), bed.key("y:mail:")]);
+    for key in &keys {
+        lines += bed.raw::<u64>(&["ZCARD", key]).await.unwrap();
+    }
+    assert_eq!(lines, 450);
     assert!(!bed.queue.sweep(&worker("s"), 10).await.unwrap().more);
 }
 
