@@ -20,8 +20,7 @@ import argparse, collections, concurrent.futures, glob, hashlib, json, os, rando
 import lua_faults
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-# The tests are built a little faster than for `make test`: the model's side costs more than Redis.
-PROFILE = ["--profile", "mutants", "--config", 'profile.mutants.inherits="dev"', "--config", "profile.mutants.opt-level=1"]
+PROFILE = ["--profile", "mutants"]
 THREADS = "6"
 # Operations of the first model run and of the last, and their seed.
 MODEL_FIRST, MODEL_LAST, MODEL_SEED = 600, 4000, 1
