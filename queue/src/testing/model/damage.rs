@@ -150,11 +150,11 @@ impl Model {
             "o" => self.jobs.values_mut().for_each(|job| (job.progress, job.checkpoint) = (None, None)),
             "g" => self.gates = Default::default(),
             // Rendered anew by the template of today.
-            "yg" => self
-                .jobs
-                .iter_mut()
-                .filter(|(id, _)| hit(id))
-                .for_each(|(_, job): (_, &mut Job)| job.group = Group::Open),
+            "yg" => {
+                self.groups_lost = true;
+                let jobs = self.jobs.iter_mut().filter(|(id, _)| hit(id));
+                jobs.for_each(|(_, job): (_, &mut Job)| job.group = Group::Open);
+            }
             _ => {}
         }
     }

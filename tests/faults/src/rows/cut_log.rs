@@ -72,6 +72,9 @@ async fn one(cx: &Cx, sync: &str, torn: u64, report: &mut Report) -> Result<(u64
         None => whole,
     };
     std::fs::OpenOptions::new().write(true).open(&file)?.set_len(synced)?;
+    // What was answered before the kill may be heard after it, but not after this.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let heard_ms = now_ms();
     stage.redis.restart().await?;
     stage.queue = stage.connect(&stage.redis.url()).await?;
     stage.tidied().await?;
@@ -81,7 +84,7 @@ async fn one(cx: &Cx, sync: &str, torn: u64, report: &mut Report) -> Result<(u64
     // What may be undone was told to nobody for certain: the ledger hears of it as of lost replies.
     let told = stage.history.events();
     if sync != "always" {
-        stage.history.unsettle(killed_ms - LOSS_MS, killed_ms);
+        stage.history.unsettle(killed_ms - LOSS_MS, heard_ms);
     }
     let client = stage.client("after");
     while stage.left().await? > 0 {
@@ -103,11 +106,11 @@ async fn one(cx: &Cx, sync: &str, torn: u64, report: &mut Report) -> Result<(u64
     let there: HashSet<&str> = judged.holdings.jobs.iter().map(|job| job.id.as_str()).collect();
     let lost: Vec<u64> = told
         .iter()
-        .filter(|event| event.fate == Fate::Ok && event.at_ms <= killed_ms)
+        .filter(|event| event.fate == Fate::Ok && event.at_ms <= heard_ms)
         .filter(
             |event| matches!(&event.act, Act::Enqueue { job: Some(id), .. } if !there.contains(id.as_str())),
         )
-        .map(|event| killed_ms - event.at_ms)
+        .map(|event| killed_ms.saturating_sub(event.at_ms))
         .collect();
     Ok((lost.iter().copied().max().unwrap_or(0), lost.len()))
 }
