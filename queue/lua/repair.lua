@@ -30,7 +30,8 @@ local function mend_waiting(ctx, stage, ty, id, job)
 end
 
 -- Says again which group a live job is in, by the payload that it was enqueued with. Jobs from before their type had a key
--- have none, so this is no damage; those of them that run were counted in the nameless group, and count in their own now.
+-- have none, so this is no damage, but worth a look at all others; those of them that run were counted in the nameless group, and
+-- count in their own now.
 local function mend_group(ctx, ty, id, raw, at, runs)
   if not ty.groups or call('HEXISTS', ctx.keys.group_of, id) == 1 then
     return
@@ -38,6 +39,7 @@ local function mend_group(ctx, ty, id, raw, at, runs)
   local _, rec = unpack_one(raw)
   local group = lk.read_group(ty, type(rec[8]) == 'table' and rec[8][1] or sub(raw, at)) or ''
   call('HSET', ctx.keys.group_of, id, group)
+  ctx.suspicious = true
   if runs and group ~= '' and (tonumber(call('HGET', ty.groups.running, '')) or 0) > 0 then
     call('HINCRBY', ty.groups.running, '', -1)
     call('HINCRBY', ty.groups.running, group, 1)
@@ -243,7 +245,7 @@ function lk.repair(ctx)
   local wrong, size = sample(ctx)
   if not cursor then
     local standing, dead, discarded = count_standing(ctx, names)
-    if not (wrong or jobs > standing + unreadable or lk.letters_missing(ctx, dead, discarded)) then
+    if not (wrong or ctx.suspicious or jobs > standing + unreadable or lk.letters_missing(ctx, dead, discarded)) then
       return false
     end
     cursor = '0'

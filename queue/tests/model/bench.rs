@@ -69,6 +69,34 @@ impl Bench {
         ids.iter().cloned().zip(groups).filter_map(|(id, group)| Some((id, group?))).collect()
     }
 
+    /// What Redis has of concurrency keys, for people.
+    pub async fn groups_in_words(&self) -> String {
+        let mut conn = self.queue.connection();
+        let mut lines = Vec::new();
+        let keys: Vec<String> = redis::cmd("KEYS")
+            .arg(self.key("y*").replace(['{', '}'], "?"))
+            .query_async(&mut conn)
+            .await
+            .unwrap();
+        for key in keys {
+            let kind: String = redis::cmd("TYPE").arg(&key).query_async(&mut conn).await.unwrap();
+            let members: Vec<String> = match kind.as_str() {
+                "hash" => redis::cmd("HGETALL").arg(&key).query_async(&mut conn).await.unwrap(),
+                _ => redis::cmd("ZRANGE")
+                    .arg(&key)
+                    .arg(0)
+                    .arg(-1)
+                    .arg("WITHSCORES")
+                    .query_async(&mut conn)
+                    .await
+                    .unwrap(),
+            };
+            lines.push(format!("{key}: {}", members.join(" ")));
+        }
+        lines.sort();
+        lines.join("\n")
+    }
+
     /// Those of the keys, by type and key, of whose class the library knows nothing.
     pub async fn classless(&self, names: &[(String, String)]) -> BTreeSet<(String, String)> {
         let mut gone = BTreeSet::new();

@@ -46,6 +46,7 @@ async fn the_library_does_what_the_model_says() {
                 "diverged after {done} operations and {:.1} s in case {cases} of seed {seed}; shrinking",
                 started.elapsed().as_secs_f64()
             );
+            println!("what Redis has of concurrency keys:\n{}", bench.groups_in_words().await);
             let (steps, divergence) = shrink::shrink(&mut bench, case.steps, divergence).await;
             panic!("{}", report::failure(seed, done, &steps, &divergence));
         }

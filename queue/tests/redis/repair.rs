@@ -152,3 +152,17 @@ async fn groups_that_are_lost_are_put_back() {
     bed.settle(&w, &running[0], success()).await;
     assert_eq!(bed.claim(&w, &["fast"], 10).await.len(), 1);
 }
+
+#[tokio::test]
+async fn one_job_whose_group_is_lost_makes_sweeps_look_at_all() {
+    use lanekeeper_api::policy::{ConcurrencyKey, KeyPart};
+    let key = ConcurrencyKey { key: vec![KeyPart::Path(vec!["v".into()])], limit: Some(1), rate_limit: None };
+    let bed = Bed::with(|policy| policy.job_types.get_mut("mail").unwrap().concurrency_key = Some(key)).await;
+    let jobs = |n: usize| job("mail", format!(r#"{{"v":{}}}"#, n % 5));
+    bed.queue.enqueue_all(&(0..500).map(jobs).collect::<Vec<_>>()).await.unwrap();
+    bed.poke(&["DEL", &bed.key("yg")]).await;
+    sweep(&bed).await;
+    assert_eq!(bed.raw::<u64>(&["HLEN", &bed.key("yg")]).await.unwrap(), 500);
+    let damage: Option<u64> = bed.raw(&["HGET", &bed.key("m"), "x"]).await.unwrap();
+    assert_eq!(damage, None, "all stood in their lines");
+}

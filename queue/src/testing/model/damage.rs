@@ -39,10 +39,11 @@ impl Model {
             && !self.has_unsorted()
     }
 
-    /// What can be damaged.
+    /// What can be damaged. Not `yg`: jobs whose key was lost go by turns that come out of what repair met first, and may go one
+    /// claim later; `queue/tests/redis/groups.rs` plays that alone.
     #[must_use]
     pub fn damages(&self) -> Vec<Damage> {
-        let mut all: Vec<Damage> = ["n", "r", "d", "dx", "dc", "t", "c", "k", "kx", "l", "h", "o", "g", "yg"]
+        let mut all: Vec<Damage> = ["n", "r", "d", "dx", "dc", "t", "c", "k", "kx", "l", "h", "o", "g"]
             .map(|name| Damage::key(name, ""))
             .into();
         for (id, job) in &self.jobs {
@@ -65,11 +66,7 @@ impl Model {
             }
             if let (Some(_), Group::Of(group)) = (self.key_rules(kind), &job.group) {
                 let line = format!("{kind}:{group}");
-                all.extend([
-                    Damage::entry("yg", "", id),
-                    Damage::key("y", &line),
-                    Damage::entry("y", &line, id),
-                ]);
+                all.extend([Damage::key("y", &line), Damage::entry("y", &line, id)]);
                 for name in ["yt", "yp", "yr"] {
                     all.extend([Damage::key(name, kind), Damage::entry(name, kind, group)]);
                 }
@@ -149,12 +146,6 @@ impl Model {
             "h" => self.workers.clear(),
             "o" => self.jobs.values_mut().for_each(|job| (job.progress, job.checkpoint) = (None, None)),
             "g" => self.gates = Default::default(),
-            // Rendered anew by the template of today.
-            "yg" => {
-                self.groups_lost = true;
-                let jobs = self.jobs.iter_mut().filter(|(id, _)| hit(id));
-                jobs.for_each(|(_, job): (_, &mut Job)| job.group = Group::Open);
-            }
             _ => {}
         }
     }

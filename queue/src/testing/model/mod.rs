@@ -67,11 +67,11 @@ impl Model {
         match op {
             Op::Enqueue(jobs) => Reply::Enqueued(self.enqueue(jobs, now_ms, given)),
             Op::Work { worker, done, want } => {
-                let settled = self.settle_all(worker, done, now_ms);
+                let settled = self.settle_all(worker, done, now_us);
                 Reply::Worked(settled, self.claim(worker, want, now_us, given))
             }
             Op::Settle { worker, done } => {
-                let settled = self.settle_all(worker, done, now_ms);
+                let settled = self.settle_all(worker, done, now_us);
                 // Without a word to settle the client makes no call.
                 if !done.is_empty() {
                     self.touch(now_ms);

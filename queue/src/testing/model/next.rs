@@ -150,8 +150,8 @@ impl Model {
         let perhaps = name.as_ref().is_some_and(|name| self.perhaps_aside(name, now_us).is_some());
         let waits = name.as_ref().and_then(|name| self.groups.waits.get(name));
         let (from_us, to_us) = match waits {
-            // Where the clock went back or keys were lost, turns say nothing.
-            Some(_) if self.went_back || self.groups_lost => (0, u64::MAX),
+            // Where the clock went back, turns say nothing.
+            Some(_) if self.went_back => (0, u64::MAX),
             Some(Waits::Turn { from_us, to_us }) => (*from_us, *to_us),
             Some(Waits::Aside { from_us, .. }) => (from_us.unwrap_or(0), now_us),
             None => (0, 0),

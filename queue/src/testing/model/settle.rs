@@ -29,8 +29,9 @@ impl Model {
         &mut self,
         worker: &WorkerIdentity,
         done: &[Settlement],
-        now_ms: u64,
+        now_us: u64,
     ) -> Vec<Settled> {
+        let now_ms = now_us / 1_000;
         let (mut told, mut refused) = (Told::default(), BTreeSet::new());
         let follow_ups: Vec<_> = done.iter().map(|word| self.follow_ups(word, now_ms)).collect();
         let mut settled = vec![Settled::Stale; done.len()];
@@ -45,7 +46,11 @@ impl Model {
             }
         }
         self.trim_after(&told.kept);
-        let brought = told.follow_ups.into_iter().chain(told.deaths).map(Ok).collect();
+        let brought: Vec<_> = told.follow_ups.into_iter().chain(told.deaths).map(Ok).collect();
+        if !brought.is_empty() {
+            // Keys whose jobs ended are judged before the new jobs say what their classes are.
+            self.regard_groups(now_us, false);
+        }
         self.admit(brought, false, now_ms, &Given::default());
         settled
     }

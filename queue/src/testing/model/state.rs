@@ -49,8 +49,6 @@ pub struct Model {
     /// alone may come again.
     pub(super) latest_ms: u64,
     pub(super) went_back: bool,
-    /// What says which job is of which key was lost in part: turns come out of what repair met first.
-    pub(super) groups_lost: bool,
     /// The last token of every job.
     pub(super) tokens: BTreeMap<String, u64>,
     /// Entries that were found damaged.
