@@ -2,7 +2,9 @@
 //!
 //! Redis that was killed in the middle of a transaction's write cuts the torn command off at the next start, but Redis 7.0 leaves the
 //! transaction's beginning in the file. It does no harm until the start after that, when it is played together with the next
-//! transaction: counters and lines would then stand as if both had happened. A rewrite of the file makes an end of it.
+//! transaction: counters and lines would then stand as if both had happened. A rewrite of the file makes an end of it. While that is
+//! under way the file is not the last one any more, and Redis refuses to start from one that is not the last and ends within a
+//! transaction; so a transaction of our own ends it before.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -13,6 +15,9 @@ use crate::error::{Error, Result};
 
 /// A server that has run for longer was up before we were, and nothing is known of how it started.
 const RECENT_S: u64 = 3600;
+
+/// Written and deleted at once, for the transaction that this makes in the file.
+const CLOSING: &str = "lanekeeper:closing";
 
 /// Which runs of Redis servers have been seen to.
 #[derive(Debug, Default)]
@@ -39,8 +44,7 @@ impl Restarts {
         }
         let recent = uptime.parse().is_ok_and(|seconds: u64| seconds < RECENT_S);
         let needed = recent && field(&persistence, "aof_enabled") == Some("1");
-        let done: redis::RedisResult<redis::Value> =
-            if needed { redis::cmd("BGREWRITEAOF").query_async(conn).await } else { Ok(redis::Value::Okay) };
+        let done = if needed { rewrite(conn).await } else { Ok(()) };
         // A server that refuses would refuse again.
         if !done.as_ref().is_err_and(redis::RedisError::is_io_error) {
             self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(run.to_owned());
@@ -48,6 +52,15 @@ impl Restarts {
         done.map_err(Error::from_redis)?;
         Ok(needed)
     }
+}
+
+async fn rewrite(conn: &mut ConnectionManager) -> redis::RedisResult<()> {
+    let mut close = redis::pipe();
+    // Two writes: Redis does not wrap one into a transaction.
+    close.atomic().cmd("SET").arg(CLOSING).arg(1).ignore().cmd("DEL").arg(CLOSING).ignore();
+    let _: () = close.query_async(conn).await?;
+    let _: redis::Value = redis::cmd("BGREWRITEAOF").query_async(conn).await?;
+    Ok(())
 }
 
 async fn info(conn: &mut ConnectionManager, section: &str) -> Result<String> {

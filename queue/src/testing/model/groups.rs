@@ -53,6 +53,8 @@ pub(super) struct Groups {
     /// Types that came to have a key, and how often somebody has looked at their lines since: the first look sorts them, the
     /// second finds nothing to sort.
     unsorted: BTreeMap<String, u8>,
+    /// Sweeps may be looking at all jobs, for they met one whose group was not known.
+    pub(super) sought: bool,
 }
 
 /// How a group of which jobs are in line stands among the others.

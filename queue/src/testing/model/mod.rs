@@ -45,6 +45,7 @@ impl Model {
         let now_ms = now_us / 1_000;
         self.went_back |= now_ms < self.latest_ms;
         self.latest_ms = now_ms.max(self.latest_ms);
+        self.groups.sought |= !self.open_jobs().is_empty();
         // The call itself may have asked for the group of a job, or made it another job.
         self.settle_groups(given);
         let reply = self.dispatch(op, now_us, given);

@@ -32,7 +32,8 @@ impl Model {
         let now_ms = now_us / 1_000;
         let limit = limit.clamp(1, 200) as usize;
         let lease_ms = self.lease_ms(now_ms);
-        let mut bound = Bound { reached: self.has_unsorted(), left: false };
+        let mut bound = Bound { reached: self.has_unsorted() || self.groups.sought, left: false };
+        self.groups.sought &= given.more;
         self.sweep_groups(now_us);
         self.touch(now_ms);
         let (mut rearmed, mut expired) = (0, Vec::new());
