@@ -30,8 +30,8 @@ faults: ## every row of the fault table in full (ROWS="3 13" plays some), judged
 soak: ## a million random operations on the queue library and its reference model, side by side; SOAK_SEED repeats a run
 	@$(if $(SOAK_SEED),LANEKEEPER_MODEL_SEED=$(SOAK_SEED)) LANEKEEPER_MODEL_OPS=1000000 $(CARGO) test --locked --profile mutants -p lanekeeper-queue --test model -- --nocapture
 
-mutants: ## faults made in the Lua one by one, each of which must be caught; SAMPLE=100 takes a part of them
-	@scripts/lua-mutants.py $(if $(SAMPLE),--sample $(SAMPLE)) --out target/figures/mutants.json
+mutants: ## faults made in the Lua one by one, each of which must be caught; SAMPLE=100 takes a part of them, a second run goes on
+	@scripts/lua-mutants.py --jobs 2 $(if $(SAMPLE),--sample $(SAMPLE)) --out target/figures/mutants.jsonl
 
 images: ## container images without a Docker engine, as OCI tars in target/images
 	@docker/build-images.sh
