@@ -155,6 +155,9 @@ local function store(ctx, stage, spec)
     lk.push2(stage.group_set, spec.id, spec.group)
     local rate = ty.groups.rate
     if rate and rate.by then
+      for _, word in ipairs(spec.earlier or NONE) do
+        lk.push2(stage.class_set, ty.groups.classes, word)
+      end
       lk.push2(stage.class_set, ty.groups.classes, {spec.group, spec.class})
     end
   end
@@ -200,6 +203,11 @@ local function follow(ctx, spec, twin, same_id)
   elseif not same_id and ty.on_conflict == 'Replace' and ty == twin.ty then
     spec.says = 'replaced'
     put_off(ctx, spec, twin.first or ctx.now)
+    if twin.group then
+      -- What it said of the class of its key stays said.
+      twin.earlier = twin.earlier or {}
+      twin.earlier[#twin.earlier + 1] = {twin.group, twin.class}
+    end
     twin.payload, twin.options, twin.due, twin.group, twin.class = spec.payload, spec.options, spec.due, spec.group, spec.class
   end
   spec.later = twin.due > ctx.now
