@@ -23,6 +23,7 @@ use bench::Bench;
 use drive::run_case;
 
 const DEFAULT_OPS: u64 = 20_000;
+const DEFAULT_SEED: u64 = 2;
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -31,8 +32,11 @@ fn number(name: &str) -> Option<u64> {
 
 #[tokio::test]
 async fn the_library_does_what_the_model_says() {
-    let seed = number("LANEKEEPER_MODEL_SEED").unwrap_or_else(|| rand::random::<u32>().into());
-    let ops = number("LANEKEEPER_MODEL_OPS").unwrap_or(DEFAULT_OPS);
+    let asked = number("LANEKEEPER_MODEL_OPS");
+    let ops = asked.unwrap_or(DEFAULT_OPS);
+    // The short run is a gate: it says the same of the same code. The long one looks for what nobody has seen yet.
+    let chosen = || if asked.is_some() { rand::random::<u32>().into() } else { DEFAULT_SEED };
+    let seed = number("LANEKEEPER_MODEL_SEED").unwrap_or_else(chosen);
     println!("LANEKEEPER_MODEL_SEED={seed} LANEKEEPER_MODEL_OPS={ops}");
     let mut bench = Bench::start().await;
     let (started, mut done, mut cases) = (Instant::now(), 0, 0);
