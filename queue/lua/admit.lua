@@ -160,6 +160,9 @@ local function store(ctx, stage, spec)
       end
       lk.push2(stage.class_set, ty.groups.classes, {spec.group, spec.class})
     end
+  elseif spec.first then
+    -- The payload that it speaks of is gone.
+    stage.group_del[#stage.group_del + 1] = spec.id
   end
   if not spec.first then
     lk.count(stage, 'e', ty, 1)

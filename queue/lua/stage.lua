@@ -274,6 +274,7 @@ function lk.commit_jobs(ctx, stage)
   write('HSET', keys.pasts, has.past_set)
   write('HSET', keys.leases, has.lease_set)
   write('ZADD', keys.running, has.running_add)
+  write('HDEL', keys.group_of, has.group_del)
   write('HSET', keys.group_of, has.group_set)
   if has.notes then
     lk.commit_notes(ctx, has.notes)

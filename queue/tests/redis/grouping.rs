@@ -289,3 +289,23 @@ async fn a_job_that_cannot_be_read_takes_no_place_of_its_group() {
     bed.accept(job("limited", "x")).await;
     assert_eq!(bed.claim(&w, &["fast"], 9).await.len(), 2);
 }
+
+#[tokio::test]
+async fn a_job_that_was_replaced_while_its_type_had_no_key_forgets_its_group() {
+    let replaces = |policy: &mut QueuePolicy| {
+        policy.job_types.get_mut("mail").unwrap().on_conflict = OnConflict::Replace;
+    };
+    let mut bed = Bed::with(|policy| {
+        keyed(9)(policy);
+        replaces(policy);
+    })
+    .await;
+    let once = |group: &str| with(of(group), |o| o.key = Some("k".into()));
+    let id = bed.accept(once("a")).await;
+    bed.change(|policy| policy.job_types.get_mut("mail").unwrap().concurrency_key = None).await;
+    assert!(matches!(bed.put(once("b")).await, Enqueued::Replaced { .. }));
+    bed.change(keyed(9)).await;
+    bed.queue.sweep(&worker("s"), 100).await.unwrap();
+    let group: Option<String> = bed.raw(&["HGET", &bed.key("yg"), &id]).await.unwrap();
+    assert_ne!(group.as_deref(), Some("a"));
+}
