@@ -88,15 +88,9 @@ local function may_go(ctx, lane)
   return false, opens
 end
 
--- Where jobs of a lane may go and no token says so, somebody is woken: tokens are lost with the connections they went to.
-function lk.wake_again(ctx, lane)
-  if lk.lane_waits(lane) and may_go(ctx, lane) and call('EXISTS', lane.wake) == 0 then
-    call('RPUSH', lane.wake, '1')
-  end
-end
-
--- Whether a claim that may take nothing of what waits (its types are at their limits) leaves a token for another worker.
--- Not more often than now and then: where there is no other worker, the token comes back to the same one.
+-- Whether a claim that may take nothing of what waits (its types are at their limits) leaves a token for another worker, or
+-- a sweep one in place of what may have been lost. Not more often than now and then: where no other worker has room, the
+-- token comes back to the same one.
 local function may_put_back(ctx, lane)
   local field = 'b:' .. lane.name
   local last = tonumber(call('HGET', ctx.keys.meta, field))
@@ -105,6 +99,13 @@ local function may_put_back(ctx, lane)
   end
   call('HSET', ctx.keys.meta, field, ctx.now)
   return true
+end
+
+-- Where jobs of a lane may go and no token says so, somebody is woken: tokens are lost with the connections they went to.
+function lk.wake_again(ctx, lane)
+  if lk.lane_waits(lane) and may_go(ctx, lane) and call('EXISTS', lane.wake) == 0 and may_put_back(ctx, lane) then
+    call('RPUSH', lane.wake, '1')
+  end
 end
 
 -- Takes up to `most` jobs of a lane, as far as its gates let them through; returns how many it got.

@@ -205,6 +205,13 @@ async fn sweeps_put_back_tokens_that_went_with_a_connection() {
     assert_eq!(tokens(&bed).await, 1);
     sweep().await;
     assert_eq!(tokens(&bed).await, 1, "one token is enough");
+    no_tokens(&bed).await;
+    sweep().await;
+    assert_eq!(tokens(&bed).await, 0, "not twice within half a second: it may come back to one who cannot use it");
+    bed.at(500).await;
+    sweep().await;
+    assert_eq!(tokens(&bed).await, 1);
+    bed.at(1_000).await;
     bed.queue.pause("ada", "", &["fast".into()]).await.unwrap();
     no_tokens(&bed).await;
     sweep().await;

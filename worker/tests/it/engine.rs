@@ -229,7 +229,8 @@ async fn a_token_that_a_limited_worker_cannot_use_goes_to_another() {
     eventually("it has looked again", async || looks().await > before).await;
     eventually("some time has passed", async || began.elapsed() > Duration::from_secs(3)).await;
     let after = looks().await;
-    assert!(after - before < 10, "{} looks in three seconds", after - before);
+    // Redis puts a token back twice a second, a few of those go on to nobody and come back; to and fro it would be ten a second.
+    assert!(after - before < 16, "{} looks in three seconds", after - before);
     counts.gate.add_permits(2);
     limited.stop().await.unwrap();
 }
