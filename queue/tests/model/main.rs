@@ -1,6 +1,7 @@
 //! The library and the reference model, side by side, on random operations until they diverge.
 //!
-//! `LANEKEEPER_MODEL_OPS` bounds the operations, `LANEKEEPER_MODEL_SEED` repeats a run. `LANEKEEPER_LIBRARY_FILE` names the
+//! `LANEKEEPER_MODEL_OPS` bounds the operations, `LANEKEEPER_MODEL_SEED` repeats a run, `LANEKEEPER_MODEL_CASE` begins with one of
+//! its cases. `LANEKEEPER_LIBRARY_FILE` names the
 //! source of a function library to test instead of this crate's, as one file; `LANEKEEPER_LIBRARY_DUMP` writes this
 //! crate's to such a file. `LANEKEEPER_MODEL_SHRINK=0` leaves a failing run as long as it is.
 #![allow(clippy::unwrap_used, clippy::print_stdout, unreachable_pub, reason = "tests")]
@@ -39,7 +40,8 @@ async fn the_library_does_what_the_model_says() {
     let seed = number("LANEKEEPER_MODEL_SEED").unwrap_or_else(chosen);
     println!("LANEKEEPER_MODEL_SEED={seed} LANEKEEPER_MODEL_OPS={ops}");
     let mut bench = Bench::start().await;
-    let (started, mut done, mut cases) = (Instant::now(), 0, 0);
+    let (started, mut done) = (Instant::now(), 0);
+    let mut cases = number("LANEKEEPER_MODEL_CASE").map_or(0, |case| case.saturating_sub(1));
     let mut seen = report::Tally::default();
     while done < ops {
         let case = run_case(&mut bench, seed, cases, ops - done, &mut seen).await;

@@ -207,7 +207,11 @@ async fn sweeps_put_back_tokens_that_went_with_a_connection() {
     assert_eq!(tokens(&bed).await, 1, "one token is enough");
     no_tokens(&bed).await;
     sweep().await;
-    assert_eq!(tokens(&bed).await, 0, "not twice within half a second: it may come back to one who cannot use it");
+    assert_eq!(
+        tokens(&bed).await,
+        0,
+        "not twice within half a second: it may come back to one who cannot use it"
+    );
     bed.at(500).await;
     sweep().await;
     assert_eq!(tokens(&bed).await, 1);

@@ -11,13 +11,14 @@ use crate::handler::{JobContext, code};
 use crate::metrics::Ending;
 
 /// Most settlements in a call, and about the most bytes of answers and messages.
-const MOST: usize = 100;
+pub(super) const MOST: usize = 100;
 const BYTES: usize = 1024 * 1024;
 /// A settlement that Redis itself refuses this often is dropped: its lease lapses and the sweep decides.
 const REFUSALS: u32 = 5;
 
 /// Settlements on their way to Redis; they stay held until it has answered.
 pub(super) struct Batch {
+    number: u64,
     taken: Vec<Unsettled>,
     settlements: Vec<Settlement>,
 }
@@ -25,9 +26,9 @@ pub(super) struct Batch {
 impl Batch {
     /// Takes the next settlements out of the table.
     pub(super) fn take(shared: &Shared) -> Self {
-        let mut taken = shared.table().take_batch(MOST, BYTES);
+        let (number, mut taken) = shared.table().take_batch(MOST, BYTES);
         let settlements = taken.iter_mut().filter_map(|unsettled| unsettled.settlement.take()).collect();
-        Self { taken, settlements }
+        Self { number, taken, settlements }
     }
 
     pub(super) fn settlements(&self) -> &[Settlement] {
@@ -40,7 +41,7 @@ impl Batch {
 
     /// Redis answered: each is recorded or refused as stale, and nothing is held any more.
     pub(super) fn settled(self, shared: &Shared, results: &[Settled]) {
-        shared.table().batch_settled();
+        shared.table().batch_settled(self.number);
         for ((unsettled, settlement), result) in self.taken.iter().zip(&self.settlements).zip(results) {
             match result {
                 Settled::Done => continue,
@@ -82,7 +83,7 @@ impl Batch {
             unsettled.sent += 1;
             unsettled.refused += u32::from(error.refused());
         }
-        shared.table().put_back(self.taken);
+        shared.table().put_back(self.number, self.taken);
     }
 
     /// Redis refused the call as a whole: settles one by one, so that one bad settlement holds up no other, and drops
@@ -108,7 +109,7 @@ impl Batch {
             unsettled.settlement = Some(settlement);
             again.push(unsettled);
         }
-        shared.table().put_back(again);
+        shared.table().put_back(self.number, again);
     }
 }
 

@@ -5,6 +5,7 @@
 //! settles without claiming, and looks only to be on the safe side: new jobs bring a token.
 
 mod ask;
+mod flight;
 mod hand_back;
 
 use std::collections::HashMap;
@@ -18,13 +19,14 @@ use super::Shared;
 use super::batch::Batch;
 use super::drain::Drain;
 use super::executor::Ticket;
-use super::health::{Backoff, CallError, bounded};
+use super::health::{Backoff, bounded};
 use super::lanes::{Kind, Room};
 use super::policy::PolicyView;
 use super::wake::{self, BLOCK, Onward, Tokens};
 use crate::error::Error;
 use crate::handler::JobContext;
-use ask::Ask;
+use ask::{Ask, Asker};
+use flight::{Flights, MANY};
 
 /// Tokens may outnumber what this worker may take (`perWorker`, other workers were faster): after looks in vain it
 /// pauses before it follows the next token, up to this long.
@@ -41,7 +43,10 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
 /// See the module.
 pub(super) struct Loop {
     pub(super) shared: Arc<Shared>,
-    ask: Ask,
+    asker: Asker,
+    flights: Flights,
+    /// The last claim brought many jobs, and all that it asked for.
+    deep: bool,
     /// When to look for jobs if nothing happens before.
     look_at: Instant,
     /// The last claim found all lanes empty.
@@ -70,7 +75,9 @@ impl Loop {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let now = Instant::now();
         Self {
-            ask: Ask::new(&shared.options.order),
+            asker: Asker::new(&shared.options.order),
+            flights: Flights::default(),
+            deep: false,
             drain: Drain::new(shared.options.shutdown.clone(), shared.options.drain_timeout),
             shared,
             look_at: now,
@@ -103,7 +110,7 @@ impl Loop {
         loop {
             self.shared.health.round();
             self.collect();
-            if self.drain.step(&self.shared) {
+            if self.drain.step(&self.shared, self.flights.count()) {
                 return Drain::result(&self.shared);
             }
             let now = Instant::now();
@@ -111,6 +118,10 @@ impl Loop {
                 self.pause(self.not_before).await;
             } else if !self.load_policy().await || !self.release_lost().await {
                 self.fail();
+            } else if self.flights.count() > 0 {
+                if !self.send_beside(now) {
+                    self.pause(now + BLOCK).await;
+                }
             } else if !self.call(now).await {
                 let arms = Some(self.arm_at).filter(|at| *at > now);
                 self.pause(arms.map_or(self.look_at, |at| at.min(self.look_at))).await;
@@ -132,10 +143,17 @@ impl Loop {
     async fn pause(&mut self, until: Instant) {
         let until = until.min(Instant::now() + BLOCK);
         let until = self.drain.next().map_or(until, |next| until.min(next));
-        tokio::select! {
-            () = self.shared.engine.notified() => {}
-            () = tokio::time::sleep_until(until.into()) => {}
-            () = self.drain.changed() => self.shared.heartbeat.notify_one(),
+        let landed = tokio::select! {
+            landed = self.flights.landed() => Some(landed),
+            () = self.shared.engine.notified() => None,
+            () = tokio::time::sleep_until(until.into()) => None,
+            () = self.drain.changed() => {
+                self.shared.heartbeat.notify_one();
+                None
+            }
+        };
+        if let Some(landed) = landed {
+            self.land(landed).await;
         }
         let tokens = self.shared.arms.take();
         if tokens.any() {
@@ -203,11 +221,11 @@ impl Loop {
         }
     }
 
-    /// Settles and claims; false when there was nothing to do.
+    /// Sends a call that settles and claims; false when there was nothing to do.
     async fn call(&mut self, now: Instant) -> bool {
-        let batch = Batch::take(&self.shared);
-        let room = self.room(now);
-        if batch.is_empty() && room.is_none() {
+        let ask = self.ask(now, None);
+        let settles = self.shared.table().to_settle() > 0;
+        if !settles && ask.is_none() {
             self.look_at = now + BLOCK;
             self.shared.arms.disarm();
             if std::mem::take(&mut self.tokens).any() {
@@ -216,103 +234,52 @@ impl Loop {
             }
             return false;
         }
-        if batch.is_empty() && now < self.look_at {
+        if !settles && now < self.look_at {
             // The loop was woken for something else; what it waits for has not come yet.
-            self.arm(now, room);
+            self.arm(now, ask.map_or_else(Room::default, |ask| ask.room));
             return false;
         }
-        if room.is_none() || (self.quiet && now < self.look_at && !self.tokens.any()) {
-            self.settle(batch).await;
-        } else {
-            self.settle_and_claim(batch).await;
-        }
+        let ask = ask.filter(|_| !self.quiet || now >= self.look_at || self.tokens.any());
+        let tokens = if ask.is_some() { std::mem::take(&mut self.tokens) } else { Tokens::default() };
+        self.flights.send(&self.shared, Batch::take(&self.shared), ask, tokens);
         true
     }
 
-    async fn settle(&mut self, batch: Batch) {
-        let shared = &self.shared;
-        match bounded(shared.queue.settle(&shared.options.identity, batch.settlements())).await {
-            Ok(results) => {
-                batch.settled(shared, &results);
-                self.answered();
-            }
-            Err(error) => self.failed(batch, error).await,
+    async fn claimed(&mut self, ask: &Ask, reply: ClaimReply, tokens: Tokens) {
+        self.shared.saw_version(reply.policy_version);
+        let rest = self.rest(ask, &reply, tokens);
+        self.arm_at = rest.map_or(self.arm_at, |rest| Instant::now() + rest);
+        self.deep = ask.filled_by(&reply) && reply.jobs.len() >= MANY;
+        self.plan_next_look(ask, &reply);
+        self.asker.replied(ask, &reply);
+        self.start(reply.jobs).await;
+        if let Some(rest) = rest {
+            wake::pass_on(&self.shared).await;
+            self.arm_at = Instant::now() + rest;
         }
-    }
-
-    async fn settle_and_claim(&mut self, batch: Batch) {
-        let shared = &self.shared;
-        let asked = Instant::now();
-        let call =
-            shared.queue.settle_and_claim(&shared.options.identity, batch.settlements(), &self.ask.want);
-        match bounded(call).await {
-            Ok((results, reply)) => {
-                shared.metrics.claim_duration.observe(asked.elapsed().as_secs_f64());
-                batch.settled(shared, &results);
-                shared.saw_version(reply.policy_version);
-                self.answered();
-                let rest = self.rest(&reply);
-                self.arm_at = rest.map_or(self.arm_at, |rest| Instant::now() + rest);
-                self.plan_next_look(&reply);
-                self.ask.replied(&reply);
-                self.start(reply.jobs).await;
-                if let Some(rest) = rest {
-                    wake::pass_on(&self.shared).await;
-                    self.arm_at = Instant::now() + rest;
-                }
-            }
-            Err(error) => {
-                self.reply_lost = true;
-                self.failed(batch, error).await;
-            }
-        }
-    }
-
-    fn answered(&mut self) {
-        self.shared.health.answered();
-        self.backoff.reset();
-    }
-
-    async fn failed(&mut self, batch: Batch, error: CallError) {
-        let shared = Arc::clone(&self.shared);
-        if error.no_policy() {
-            batch.failed(&shared, &error);
-            self.no_policy();
-            shared.saw_version(0);
-            shared.set_policy(None);
-            return self.fail();
-        }
-        shared.health.failed("claim", &error, &shared.metrics);
-        if error.refused() && !batch.is_empty() {
-            batch.one_by_one(&shared).await;
-        } else {
-            batch.failed(&shared, &error);
-        }
-        self.fail();
     }
 
     fn fail(&mut self) {
-        self.quiet = false;
+        (self.quiet, self.deep) = (false, false);
         self.not_before = Instant::now() + self.backoff.pause();
         self.look_at = self.not_before;
     }
 
     /// Whether the token that led to this claim goes on to another worker, and how long this one then rests.
-    fn rest(&mut self, reply: &ClaimReply) -> Option<Duration> {
-        let tokens = std::mem::take(&mut self.tokens);
+    fn rest(&mut self, ask: &Ask, reply: &ClaimReply, tokens: Tokens) -> Option<Duration> {
         if !tokens.any() || reply.held.is_some() {
             return None;
         }
-        if self.ask.filled_by(reply) {
+        if ask.filled_by(reply) {
             // No room for more. Redis has seen to the lanes it took from, but the token may have been another lane's.
             return (self.shared.options.lanes.len() > 1).then_some(Duration::ZERO);
         }
-        if tokens.others && self.ask.room.others == 0 {
+        if tokens.others && ask.room.others == 0 {
             // It came while the last slot but the one that is kept was being filled.
             return Some(Duration::ZERO);
         }
         // Only limits leave a job in its line that there is a slot for.
-        let goes = !self.ask.want.type_limits.is_empty() && self.onward.goes(Instant::now());
+        let goes = !ask.want.type_limits.is_empty() && self.onward.goes(Instant::now());
         goes.then_some(wake::REST)
     }
 
@@ -329,17 +296,17 @@ impl Loop {
         }
     }
 
-    fn plan_next_look(&mut self, reply: &ClaimReply) {
+    fn plan_next_look(&mut self, ask: &Ask, reply: &ClaimReply) {
         let now = Instant::now();
         self.quiet = false;
-        if self.ask.filled_by(reply) {
+        if ask.filled_by(reply) {
             // There may be more: look again as soon as there is room.
             self.calm = Duration::ZERO;
-            let seen = self.ask.leaves_only_the_kept_slot(reply);
+            let seen = ask.leaves_only_the_kept_slot(reply);
             self.look_at = if seen { now + KEPT_LOOK } else { now };
             return;
         }
-        self.quiet = self.ask.found_all_empty(reply);
+        self.quiet = ask.found_all_empty(reply);
         self.look_at = now + if self.quiet { QUIET_LOOK } else { BLOCK };
         if reply.held.is_some() {
             // Paused or closed: tokens of new jobs mean nothing now.
@@ -356,7 +323,13 @@ impl Loop {
             Duration::ZERO
         };
         self.calm_until = now + self.calm;
-        self.arm(now, self.ask.room);
+        if self.tokens.any() {
+            // They came after this was asked for.
+            self.look_at = self.look_at.min(self.calm_until);
+        }
+        if self.flights.count() == 0 {
+            self.arm(now, ask.room);
+        }
     }
 
     /// Hands claimed jobs to the executor, under the policy they were claimed under where it can be had.

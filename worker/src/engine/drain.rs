@@ -95,8 +95,8 @@ impl Drain {
         [plan.stop, plan.drop, plan.hand_back, plan.end].into_iter().find(|at| *at > now)
     }
 
-    /// Does what is due; true when the worker may leave.
-    pub(super) fn step(&mut self, shared: &Shared) -> bool {
+    /// Does what is due; true when the worker may leave. Calls under way may still bring jobs.
+    pub(super) fn step(&mut self, shared: &Shared, calls: usize) -> bool {
         if !self.began() {
             return false;
         }
@@ -120,7 +120,7 @@ impl Drain {
             let table = shared.table();
             (table.live(), table.unsettled())
         };
-        (live == 0 && unsettled == 0) || now >= plan.end
+        (live + unsettled + calls == 0) || now >= plan.end
     }
 
     /// How it went: an error when something could not be handed back.

@@ -95,6 +95,11 @@ impl Room {
         self == Self::default()
     }
 
+    /// What is left of it beside so many jobs of whatever kind.
+    pub(super) fn without(self, jobs: usize) -> Self {
+        Self { critical: self.critical.saturating_sub(jobs), others: self.others.saturating_sub(jobs) }
+    }
+
     /// Of a kind of lanes.
     pub(super) fn of(self, kind: Kind) -> usize {
         match kind {

@@ -80,6 +80,19 @@ impl RoundRobin {
         Plan { shares: listed.map(|at| (at, share(at))).collect(), slots }
     }
 
+    /// The round as it will be if this plan brings all it asks for.
+    pub(super) fn after(&self, plan: &Plan) -> Self {
+        let mut left = plan.slots;
+        let mut took = vec![0; self.lanes.len()];
+        for &(at, share) in &plan.shares {
+            took[at] = share.min(left);
+            left -= took[at];
+        }
+        let mut after = self.clone();
+        after.settle(plan, 0, &took);
+        after
+    }
+
     /// What came of a plan: how many jobs each lane gave, in the order of the weights, and how many came from lanes outside
     /// the shares, which were served first.
     pub(super) fn settle(&mut self, plan: &Plan, outside: u32, took: &[u32]) {

@@ -39,7 +39,9 @@ pub(super) struct Table {
     by_type: HashMap<String, u32>,
     by_lane: HashMap<String, u32>,
     outbox: VecDeque<Unsettled>,
-    in_flight: Vec<Held>,
+    /// What calls under way settle, by the number of the batch.
+    in_flight: Vec<(u64, Vec<Held>)>,
+    batches: u64,
 }
 
 impl Table {
@@ -51,6 +53,7 @@ impl Table {
             by_lane: HashMap::new(),
             outbox: VecDeque::new(),
             in_flight: Vec::new(),
+            batches: 0,
         }
     }
 
@@ -75,7 +78,12 @@ impl Table {
     }
 
     pub(super) fn unsettled(&self) -> usize {
-        self.outbox.len() + self.in_flight.len()
+        self.outbox.len() + self.sent().count()
+    }
+
+    /// Attempts that ended and are not on their way to Redis yet.
+    pub(super) fn to_settle(&self) -> usize {
+        self.outbox.len()
     }
 
     /// Puts an attempt into a free slot; none when there is no such slot.
@@ -115,7 +123,7 @@ impl Table {
 
     /// Takes settlements to send, at most `most` of them and about `bytes` of answers and messages. What is sent again goes
     /// without what is new: after an outage both may speak of the same job under two leases, and one call takes one.
-    pub(super) fn take_batch(&mut self, most: usize, bytes: usize) -> Vec<Unsettled> {
+    pub(super) fn take_batch(&mut self, most: usize, bytes: usize) -> (u64, Vec<Unsettled>) {
         let mut batch = Vec::with_capacity(most.min(self.outbox.len()));
         let mut size = 0;
         while batch.len() < most && size < bytes {
@@ -126,20 +134,24 @@ impl Table {
             }
             let Some(next) = self.outbox.pop_front() else { break };
             size += next.settlement.as_ref().map_or(0, weight);
-            self.in_flight.push(Held { id: next.id.clone(), token: next.token });
             batch.push(next);
         }
-        batch
+        self.batches += 1;
+        if !batch.is_empty() {
+            let held = batch.iter().map(|next| Held { id: next.id.clone(), token: next.token }).collect();
+            self.in_flight.push((self.batches, held));
+        }
+        (self.batches, batch)
     }
 
     /// The batch is settled; nothing of it is held any more.
-    pub(super) fn batch_settled(&mut self) {
-        self.in_flight.clear();
+    pub(super) fn batch_settled(&mut self, number: u64) {
+        self.in_flight.retain(|(sent, _)| *sent != number);
     }
 
     /// The batch may or may not have arrived: it is sent again, before anything newer.
-    pub(super) fn put_back(&mut self, batch: Vec<Unsettled>) {
-        self.in_flight.clear();
+    pub(super) fn put_back(&mut self, number: u64, batch: Vec<Unsettled>) {
+        self.batch_settled(number);
         for unsettled in batch.into_iter().rev() {
             self.outbox.push_front(unsettled);
         }
@@ -155,7 +167,7 @@ impl Table {
     pub(super) fn held(&self) -> Vec<Held> {
         let running = self.renewed().map(|r| Held { id: r.ctx.job.id.clone(), token: r.ctx.job.token });
         let waiting = self.outbox.iter().map(|u| Held { id: u.id.clone(), token: u.token });
-        running.chain(waiting).chain(self.in_flight.iter().cloned()).collect()
+        running.chain(waiting).chain(self.sent().cloned()).collect()
     }
 
     /// Every lease to renew, and the attempts whose handlers told something since the last heartbeat, with the places of their
@@ -169,7 +181,7 @@ impl Table {
     pub(super) fn knows(&self, id: &str) -> bool {
         self.running().any(|r| r.ctx.job.id == id)
             || self.outbox.iter().any(|u| u.id == id)
-            || self.in_flight.iter().any(|h| h.id == id)
+            || self.sent().any(|h| h.id == id)
     }
 
     /// Stops the attempts with these leases.
@@ -229,6 +241,11 @@ impl Table {
     /// Running attempts whose leases are renewed; they come first in [`Self::held`].
     fn renewed(&self) -> impl Iterator<Item = &Running> {
         self.running().filter(|r| !r.written_off && r.ctx.stop.cause() != Some(Cause::LeaseLost))
+    }
+
+    /// What calls under way settle.
+    fn sent(&self) -> impl Iterator<Item = &Held> {
+        self.in_flight.iter().flat_map(|(_, held)| held)
     }
 
     fn running(&self) -> impl Iterator<Item = &Running> {

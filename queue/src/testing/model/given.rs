@@ -20,8 +20,8 @@ pub struct Given {
     pub(super) groups: BTreeMap<String, String>,
     /// Keys whose class it has forgotten, by type and key.
     pub(super) forgotten: BTreeSet<(String, String)>,
-    /// Whether it says nothing of a job's key.
-    pub(super) no_standing: bool,
+    /// How many jobs it says go before one of the same key, where it says anything of that key.
+    pub(super) ahead: Option<u64>,
     /// How much damage it found so far.
     pub(super) damaged: u64,
     /// Of a policy that was applied.
@@ -55,7 +55,7 @@ impl Given {
                 given.more = sweep.more;
             }
             Reply::Mended { damaged } => given.damaged = *damaged,
-            Reply::Standing(standing) => given.no_standing = standing.is_none(),
+            Reply::Standing(standing) => given.ahead = standing.as_ref().map(|standing| standing.ahead),
             Reply::Configured(Configured::Applied { version }) => given.version = Some(*version),
             _ => {}
         }

@@ -360,10 +360,9 @@ impl Model {
     pub(super) fn key_standing(&self, id: &str, now_us: u64, given: &Given) -> Option<KeyStanding> {
         let job = self.jobs.get(id).filter(|job| job.place == Place::Line)?;
         let (rules, Group::Of(key)) = (self.key_rules(&job.job_type)?, &job.group) else { return None };
-        if self.groups.unsorted.get(&job.job_type) == Some(&0) && given.no_standing {
-            // Whoever looks at the line next sorts it.
-            return None;
-        }
+        // Whoever looks at the line next sorts it: until then this job, or those before it, may not stand in their key's line.
+        let unsorted = self.groups.unsorted.get(&job.job_type) == Some(&0);
+        let seen = if unsorted { given.ahead? } else { u64::MAX };
         let name = (job.job_type.clone(), key.clone());
         let lane = self.rules(&job.job_type).lane;
         let rank = |(id, job): (&String, &Job)| (self.order.rank(job, lane), id.clone());
@@ -373,14 +372,14 @@ impl Model {
         };
         let arrival = self.groups.arrivals.get(&name).copied().unwrap_or(0);
         let held = self.groups.holds.get(&name).copied();
+        let before = self.jobs.iter().filter(|(_, job)| same(job)).filter(|each| rank(*each) < own).count();
         Some(KeyStanding {
             key: key.clone(),
             running: self.running_of(&name) as u64,
             limit: rules.limit.map(u64::from),
             held_until_ms: held.filter(|until_ms| *until_ms > now_us / 1_000),
             rate_opens_ms: self.rate_of(&name).and_then(|rate| rate.room(arrival, now_us, 1).err()),
-            ahead: self.jobs.iter().filter(|(_, job)| same(job)).filter(|each| rank(*each) < own).count()
-                as u64,
+            ahead: (before as u64).min(seen),
         })
     }
 

@@ -13,58 +13,60 @@ use crate::engine::order::{Plan, RoundRobin};
 /// from other clients for long.
 const MOST: usize = 100;
 
-/// The request, and what it was made from.
+/// A request, and what it was made from.
 pub(super) struct Ask {
     pub(super) want: ClaimRequest,
     /// What there was room for.
     pub(super) room: Room,
     lanes: Arc<Lanes>,
-    robin: Option<RoundRobin>,
     plan: Option<Plan>,
 }
 
-impl Ask {
+/// Makes requests: lanes in their order, with shares where they have weights.
+pub(super) struct Asker {
+    order: ClaimOrder,
+    lanes: Arc<Lanes>,
+    robin: Option<RoundRobin>,
+}
+
+impl Asker {
     pub(super) fn new(order: &Order) -> Self {
         let order = if *order == Order::Deadline { ClaimOrder::Deadline } else { ClaimOrder::Listed };
-        Self {
-            want: ClaimRequest { order, ..ClaimRequest::default() },
-            room: Room::default(),
-            lanes: Arc::default(),
-            robin: None,
-            plan: None,
-        }
+        Self { order, lanes: Arc::default(), robin: None }
     }
 
-    /// Writes slots, lanes and shares: critical lanes first and without a bound, others where there is room for their jobs.
-    fn fill(&mut self, lanes: &Arc<Lanes>, room: Room) {
+    /// A request for so much room: critical lanes first and without a bound, others where there is room for their jobs.
+    /// `ahead` is on its way, and is taken to bring what it asks for.
+    pub(super) fn ask(&mut self, lanes: &Arc<Lanes>, room: Room, ahead: Option<&Ask>) -> Ask {
         if self.lanes != *lanes {
             // Which lanes are critical has changed, which is rare enough to begin a new round.
             self.robin = (lanes.weights().len() > 1).then(|| RoundRobin::new(lanes.weights()));
             self.lanes = Arc::clone(lanes);
         }
-        self.room = room;
         let slots = u32::try_from(room.slots().min(MOST)).unwrap_or(u32::MAX);
-        self.want.slots = slots;
-        self.want.lanes.clear();
-        self.want.shares.clear();
+        let plan = self.robin.as_ref().filter(|_| room.others > 0).map(|robin| {
+            let before = ahead.and_then(|ahead| ahead.plan.as_ref());
+            before.map_or_else(|| robin.plan(slots), |before| robin.after(before).plan(slots))
+        });
         let (critical, others) = (lanes.of(Kind::Critical), lanes.of(Kind::Other));
-        self.want.lanes.extend_from_slice(critical);
-        self.plan = self.robin.as_ref().filter(|_| room.others > 0).map(|robin| robin.plan(slots));
-        if let Some(plan) = &self.plan {
-            self.want.shares.extend(critical.iter().map(|_| slots));
+        let mut want = ClaimRequest { slots, order: self.order, ..ClaimRequest::default() };
+        want.lanes.extend_from_slice(critical);
+        if let Some(plan) = &plan {
+            want.shares.extend(critical.iter().map(|_| slots));
             for &(lane, share) in &plan.shares {
-                self.want.lanes.push(others[lane].clone());
-                self.want.shares.push(share);
+                want.lanes.push(others[lane].clone());
+                want.shares.push(share);
             }
         } else if room.others > 0 {
-            self.want.lanes.extend_from_slice(others);
+            want.lanes.extend_from_slice(others);
         }
+        Ask { want, room, lanes: Arc::clone(lanes), plan }
     }
 
-    /// Tells the round what came of its plan.
-    pub(super) fn replied(&mut self, reply: &ClaimReply) {
-        let (Some(robin), Some(plan)) = (&mut self.robin, self.plan.take()) else { return };
-        if reply.held.is_some() {
+    /// Tells the round what came of its plan. Replies come in the order of the requests.
+    pub(super) fn replied(&mut self, ask: &Ask, reply: &ClaimReply) {
+        let (Some(robin), Some(plan)) = (&mut self.robin, &ask.plan) else { return };
+        if reply.held.is_some() || self.lanes != ask.lanes {
             return;
         }
         let others = self.lanes.of(Kind::Other);
@@ -75,9 +77,11 @@ impl Ask {
                 None => outside += 1,
             }
         }
-        robin.settle(&plan, outside, &took);
+        robin.settle(plan, outside, &took);
     }
+}
 
+impl Ask {
     /// Whether this reply brought all that was asked for.
     pub(super) fn filled_by(&self, reply: &ClaimReply) -> bool {
         reply.jobs.len() >= self.want.slots as usize
@@ -99,26 +103,23 @@ impl Ask {
 }
 
 impl Loop {
-    /// What there is room for; the request is filled in accordingly, with the limits of each type.
-    pub(super) fn room(&mut self, now: Instant) -> Room {
-        let Some(policy) = self.shared.policy().filter(|_| !self.drain.began()) else {
-            return Room::default();
-        };
+    /// A request for what there is room for, beside what a call under way asks for; none where there is no room.
+    pub(super) fn ask(&mut self, now: Instant, ahead: Option<&Ask>) -> Option<Ask> {
+        let policy = self.shared.policy().filter(|_| !self.drain.began())?;
         let table = self.shared.table();
-        let room = table.room(&policy.lanes);
+        let asked = ahead.map_or(0, |ahead| ahead.want.slots as usize);
+        let room = table.room(&policy.lanes).without(asked);
         if room.is_none() {
-            return room;
+            return None;
         }
-        self.ask.fill(&policy.lanes, room);
-        let limits = &mut self.ask.want.type_limits;
-        limits.clear();
-        table.limits(&policy.limits, limits);
+        let mut ask = self.asker.ask(&policy.lanes, room, ahead);
+        table.limits(&policy.limits, &mut ask.want.type_limits);
         for (job_type, (until, _)) in &self.unknown {
             if now < *until {
-                limits.insert(job_type.clone(), 0);
+                ask.want.type_limits.insert(job_type.clone(), 0);
             }
         }
-        room
+        Some(ask)
     }
 }
 
@@ -145,8 +146,8 @@ mod tests {
     #[test]
     fn critical_lanes_come_first_and_alone_where_only_their_slot_is_free() {
         let (order, lanes) = (Order::Strict, lanes(&Order::Strict));
-        let mut ask = Ask::new(&order);
-        ask.fill(&lanes, lanes.room(4, 4, 0));
+        let mut asker = Asker::new(&order);
+        let ask = asker.ask(&lanes, lanes.room(4, 4, 0), None);
         assert_eq!(
             (ask.want.slots, ask.want.lanes.as_slice()),
             (3, ["urgent", "a", "b"].map(str::to_owned).as_slice())
@@ -158,30 +159,45 @@ mod tests {
             "that one counts as the kept one"
         );
         assert!(!ask.leaves_only_the_kept_slot(&reply(&["a", "a"])));
-        ask.fill(&lanes, lanes.room(4, 1, 0));
+        let ask = asker.ask(&lanes, lanes.room(4, 1, 0), None);
         assert_eq!((ask.want.slots, ask.want.lanes.as_slice()), (1, ["urgent".to_owned()].as_slice()));
         assert!(!ask.leaves_only_the_kept_slot(&reply(&["urgent"])));
-        assert_eq!(Ask::new(&Order::Deadline).want.order, ClaimOrder::Deadline);
+        let by_deadline = Asker::new(&Order::Deadline).ask(&lanes, lanes.room(4, 4, 0), None);
+        assert_eq!(by_deadline.want.order, ClaimOrder::Deadline);
     }
 
     #[test]
     fn shares_follow_the_weights_and_what_came_of_them() {
         let order = Order::Weighted(vec![2, 1, 1]);
         let lanes = lanes(&order);
-        let mut ask = Ask::new(&order);
-        ask.fill(&lanes, lanes.room(4, 4, 0));
-        assert_eq!(ask.want.lanes, ["urgent", "a", "b"]);
-        assert_eq!(ask.want.shares, [3, 2, 1]);
+        let mut asker = Asker::new(&order);
+        let first = asker.ask(&lanes, lanes.room(4, 4, 0), None);
+        assert_eq!(first.want.lanes, ["urgent", "a", "b"]);
+        assert_eq!(first.want.shares, [3, 2, 1]);
         // One slot went to a critical job and one lane was cut short: it is its turn.
-        ask.replied(&reply(&["urgent", "a", "a"]));
-        ask.fill(&lanes, lanes.room(4, 1, 1));
+        asker.replied(&first, &reply(&["urgent", "a", "a"]));
+        let second = asker.ask(&lanes, lanes.room(4, 1, 1), None);
         assert_eq!(
-            (ask.want.lanes.as_slice(), ask.want.shares.as_slice()),
+            (second.want.lanes.as_slice(), second.want.shares.as_slice()),
             (["urgent", "b", "a"].map(str::to_owned).as_slice(), [1, 1, 0].as_slice())
         );
         // A paused queue says nothing of the lanes, and a reply that never came neither.
-        ask.replied(&ClaimReply { held: Some("paused".into()), ..ClaimReply::default() });
-        ask.fill(&lanes, lanes.room(4, 1, 1));
-        assert_eq!(ask.want.shares, [1, 1, 0]);
+        asker.replied(&second, &ClaimReply { held: Some("paused".into()), ..ClaimReply::default() });
+        assert_eq!(asker.ask(&lanes, lanes.room(4, 1, 1), None).want.shares, [1, 1, 0]);
+    }
+
+    #[test]
+    fn a_request_that_is_sent_before_the_last_was_answered_goes_on_where_that_one_ends() {
+        let order = Order::Weighted(vec![2, 1, 1]);
+        let lanes = lanes(&order);
+        let mut asker = Asker::new(&order);
+        let first = asker.ask(&lanes, lanes.room(6, 3, 0), None);
+        assert_eq!((first.want.slots, first.want.shares.as_slice()), (2, [2, 2, 0].as_slice()));
+        let second = asker.ask(&lanes, lanes.room(6, 3, 0), Some(&first));
+        assert_eq!((second.want.lanes[1].as_str(), second.want.shares[1]), ("b", 1), "{:?}", second.want);
+        asker.replied(&first, &reply(&["a", "a"]));
+        asker.replied(&second, &reply(&["b", "a"]));
+        let third = asker.ask(&lanes, lanes.room(6, 3, 0), None);
+        assert_eq!((third.want.lanes[1].as_str(), third.want.shares[1]), ("a", 1), "{:?}", third.want);
     }
 }

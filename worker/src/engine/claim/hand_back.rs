@@ -14,7 +14,7 @@ impl Loop {
         let shared = &self.shared;
         // What the sweep is taking over right now is leased here as well, and in good hands.
         let Ok(_gate) = shared.sweeping.try_lock() else { return true };
-        if !self.reply_lost {
+        if !self.reply_lost || self.flights.count() > 0 {
             return true;
         }
         let held = match bounded(shared.queue.leases_of(&shared.options.identity)).await {
