@@ -7,13 +7,15 @@ use lanekeeper_queue::testing::model::Op;
 use crate::bench::Bench;
 use crate::drive::{Divergence, Step, rerun};
 
-/// Longest time spent on it.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest time spent on it, unless `LANEKEEPER_MODEL_SHRINK` says how many seconds.
+const PATIENCE: u64 = 60;
 
 /// A shorter run that diverges, and how it does.
 pub async fn shrink(bench: &mut Bench, steps: Vec<Step>, first: Divergence) -> (Vec<Step>, Divergence) {
-    let mut best = Best { bench, steps, divergence: first, until: Instant::now() + PATIENCE, runs: 0 };
-    if std::env::var("LANEKEEPER_MODEL_SHRINK").as_deref() == Ok("0") {
+    let patience = crate::number("LANEKEEPER_MODEL_SHRINK").unwrap_or(PATIENCE);
+    let until = Instant::now() + Duration::from_secs(patience);
+    let mut best = Best { bench, steps, divergence: first, until, runs: 0 };
+    if patience == 0 {
         return (best.steps, best.divergence);
     }
     let whole = best.steps.clone();
