@@ -1,10 +1,11 @@
--- lk_claim root identity settlements want
+-- lk_claim root identity settlements want [offer]
 --   ->  {now, policy version, next due or -1, held or '', letters, token, refusals, checkpoints, waits (0|1), id, lane, record, past or '', id, ...}
 --
 -- Settles what is done (see lk_settle) and leases new jobs in one call, all under one token. want: msgpack
 -- {slots, lanes, {type: most}, order (0 as listed | 1 by deadline), shares}. shares: most jobs of each lane in a first round;
 -- what is left over goes round again without them. For the order within a lane see order.lua. waits: 0 where none of the lanes
--- has a job left in line, so that there is nothing to claim before a token or the next due time.
+-- has a job left in line, so that there is nothing to claim before a token or the next due time. offer: msgpack {offers (0|1), epoch,
+-- heard}, see offer.lua; the room that is left is offered to jobs that come later.
 
 -- The lease for jobs of the type under this claim, by its marks (see lease.lua).
 local function lease_for(ctx, out, ty, marks)
@@ -254,6 +255,39 @@ local function hand_out(ctx, want, out, settled)
   lk.commit_jobs(ctx, stage)
 end
 
+-- What a claim collects, and the reply to it.
+local function collect(ctx, identity, want, letters, refusals)
+  return {
+    reply = {ctx.now, ctx.policy.version, -1, lk.queue_held(ctx) or '', letters, 0, refusals, {}, 1}, count = 0, bytes = 0,
+    limits = want.limits, identity = identity, leases = {[0] = {}, {}, {}, {}}, leased = {}, touched = {}, due = lk.next_scheduled(ctx),
+  }
+end
+
+-- Hands out jobs, and writes the counters of what ended and what begins at once; who asks meanwhile how much runs is told by
+-- `uncounted`.
+local function hand_out_counted(ctx, want, out, stage)
+  ctx.handed_out, ctx.uncounted = {}, stage
+  if want.slots > 0 and not lk.queue_held(ctx) then
+    hand_out(ctx, want, out, stage)
+  end
+  lk.commit_counts(ctx, stage)
+  ctx.handed_out, ctx.uncounted = nil, nil
+  if out.full then
+    out.reply[9] = 1
+  end
+  if out.count < want.slots then
+    -- When there is a reason to look again: a scheduled job falls due, or a gate opens.
+    out.reply[3] = out.due and min(out.due, out.opens or out.due) or out.opens or -1
+  end
+end
+
+-- A claim in the name of a worker that waits for its reply elsewhere (see offer.lua).
+function lk.claim_for(ctx, identity, want)
+  local out = collect(ctx, identity, want, '', {})
+  hand_out_counted(ctx, want, out, lk.stage())
+  return out
+end
+
 local function claim(keys, args)
   local ctx, failure = lk.open(keys, true)
   if failure then
@@ -268,26 +302,11 @@ local function claim(keys, args)
   local stage = lk.stage()
   local letters, refusals = lk.settle_all(ctx, stage, who, list)
   lk.commit_settled(ctx, stage)
-  -- One write per counter for what ended and what begins; who asks meanwhile how much runs is told by `uncounted`.
-  ctx.handed_out, ctx.uncounted = {}, stage
-  local held = lk.queue_held(ctx)
-  local out = {
-    reply = {ctx.now, ctx.policy.version, -1, held or '', letters, 0, refusals, {}, 1}, count = 0, bytes = 0, limits = want.limits,
-    identity = args[1], leases = {[0] = {}, {}, {}, {}}, leased = {}, touched = {}, due = lk.next_scheduled(ctx),
-  }
-  if want.slots > 0 and not held then
-    hand_out(ctx, want, out, stage)
-  end
-  lk.commit_counts(ctx, stage)
-  ctx.handed_out, ctx.uncounted = nil, nil
+  local offer = lk.read_offer_word(ctx, who, args[4], want)
+  local out = collect(ctx, args[1], want, letters, refusals)
+  hand_out_counted(ctx, want, out, stage)
+  lk.keep_offer(ctx, who, args[1], offer, want, want.slots - out.count)
   lk.wake_for_room(ctx)
-  if out.full then
-    out.reply[9] = 1
-  end
-  if out.count < want.slots then
-    -- When there is a reason to look again: a scheduled job falls due, or a gate opens.
-    out.reply[3] = out.due and min(out.due, out.opens or out.due) or out.opens or -1
-  end
   lk.touch(ctx)
   return out.reply
 end

@@ -21,6 +21,22 @@ local function too_much(args)
   end
 end
 
+-- Few jobs that may go at once are handed to workers that wait for some. Whatever comes of that, the jobs are stored: they have to
+-- be answered for, and those that were not handed over bring tokens as ever.
+local function hand_over(ctx, stage)
+  local came, all = {}, 0
+  for _, ty in ipairs(stage.touched) do
+    local ready = stage.types[ty].has.ready
+    if ready and ty.lane then
+      came[ty.lane] = (came[ty.lane] or 0) + #ready / 2
+      all = all + #ready / 2
+    end
+  end
+  if all > 0 and all <= lk.HAND_OVER then
+    pcall(lk.hand_over, ctx, came)
+  end
+end
+
 local function enqueue(keys, args)
   local ctx, failure = lk.open(keys)
   failure = failure or too_much(args)
@@ -41,6 +57,7 @@ local function enqueue(keys, args)
   local stage = lk.stage()
   lk.admit(ctx, stage, specs, replies, true)
   lk.commit(ctx, stage)
+  hand_over(ctx, stage)
   return replies
 end
 

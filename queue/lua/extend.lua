@@ -1,8 +1,8 @@
--- lk_extend root identity info held [notes]  ->  {now, policy version, {lost ids}, {ids whose cancellation was asked for}}
+-- lk_extend root identity info held [notes]  ->  {now, policy version, {lost ids}, {ids whose cancellation was asked for} [, epoch, handed]}
 --
 -- A worker's heartbeat: shows it alive (`info`, opaque msgpack for lk_stats) and extends its leases by the policy's
 -- lease. held: msgpack list of {id, token}. notes: msgpack list of {place in held from 1, note} (see notes.lua), at most 2 MiB of them: they
--- count only where the lease does. An expired lease that was not swept is extended like any other.
+-- count only where the lease does. The last two where the worker offered room: how much was handed to it, see offer.lua. An expired lease that was not swept is extended like any other.
 
 -- Stages what the notes say of jobs whose leases are the caller's. A lease is marked with the first note of its job.
 local function take_notes(ctx, stage, notes, held, leases)
@@ -70,7 +70,7 @@ local function extend(keys, args)
     call('HSET', ctx.keys.workers, who[1], pack({ctx.now, started}) .. sub(args[2], 1, 16384))
   end
   lk.touch(ctx)
-  return {ctx.now, ctx.policy.version, lost, cancelled}
+  return {ctx.now, ctx.policy.version, lost, cancelled, lk.handed_to(ctx, who[1])}
 end
 
 -- A stored heartbeat: {seen, started} and the worker's info; nil when the bytes are none.

@@ -1,6 +1,6 @@
 -- lk_leave root identity  ->  1 when the worker was known, else 0
 --
--- A worker says goodbye: its heartbeat is forgotten. Leases it still has run on until they expire.
+-- A worker says goodbye: its heartbeat and its offer are forgotten. Leases it still has run on until they expire.
 
 local function leave(keys, args)
   local ctx, failure = lk.open(keys)
@@ -11,6 +11,7 @@ local function leave(keys, args)
   if wrong then
     return wrong
   end
+  lk.forget_offers(ctx, {who[1]})
   return call('HDEL', ctx.keys.workers, who[1])
 end
 

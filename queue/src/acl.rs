@@ -4,11 +4,12 @@ use crate::name::QueueName;
 
 /// Commands that the functions run on a worker's behalf, and those of a connection. Functions run with their caller's
 /// rights, so a worker needs them itself; it gets no command that administers Redis, runs code or leaves the queue's keys.
-const COMMANDS: [&str; 51] = [
+const COMMANDS: [&str; 52] = [
     "fcall",
     "fcall_ro",
     "blpop",
     "publish",
+    "pubsub|numsub",
     "ping",
     "hello",
     "auth",

@@ -5,6 +5,7 @@
 
 mod acl;
 mod admin;
+mod answer;
 pub mod client;
 mod connection;
 mod dead;
@@ -29,6 +30,7 @@ pub mod takeover;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod types;
+mod unpack;
 mod wake;
 mod wire;
 mod work;

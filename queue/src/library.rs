@@ -16,7 +16,7 @@ const SHARED: [&str; 3] =
     [include_str!("../lua/base.lua"), include_str!("../lua/record.lua"), include_str!("../lua/lease.lua")];
 
 /// One transition or helper per file, each in a scope of its own.
-const SCOPED: [&str; 36] = [
+const SCOPED: [&str; 37] = [
     include_str!("../lua/context.lua"),
     include_str!("../lua/gates.lua"),
     include_str!("../lua/groups.lua"),
@@ -33,6 +33,7 @@ const SCOPED: [&str; 36] = [
     include_str!("../lua/settle.lua"),
     include_str!("../lua/order.lua"),
     include_str!("../lua/claim.lua"),
+    include_str!("../lua/offer.lua"),
     include_str!("../lua/pass_on.lua"),
     include_str!("../lua/extend.lua"),
     include_str!("../lua/leave.lua"),

@@ -78,18 +78,22 @@ impl Waker {
     }
 }
 
-/// Calls `heard` for every message of a channel, and once when it is subscribed: what was said before then is lost, as is
-/// what is said after the connection ended, which is when this returns.
+/// Calls `heard` with every message of a channel, and once with none when it is subscribed: what was said before then is lost, as
+/// is what is said after the connection ended, which is when this returns.
 ///
 /// # Errors
 /// When Redis cannot be reached or refuses the subscription.
-pub async fn hear(options: &RedisOptions, channel: &str, mut heard: impl FnMut()) -> Result<()> {
+pub async fn hear(
+    options: &RedisOptions,
+    channel: &str,
+    mut heard: impl FnMut(Option<Vec<u8>>),
+) -> Result<()> {
     let mut pubsub = options.client()?.get_async_pubsub().await?;
     pubsub.subscribe(channel).await?;
-    heard();
+    heard(None);
     let mut messages = pubsub.on_message();
-    while messages.next().await.is_some() {
-        heard();
+    while let Some(message) = messages.next().await {
+        heard(Some(message.get_payload_bytes().to_vec()));
     }
     Ok(())
 }

@@ -2,16 +2,18 @@
 
 use redis::Value;
 
+use crate::answer::{Answer, Lease};
 use crate::client::Queue;
 use crate::error::Result;
 use crate::pack;
-use crate::record::{identity_blob, identity_from, split};
+use crate::record::{identity_blob, identity_from};
 use crate::settlements::{Packed, pack_note};
 use crate::types::ClaimReply;
 use crate::types::{
-    AttemptError, ClaimOrder, ClaimRequest, Claimed, DeadReason, ErrorClass, Expired, HeartbeatReply, Held,
-    Note, Outcome, Settled, Settlement, Spends, SweepReply, WorkerIdentity, WorkerInfo,
+    AttemptError, ClaimOrder, ClaimRequest, DeadReason, ErrorClass, Expired, HandedOver, HeartbeatReply,
+    Held, Note, Offer, Outcome, Settled, Settlement, Spends, SweepReply, WorkerIdentity, WorkerInfo,
 };
+use crate::unpack;
 use crate::wire::Reply;
 
 /// Most settlements, and most claimed jobs, of one call.
@@ -46,40 +48,29 @@ impl Queue {
             .arg(identity_blob(worker))
             .arg(packed.bytes.as_slice())
             .arg(pack_request(want));
+        let call = match &want.offer {
+            Some(offer) => call.arg(pack_offer(offer)),
+            None => call,
+        };
         let function = call.function();
         let mut reply = Reply::new(function, call.run().await?)?;
-        let mut claim = ClaimReply {
-            now_ms: reply.uint()?,
-            policy_version: reply.uint()?,
-            next_due_ms: reply.maybe_uint()?,
-            held: reply.maybe_text()?,
-            waits: true,
-            jobs: Vec::new(),
-        };
-        let letters = reply.bytes()?;
-        let token = reply.uint()?;
-        let refusals = reply.texts()?;
-        let mut checkpoints = reply.list()?;
-        claim.waits = reply.uint()? != 0;
+        let Answer { claim, letters, refusals, damaged } = Answer::read(&mut reply)?;
         settled.extend(packed.read(&reply, &letters, refusals)?);
-        claim.jobs.reserve(reply.len() / 4);
-        let mut damaged = Vec::new();
-        while reply.len() > 0 {
-            let lease = Lease { id: reply.text()?, token, lane: reply.text()?, since_ms: claim.now_ms };
-            let (raw, past) = (reply.bytes()?, reply.bytes()?);
-            match lease.job(&raw, &past) {
-                Ok(job) => claim.jobs.push(job),
-                Err(lease) => damaged.push(lease),
-            }
-        }
-        while checkpoints.len() > 0 {
-            let (id, left) = (checkpoints.text()?, checkpoints.bytes()?);
-            if let Some(job) = claim.jobs.iter_mut().find(|job| job.id == id) {
-                job.checkpoint = Some(left);
-            }
-        }
         self.bury(worker, &damaged).await;
         Ok((settled, claim))
+    }
+
+    /// Jobs that were handed to this worker by a message to its channel; none where the message says something else.
+    ///
+    /// # Errors
+    /// When such a message cannot be read: what it handed over is leased here all the same.
+    pub async fn handed_over(&self, worker: &WorkerIdentity, message: &[u8]) -> Result<Option<HandedOver>> {
+        let Some((epoch, value)) = unpack::message(message) else { return Ok(None) };
+        let mut reply = Reply::new("lk_enqueue", value)?;
+        let Answer { claim, damaged, .. } = Answer::read(&mut reply)?;
+        let count = claim.jobs.len() + damaged.len();
+        self.bury(worker, &damaged).await;
+        Ok(Some(HandedOver { epoch, claim, count }))
     }
 
     /// Records how attempts ended.
@@ -136,6 +127,9 @@ impl Queue {
             all.policy_version = reply.uint()?;
             all.lost.extend(reply.texts()?);
             all.cancelled.extend(reply.texts()?);
+            if reply.len() > 0 {
+                all.handed = Some((reply.uint()?, reply.uint()?));
+            }
             rest = later;
             if rest.is_empty() {
                 return Ok(all);
@@ -255,37 +249,6 @@ impl Queue {
     }
 }
 
-/// What a reply says of a leased job beside its record.
-struct Lease {
-    id: String,
-    token: u64,
-    lane: String,
-    since_ms: u64,
-}
-
-impl Lease {
-    /// The job with its record, or the lease back when the record cannot be read.
-    fn job(self, raw: &[u8], past: &[u8]) -> std::result::Result<Claimed, Self> {
-        let Some((record, payload)) = split(raw, past) else { return Err(self) };
-        Ok(Claimed {
-            id: self.id,
-            token: self.token,
-            lane: self.lane,
-            payload: payload.to_vec(),
-            attempt: record.attempts() + 1,
-            tries: record.tries(),
-            crashes: record.crashes(),
-            enqueued_ms: record.accepted_ms(),
-            due_ms: record.due_ms(),
-            claimed_ms: self.since_ms,
-            key: record.key(),
-            meta: record.meta(),
-            checkpoint: None,
-            job_type: record.job_type().to_owned(),
-        })
-    }
-}
-
 /// Stands for a worker whose identity cannot be read.
 fn unknown_worker() -> WorkerIdentity {
     let unknown = || "unknown".to_owned();
@@ -309,6 +272,15 @@ fn pack_request(want: &ClaimRequest) -> Vec<u8> {
     pack::array(&mut out, want.shares.len());
     for share in &want.shares {
         pack::uint(&mut out, (*share).into());
+    }
+    out
+}
+
+fn pack_offer(offer: &Offer) -> Vec<u8> {
+    let mut out = Vec::with_capacity(20);
+    pack::array(&mut out, 3);
+    for number in [u64::from(offer.stands), offer.epoch, offer.heard] {
+        pack::uint(&mut out, number);
     }
     out
 }

@@ -23,7 +23,7 @@ pub(super) async fn listen(
     loop {
         let heard = tokio::select! {
             () = cancel.cancelled() => return,
-            heard = lanekeeper_queue::hear(&redis, &channel, || woken.notify_one()) => heard,
+            heard = lanekeeper_queue::hear(&redis, &channel, |_| woken.notify_one()) => heard,
         };
         match heard {
             Ok(()) => pause = RETRY.0,

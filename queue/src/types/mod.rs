@@ -17,6 +17,6 @@ pub use note::{CheckpointLeft, MAX_CHECKPOINT, Note, Progress, ProgressTold};
 pub use outcome::{AttemptError, DeadReason, ErrorClass, Holds, Outcome, Settled, Settlement, Spends};
 pub use stats::{ClosedGate, Gate, LaneStats, Stats, TypeStats};
 pub use work::{
-    ClaimOrder, ClaimReply, ClaimRequest, Claimed, Expired, HeartbeatReply, Held, SweepReply, WorkerIdentity,
-    WorkerInfo,
+    ClaimOrder, ClaimReply, ClaimRequest, Claimed, Expired, HandedOver, HeartbeatReply, Held, Offer,
+    SweepReply, WorkerIdentity, WorkerInfo,
 };

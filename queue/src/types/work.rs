@@ -63,6 +63,31 @@ pub struct ClaimRequest {
     pub shares: Vec<u32>,
     /// Most jobs of a type this worker can still take (`perWorker` less those running); absent: no bound.
     pub type_limits: BTreeMap<String, u32>,
+    /// What is to become of the room that is left; absent: nothing.
+    pub offer: Option<Offer>,
+}
+
+/// What a claim says of jobs that come after it. A worker that offers the room it has left, and has subscribed to its calls
+/// (`crate::hear`), is handed such jobs by the call that enqueues them, as if it had claimed at that moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offer {
+    /// Whether room is offered; otherwise an earlier offer ends.
+    pub stands: bool,
+    /// Which of this worker's subscriptions it is; the count of what was heard begins anew with each.
+    pub epoch: u64,
+    /// How many jobs of this epoch were heard of. What was handed out unheard takes up slots of the claim.
+    pub heard: u64,
+}
+
+/// Jobs that were handed to a worker on its offer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HandedOver {
+    /// The epoch of the offer.
+    pub epoch: u64,
+    /// What a claim would have been answered.
+    pub claim: ClaimReply,
+    /// How many jobs that were, those with unreadable records among them.
+    pub count: usize,
 }
 
 /// One leased job.
@@ -137,6 +162,8 @@ pub struct HeartbeatReply {
     /// Jobs whose cancellation was asked for: stop these handlers and settle with `Release`, which is recorded as
     /// `cancel` and ends the job; a success that came first still counts.
     pub cancelled: Vec<String>,
+    /// Of a worker that offered room: the epoch of its offer, and how many jobs were handed to it in that.
+    pub handed: Option<(u64, u64)>,
 }
 
 /// A lease that expired, taken over by the sweeper, who decides and settles under `token`.

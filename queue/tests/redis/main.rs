@@ -27,6 +27,7 @@ mod lifecycle;
 mod mending;
 mod news;
 mod notes;
+mod offers;
 mod order;
 mod policies;
 mod reconnect;

@@ -7,6 +7,7 @@
 mod ask;
 mod flight;
 mod hand_back;
+mod handed;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,12 +22,14 @@ use super::drain::Drain;
 use super::executor::Ticket;
 use super::health::{Backoff, bounded};
 use super::lanes::{Kind, Room};
+use super::offers::Offers;
 use super::policy::PolicyView;
 use super::wake::{self, BLOCK, Onward, Tokens};
 use crate::error::Error;
 use crate::handler::JobContext;
 use ask::{Ask, Asker};
 use flight::{Flights, MANY};
+use handed::Pace;
 
 /// Tokens may outnumber what this worker may take (`perWorker`, other workers were faster): after looks in vain it
 /// pauses before it follows the next token, up to this long.
@@ -69,6 +72,8 @@ pub(super) struct Loop {
     /// Redis refused to say what is leased here, and the log knows.
     leases_refused: bool,
     drain: Drain,
+    offers: Offers,
+    pace: Pace,
 }
 
 impl Loop {
@@ -93,6 +98,8 @@ impl Loop {
             waiting_for_policy: false,
             reply_lost: false,
             leases_refused: false,
+            offers: Offers::default(),
+            pace: Pace::default(),
         }
     }
 
@@ -109,6 +116,7 @@ impl Loop {
     async fn go_round(&mut self) -> Result<(), Error> {
         loop {
             self.shared.health.round();
+            self.hear().await;
             self.collect();
             if self.drain.step(&self.shared, self.flights.count()) {
                 return Drain::result(&self.shared);
@@ -122,6 +130,8 @@ impl Loop {
                 if !self.send_beside(now) {
                     self.pause(now + BLOCK).await;
                 }
+            } else if let Some(until) = self.lingers(now) {
+                self.pause(until).await;
             } else if !self.call(now).await {
                 let arms = Some(self.arm_at).filter(|at| *at > now);
                 self.pause(arms.map_or(self.look_at, |at| at.min(self.look_at))).await;
@@ -234,14 +244,19 @@ impl Loop {
             }
             return false;
         }
-        if !settles && now < self.look_at {
+        if !settles && now < self.look_at && !self.drain.began() {
             // The loop was woken for something else; what it waits for has not come yet.
             self.arm(now, ask.map_or_else(Room::default, |ask| ask.room));
             return false;
         }
-        let ask = ask.filter(|_| !self.quiet || now >= self.look_at || self.tokens.any());
+        let ask = ask.filter(|ask| {
+            let low = self.offers.left() < ask.want.slots / 2;
+            !self.quiet || now >= self.look_at || self.tokens.any() || low || self.drain.began()
+        });
+        let ask = ask.map(|ask| self.offering(ask, true));
         let tokens = if ask.is_some() { std::mem::take(&mut self.tokens) } else { Tokens::default() };
         self.flights.send(&self.shared, Batch::take(&self.shared), ask, tokens);
+        self.sent();
         true
     }
 
@@ -250,6 +265,8 @@ impl Loop {
         let rest = self.rest(ask, &reply, tokens);
         self.arm_at = rest.map_or(self.arm_at, |rest| Instant::now() + rest);
         self.deep = ask.filled_by(&reply) && reply.jobs.len() >= MANY;
+        let room = if reply.held.is_some() { 0 } else { ask.want.slots };
+        self.offers.replied(room.saturating_sub(u32::try_from(reply.jobs.len()).unwrap_or(u32::MAX)));
         self.plan_next_look(ask, &reply);
         self.asker.replied(ask, &reply);
         self.start(reply.jobs).await;

@@ -79,6 +79,9 @@ async fn beat(shared: &Shared) -> bool {
             speakers.iter().for_each(|(_, ctx)| ctx.notes.arrived());
             shared.health.answered();
             shared.saw_version(reply.policy_version);
+            if let Some((epoch, handed)) = reply.handed {
+                shared.ears.told(epoch, handed, Instant::now());
+            }
             obey(shared, &held, &reply);
             true
         }

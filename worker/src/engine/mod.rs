@@ -5,7 +5,7 @@
 //!   ┌──────────────────────────────────────────────┐           ┌───────────────────────────┐
 //!   │ claim   settle + claim in one call, batched  ├─ tickets ─► executor: runners, attempts │
 //!   │ lease   heartbeats, a third of a lease apart │◄ finished ─┤                           │
-//!   │ calls   hears of cancellations at once       │            │                           │
+//!   │ calls   hears of cancellations and new jobs  │            │                           │
 //!   │ sweep   expired leases, decided in Rust      │           │  http · exec · your own   │
 //!   │ wake    blocks on the wake lists             ├─── stop ──►                           │
 //!   │ probes  /livez /readyz /metrics              │           └───────────────────────────┘
@@ -26,6 +26,7 @@ mod executor;
 pub(crate) mod health;
 mod lanes;
 mod lease;
+mod offers;
 mod order;
 mod policy;
 mod sweep;
@@ -97,6 +98,7 @@ pub(crate) struct Shared {
     /// Held while the sweep settles what it took over.
     sweeping: tokio::sync::Mutex<()>,
     arms: wake::Arms,
+    ears: offers::Ears,
 }
 
 impl Shared {
@@ -225,6 +227,7 @@ async fn engine(
         told: Arc::new(Notify::new()),
         sweeping: tokio::sync::Mutex::default(),
         arms: wake::Arms::default(),
+        ears: offers::Ears::default(),
     });
     probes.now_serve(&shared);
     let mut beside = tokio::task::JoinSet::new();

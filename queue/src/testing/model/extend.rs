@@ -34,7 +34,7 @@ impl Model {
         let beat = WorkerInfo { seen_ms: now_ms, started_ms, ..worker.clone() };
         self.workers.insert(worker.identity.boot.clone(), beat);
         self.touch(now_ms);
-        HeartbeatReply { now_ms, policy_version: self.version(), lost, cancelled }
+        HeartbeatReply { now_ms, policy_version: self.version(), lost, cancelled, handed: None }
     }
 
     pub(super) fn leave(&mut self, worker: &WorkerIdentity) -> Reply {

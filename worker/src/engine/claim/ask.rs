@@ -105,7 +105,11 @@ impl Ask {
 impl Loop {
     /// A request for what there is room for, beside what a call under way asks for; none where there is no room.
     pub(super) fn ask(&mut self, now: Instant, ahead: Option<&Ask>) -> Option<Ask> {
-        let policy = self.shared.policy().filter(|_| !self.drain.began())?;
+        let policy = self.shared.policy()?;
+        if self.drain.began() {
+            // Only to end what was offered.
+            return self.offers.stands().then(|| self.asker.ask(&policy.lanes, Room::default(), None));
+        }
         let table = self.shared.table();
         let asked = ahead.map_or(0, |ahead| ahead.want.slots as usize);
         let room = table.room(&policy.lanes).without(asked);
@@ -120,6 +124,12 @@ impl Loop {
             }
         }
         Some(ask)
+    }
+
+    /// The request with what it says of the room it will leave.
+    pub(super) fn offering(&mut self, mut ask: Ask, wanted: bool) -> Ask {
+        ask.want.offer = self.offers.word(&self.shared.ears, wanted && !self.drain.began());
+        ask
     }
 }
 

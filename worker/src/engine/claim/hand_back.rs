@@ -1,5 +1,6 @@
 //! What was leased here and will not be run: handed back at once instead of waiting for the end of its lease.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lanekeeper_queue::types::{Claimed, Outcome, Settlement};
@@ -11,7 +12,7 @@ impl Loop {
     /// After a claim whose reply was lost: hands back what was leased here unheard; false when the call failed. Without
     /// this the jobs would wait for the end of their leases.
     pub(super) async fn release_lost(&mut self) -> bool {
-        let shared = &self.shared;
+        let shared = Arc::clone(&self.shared);
         // What the sweep is taking over right now is leased here as well, and in good hands.
         let Ok(_gate) = shared.sweeping.try_lock() else { return true };
         if !self.reply_lost || self.flights.count() > 0 {
@@ -39,6 +40,7 @@ impl Loop {
             tracing::info!(jobs = unheard.len(), "handing back jobs whose claim was never answered");
         }
         for lease in unheard {
+            self.offers.give_up(&lease.id, lease.token, Instant::now());
             self.release(lease.id, lease.token, "the reply to its claim was lost", version);
         }
         self.reply_lost = false;
