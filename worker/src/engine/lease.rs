@@ -15,6 +15,7 @@ use lanekeeper_queue::types::{HeartbeatReply, Held, Note, WorkerInfo};
 use super::Shared;
 use super::executor::Ended;
 use super::health::{Backoff, bounded};
+use super::offers::ON_ITS_WAY;
 use crate::handler::{Cause, JobContext};
 
 /// Heartbeats before there is a policy that says how long a lease is.
@@ -34,7 +35,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
     loop {
         let pause = if beat(&shared).await {
             backoff.reset();
-            third(&shared).min(MOST_PAUSE)
+            let pause = third(&shared).min(MOST_PAUSE);
+            if shared.ears.misses() { pause.min(ON_ITS_WAY) } else { pause }
         } else {
             backoff.pause()
         };

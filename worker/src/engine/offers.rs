@@ -10,7 +10,7 @@ use lanekeeper_queue::types::Offer;
 use tokio::sync::Notify;
 
 /// A message takes no longer than this.
-const ON_ITS_WAY: Duration = Duration::from_secs(1);
+pub(super) const ON_ITS_WAY: Duration = Duration::from_secs(1);
 /// How long a lease that was given up is remembered: the message that hands it over may be on its way.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
@@ -74,6 +74,11 @@ impl Ears {
         }
     }
 
+    /// Whether something was handed out that nobody here has heard of: another look in [`ON_ITS_WAY`] tells.
+    pub(super) fn misses(&self) -> bool {
+        self.state().missing.is_some()
+    }
+
     /// Ends when the subscription is to be made anew.
     pub(super) async fn deaf(&self) {
         self.deaf.notified().await;
@@ -95,6 +100,8 @@ pub(super) struct Offers {
 /// What has come since the last look.
 pub(super) struct News {
     pub(super) messages: Vec<Vec<u8>>,
+    /// The worker has subscribed, so that it can be handed something.
+    pub(super) anew: bool,
     /// Jobs may have been handed over by messages that were lost.
     pub(super) lost: bool,
 }
@@ -109,7 +116,7 @@ impl Offers {
         if anew {
             (self.epoch, self.left) = (state.epoch, 0);
         }
-        News { messages: std::mem::take(&mut state.messages), lost }
+        News { messages: std::mem::take(&mut state.messages), anew, lost }
     }
 
     /// So many jobs were handed over.

@@ -10,6 +10,7 @@ mod exec;
 mod http;
 mod lanes;
 mod lost_replies;
+mod offers;
 mod outage;
 mod process;
 mod throttle;

@@ -38,6 +38,10 @@ impl Loop {
     pub(super) async fn hear(&mut self) {
         let news = self.offers.take(&self.shared.ears);
         self.reply_lost |= news.lost;
+        if news.anew {
+            // A claim offers room.
+            self.look_at = Instant::now();
+        }
         for message in news.messages {
             let (queue, who) = (&self.shared.queue, &self.shared.options.identity);
             let handed = match queue.handed_over(who, &message).await {
