@@ -17,7 +17,7 @@ lk.PROMOTE = 200
 lk.WAKE_CAP = 64
 -- Shortest time between two wake tokens that vain claims put back in a lane, ms.
 lk.PUT_BACK = 500
--- Most jobs of one enqueue that are handed to waiting workers: with more, claims are cheaper.
+-- Most jobs of a type and call that are handed to a worker that waits: with more, claims are cheaper.
 lk.HAND_OVER = 8
 -- Shortest time between two messages that tell the operator of jobs in a lane whose workers asked for jobs within ASKED, ms.
 lk.TELL, lk.ASKED = 100, 1000
@@ -81,8 +81,6 @@ function lk.keys_of(root)
     gates = root .. ':g', -- hash: what lanes' gates remember, see gates.lua
     types = root .. ':t', -- set: job types that may have keys
     workers = root .. ':h', -- hash: boot -> heartbeat
-    offers = root .. ':of', -- hash: boot -> room that its worker offers, see offer.lua
-    offers_by_turn = root .. ':oz', -- zset: boot by when it was last handed something
     events = root .. ':e', -- stream: what is worth a look of a person, see events.lua
     notes = root .. ':o', -- hash: p<id> -> progress, c<id> -> checkpoint, see notes.lua
     wake = root .. ':wake', -- channel

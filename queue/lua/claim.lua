@@ -281,13 +281,6 @@ local function hand_out_counted(ctx, want, out, stage)
   end
 end
 
--- A claim in the name of a worker that waits for its reply elsewhere (see offer.lua).
-function lk.claim_for(ctx, identity, want)
-  local out = collect(ctx, identity, want, '', {})
-  hand_out_counted(ctx, want, out, lk.stage())
-  return out
-end
-
 local function claim(keys, args)
   local ctx, failure = lk.open(keys, true)
   if failure then
@@ -302,7 +295,7 @@ local function claim(keys, args)
   local stage = lk.stage()
   local letters, refusals = lk.settle_all(ctx, stage, who, list)
   lk.commit_settled(ctx, stage)
-  local offer = lk.read_offer_word(ctx, who, args[4], want)
+  local offer = lk.read_offer(ctx, who, args[4], want)
   local out = collect(ctx, args[1], want, letters, refusals)
   hand_out_counted(ctx, want, out, stage)
   lk.keep_offer(ctx, who, args[1], offer, want, want.slots - out.count)

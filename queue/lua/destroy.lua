@@ -27,9 +27,9 @@ local function destroy(keys)
       own.discarded_of .. name)
   end
   call('UNLINK', own.meta, own.policy, own.jobs, own.pasts, own.group_of, own.leases, own.running, own.next, own.keys, own.keys_by_expiry,
-    own.dead, own.discarded, own.cards, own.counters, own.gates, own.types, own.workers, own.events, own.notes, own.offers,
-    own.offers_by_turn)
+    own.dead, own.discarded, own.cards, own.counters, own.gates, own.types, own.workers, own.events, own.notes)
   lk.forget_policy(root)
+  lk.forget_offers(root)
   call('PUBLISH', own.wake, 'policy')
   return jobs
 end

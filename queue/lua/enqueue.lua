@@ -1,8 +1,8 @@
 -- lk_enqueue root (options payload)+  ->  one {id, outcome, state} per pair, in order: what they would be if each pair came in a call of its own.
 --
 -- outcome: queued, scheduled, duplicate (id and state are the owner's), replaced (the job of that id, which had not been
--- started, is this one now), or rejected:<reason> with a nil id and a sentence in place of the state. Not allowed at OOM: it
--- is what fills Redis.
+-- started, is this one now), or rejected:<reason> with a nil id and a sentence in place of the state. What goes at once may be
+-- handed to a worker by this very call (see offer.lua). Not allowed at OOM: it is what fills Redis.
 
 local function too_much(args)
   local count = #args
@@ -21,24 +21,9 @@ local function too_much(args)
   end
 end
 
--- Few jobs that may go at once are handed to workers that wait for some. Whatever comes of that, the jobs are stored: they have to
--- be answered for, and those that were not handed over bring tokens as ever.
-local function hand_over(ctx, stage)
-  local came, all = {}, 0
-  for _, ty in ipairs(stage.touched) do
-    local ready = stage.types[ty].has.ready
-    if ready and ty.lane then
-      came[ty.lane] = (came[ty.lane] or 0) + #ready / 2
-      all = all + #ready / 2
-    end
-  end
-  if all > 0 and all <= lk.HAND_OVER then
-    pcall(lk.hand_over, ctx, came)
-  end
-end
-
 local function enqueue(keys, args)
-  local ctx, failure = lk.open(keys)
+  local serves = lk.has_offers(keys[1])
+  local ctx, failure = lk.open(keys, serves)
   failure = failure or too_much(args)
   if failure then
     return failure
@@ -56,8 +41,14 @@ local function enqueue(keys, args)
   end
   local stage = lk.stage()
   lk.admit(ctx, stage, specs, replies, true)
+  local told = serves and lk.hand_over(ctx, stage) or NONE
   lk.commit(ctx, stage)
-  hand_over(ctx, stage)
+  for _, message in ipairs(told) do
+    call('PUBLISH', message[1], message[2])
+  end
+  if told[1] then
+    lk.touch(ctx)
+  end
   return replies
 end
 

@@ -11,7 +11,7 @@ local function leave(keys, args)
   if wrong then
     return wrong
   end
-  lk.forget_offers(ctx, {who[1]})
+  lk.forget_offer(ctx.keys.root, who[1])
   return call('HDEL', ctx.keys.workers, who[1])
 end
 

@@ -1,49 +1,72 @@
--- Offers: a worker that has room says so once, and jobs that come later are handed to it by the call that brings them. That saves
--- the round trips of waking and claiming. An offer only says that this worker's next claim may be made in its name: jobs are
--- handed out by the claim itself, so every gate, order and limit holds, and the worker gets that claim's reply as a message.
+-- Offers: a worker that has room says so with its claim, and jobs that come later are handed to it by the call that brings them: they
+-- are leased at once, and their worker gets what a claim would have been answered as a message. That saves the round trips of
+-- waking and claiming. It is for jobs that nothing holds back: of lanes without gates, of types without a concurrency key, where nothing
+-- waits before them. All others stand in line as ever.
 --
---   of hash: boot -> offer     oz zset: boots that have room, by when they were last handed something (µs)
+-- A message may be lost. So the offer counts what was handed out, the worker says with every claim how much it has heard of, and
+-- what it has not heard of takes up room until it has. A worker that subscribed anew begins a new count (`epoch`) and looks up its
+-- leases; whoever is not subscribed is handed nothing.
 --
--- A message may be lost. So the offer counts what it has handed out, the worker says with every claim how much it has heard of,
--- and what it has not heard of takes up room until it has. A worker that subscribed anew begins a new count (`epoch`) and looks up
--- its leases; whoever is not subscribed is handed nothing.
+-- Offers are kept in the memory of this server only: where they are lost with it, its workers subscribe and offer anew.
 
-local O_IDENTITY, O_LANES, O_LIMITS, O_URGENT, O_ROOM, O_HANDED, O_EPOCH = 1, 2, 3, 4, 5, 6, 7
+-- By queue: offers by boot, the boots in turn, and whose turn it is.
+local offered, offered_count = {}, 0
+-- Most workers whose offers are kept for a queue, and that one call looks at.
+local MOST, LOOKED_AT = 1000, 4
 
--- Workers that one call hands jobs to, and workers that it looks at for that.
-local SERVED, LOOKED_AT = 2, 4
-
-local function read_offer(ctx, boot)
-  local offer = lk.decode(call('HGET', ctx.keys.offers, boot) or '')
-  if offer and type(offer[O_IDENTITY]) == 'string' and type(offer[O_LANES]) == 'table' and type(offer[O_LIMITS]) == 'table'
-    and type(offer[O_ROOM]) == 'number' and type(offer[O_HANDED]) == 'number' then
-    return offer
+local function offers_of(root)
+  local own = offered[root]
+  if not own then
+    if offered_count >= 1024 then
+      offered, offered_count = {}, 0
+    end
+    own = {of = {}, boots = {}, turn = 1}
+    offered[root] = own
+    offered_count = offered_count + 1
   end
-  return nil
+  return own
 end
 
-local function write_offer(ctx, boot, offer)
-  call('HSET', ctx.keys.offers, boot, pack(offer))
-  if offer[O_ROOM] > 0 then
-    call('ZADD', ctx.keys.offers_by_turn, 'NX', lk.digits(ctx.us), boot)
-  else
-    call('ZREM', ctx.keys.offers_by_turn, boot)
+-- Whether any worker of the queue may have offered room.
+function lk.has_offers(root)
+  local own = offered[root]
+  return own ~= nil and own.boots[1] ~= nil
+end
+
+local function forget(own, at)
+  own.of[own.boots[at]] = nil
+  table.remove(own.boots, at)
+end
+
+-- The worker is gone.
+function lk.forget_offer(root, boot)
+  local own = offered[root]
+  for at, other in ipairs(own and own.boots or NONE) do
+    if other == boot then
+      return forget(own, at)
+    end
   end
+end
+
+-- The queue is gone.
+function lk.forget_offers(root)
+  offered[root] = nil
 end
 
 local function count_of(value)
   return type(value) == 'number' and value >= 0 and floor(value) or 0
 end
 
-local function read_word(ctx, who, blob, want)
+-- What a claim says of its worker's offer, msgpack {offers (0|1), epoch, heard}; nil where it says nothing, as older workers do.
+-- What was handed out unheard takes up room in `want`.
+function lk.read_offer(ctx, who, blob, want)
   local word = blob and blob ~= '' and lk.decode(blob)
   if not word then
     return nil
   end
   local said = {offers = word[1] == 1, epoch = count_of(word[2]), heard = count_of(word[3])}
-  local offer = read_offer(ctx, who[1])
-  said.handed = offer and offer[O_EPOCH] == said.epoch and max(offer[O_HANDED], said.heard) or said.heard
-  said.stands = offer ~= nil
+  local offer = offers_of(ctx.keys.root).of[who[1]]
+  said.handed = offer and offer.epoch == said.epoch and max(offer.handed, said.heard) or said.heard
   local unheard = said.handed - said.heard
   if unheard > 0 then
     want.slots = max(0, want.slots - unheard)
@@ -54,104 +77,116 @@ local function read_word(ctx, who, blob, want)
   return said
 end
 
-local function keep(ctx, who, identity, said, want, left)
-  local names = {}
-  for i, lane in ipairs(want.lanes) do
-    names[i] = lane.name
-  end
-  local room = said.offers and left or 0
-  write_offer(ctx, who[1], {identity, names, want.limits, want.urgent and 1 or 0, max(0, room), said.handed, said.epoch})
-end
-
--- What is damaged here is no reason to refuse a claim: it is forgotten, and workers offer their room anew.
-local function forgiving(ctx, act, ...)
-  local ok, result = pcall(act, ctx, ...)
-  if ok then
-    return result
-  end
-  call('UNLINK', ctx.keys.offers, ctx.keys.offers_by_turn)
-  return nil
-end
-
--- What a claim says of its worker's offer, msgpack {offers (0|1), epoch, heard}; nil where it says nothing, as older workers do.
--- What was handed out unheard takes up room in `want`.
-function lk.read_offer_word(ctx, who, blob, want)
-  return forgiving(ctx, read_word, who, blob, want)
-end
-
--- After a claim: what room it left is offered, or an earlier offer ends.
+-- After a claim: the room it left is offered, or an earlier offer ends. What was handed out is remembered all the same.
 function lk.keep_offer(ctx, who, identity, said, want, left)
-  if said and (said.stands or said.offers) then
-    forgiving(ctx, keep, who, identity, said, want, left)
+  if not said then
+    return
   end
+  local own, boot = offers_of(ctx.keys.root), who[1]
+  local lanes = {}
+  for _, lane in ipairs(want.lanes) do
+    lanes[lane.name] = true
+  end
+  if not own.of[boot] then
+    if #own.boots >= MOST then
+      forget(own, 1)
+    end
+    own.boots[#own.boots + 1] = boot
+  end
+  own.of[boot] = {
+    identity = identity, lanes = lanes, several = #want.lanes > 1, limits = want.limits, room = said.offers and max(0, left) or 0,
+    handed = said.handed, epoch = said.epoch,
+  }
 end
 
 -- The epoch of a worker's offer and how many jobs it was handed in it; nothing where it made none.
 function lk.handed_to(ctx, boot)
-  local offer = forgiving(ctx, read_offer, boot)
+  local own = offered[ctx.keys.root]
+  local offer = own and own.of[boot]
   if offer then
-    return count_of(offer[O_EPOCH]), offer[O_HANDED]
+    return offer.epoch, offer.handed
   end
 end
 
--- The worker is gone.
-function lk.forget_offers(ctx, boots)
-  call('HDEL', ctx.keys.offers, unpack_list(boots))
-  call('ZREM', ctx.keys.offers_by_turn, unpack_list(boots))
-end
-
--- A claim in the name of a worker that offered room; returns how many jobs it got.
-local function hand_to(ctx, boot, most)
-  local offer = read_offer(ctx, boot)
+-- Whether the worker may be handed so many jobs of the type. Its last slot is not given away where it has several lanes: it may
+-- have been woken for a job that goes first.
+local function takes(ctx, offer, boot, ty, count)
   local channel = ctx.keys.calls_of .. boot
-  if not offer or offer[O_ROOM] <= 0 or call('PUBSUB', 'NUMSUB', channel)[2] == 0 then
-    lk.forget_offers(ctx, {boot})
-    return 0
-  end
-  if not redis.acl_check_cmd('PUBLISH', channel, '') then
-    -- Whoever enqueues may not talk to workers.
-    return 0
-  end
-  local want = {slots = min(most, offer[O_ROOM]), lanes = {}, limits = offer[O_LIMITS], urgent = offer[O_URGENT] == 1, shares = {}}
-  for i, name in ipairs(offer[O_LANES]) do
-    want.lanes[#want.lanes + 1] = ctx.policy.lane[name]
-  end
-  local out = lk.claim_for(ctx, offer[O_IDENTITY], want)
-  if out.count > 0 then
-    offer[O_ROOM], offer[O_HANDED] = offer[O_ROOM] - out.count, offer[O_HANDED] + out.count
-    write_offer(ctx, boot, offer)
-    call('PUBLISH', channel, pack({offer[O_EPOCH], out.reply}))
-  end
-  -- The next one is another's, and a worker that could take none is not asked again and again.
-  call('ZADD', ctx.keys.offers_by_turn, 'XX', lk.digits(ctx.us), boot)
-  return out.count
+  return offer.lanes[ty.lane.name] and offer.room >= count + (offer.several and 1 or 0)
+    and (offer.limits[ty.name] or count) >= count
+    -- Whoever enqueues may have no right to talk to workers.
+    and redis.acl_check_cmd('PUBLISH', channel, '') and call('PUBSUB', 'NUMSUB', channel)[2]
 end
 
--- Jobs came into these lanes: {lane -> how many}. Where nothing else waits they are handed to workers that offered room. What
--- waits beside them is held by some gate, or somebody has been woken for it: then this is no time for short cuts.
-function lk.hand_over(ctx, came)
-  local keys, most = ctx.keys, 0
-  local boots = call('ZRANGE', keys.offers_by_turn, 0, LOOKED_AT - 1)
-  if not boots[1] or lk.queue_held(ctx) then
-    return
-  end
-  for lane, count in pairs(came) do
-    local waiting = 0
-    for _, ty in ipairs(lane.types) do
-      waiting = waiting + call('ZCARD', ty.ready)
-    end
-    most = most + (waiting <= count and count or 0)
-  end
-  local serving = most > 0 and lk.open({keys.root}, true)
-  local served = 0
-  for _, boot in ipairs(serving and boots or NONE) do
-    local got = hand_to(serving, boot, most)
-    most, served = most - got, served + (got > 0 and 1 or 0)
-    if most <= 0 or served >= SERVED then
-      break
+-- The worker whose turn it is among those that may be handed so many jobs of the type; nil when there is none.
+local function taker(ctx, ty, count)
+  local own = offers_of(ctx.keys.root)
+  for _ = 1, min(LOOKED_AT, #own.boots) do
+    local at = own.turn <= #own.boots and own.turn or 1
+    local boot = own.boots[at]
+    local listeners = takes(ctx, own.of[boot], boot, ty, count)
+    own.turn = at + 1
+    if listeners == 0 then
+      forget(own, at)
+      own.turn = at
+    elseif listeners then
+      return boot, own.of[boot]
     end
   end
-  if served > 0 then
-    lk.touch(serving)
+end
+
+-- Whether nothing holds so many jobs of the type back, and nothing waits before them. Any lane may be paused or held.
+local function go_at_once(ctx, ty, count)
+  local lane = ty.lane
+  return lane and not ty.groups and not lane.gated and not lk.lane_waits(lane) and lk.lane_room(ctx, lane, count) == count
+end
+
+-- Leases the jobs of a type that a call is about to put in line, {score, id, ...}, to a worker that offered room.
+local function hand_to(ctx, stage, ty, ready, boot, offer, records)
+  local count, expiry = #ready / 2, lk.digits(ctx.now + ctx.lease)
+  local token = lk.new_token(ctx)
+  local reply = {ctx.now, ctx.policy.version, -1, '', '', token, {}, {}, 0}
+  for i = 2, #ready, 2 do
+    local id, raw = ready[i], records[ready[i]]
+    local marks = byte(raw, 1) > PLAIN and 1 or 0
+    lk.push2(stage.lease_set, id, pack({token, ctx.now, ty.name, offer.identity, marks}))
+    lk.push2(stage.running_add, expiry, id)
+    lk.push2(reply, id, ty.lane.name)
+    lk.push2(reply, raw, '')
   end
+  lk.count(stage, 'r', ty, count)
+  lk.asked_for(ctx, ty.lane)
+  offer.room, offer.handed = offer.room - count, offer.handed + count
+  offer.limits[ty.name] = offer.limits[ty.name] and offer.limits[ty.name] - count
+  return {ctx.keys.calls_of .. boot, pack({offer.epoch, reply})}
+end
+
+local function by_id(list)
+  local found = {}
+  for i = 1, #list, 2 do
+    found[list[i]] = list[i + 1]
+  end
+  return found
+end
+
+-- Hands over what may go at once of the jobs that a call is about to put in line; returns what to tell once that is written:
+-- {channel, message} each.
+function lk.hand_over(ctx, stage)
+  local told, records = {}, nil
+  if lk.queue_held(ctx) then
+    return told
+  end
+  for _, ty in ipairs(stage.touched) do
+    local has = stage.types[ty].has
+    local ready = has.ready
+    if ready and #ready <= 2 * lk.HAND_OVER and go_at_once(ctx, ty, #ready / 2) then
+      local boot, offer = taker(ctx, ty, #ready / 2)
+      if boot then
+        records = records or by_id(stage.has.record_set)
+        told[#told + 1] = hand_to(ctx, stage, ty, ready, boot, offer, records)
+        has.ready = nil
+      end
+    end
+  end
+  return told
 end

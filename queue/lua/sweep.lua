@@ -140,7 +140,6 @@ local function forget_workers(ctx)
   end
   if gone[1] then
     call('HDEL', ctx.keys.workers, unpack_list(gone))
-    lk.forget_offers(ctx, gone)
   end
 end
 

@@ -7,6 +7,8 @@ use lanekeeper_queue::{QueueName, RedisOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
 
+use lanekeeper_api::policy::{ConcurrencyKey, KeyPart, QueuePolicy, RateLimit};
+
 use crate::common::{Bed, ids, job, success, want, with, worker};
 
 /// A worker that has subscribed to its calls.
@@ -160,37 +162,73 @@ async fn an_offer_ends_with_a_claim_that_makes_none_with_its_worker_and_where_no
 }
 
 #[tokio::test]
-async fn gates_limits_and_order_hold_for_what_is_handed_over() {
-    let bed = Bed::still(|policy| policy.lanes.iter_mut().for_each(|lane| lane.concurrency = Some(2))).await;
+async fn only_what_nothing_holds_back_is_handed_over() {
+    let bed = Bed::still(|_| {}).await;
     let w = worker("w");
     let mut ear = Ear::of(&bed, &w).await;
     let mut wish = offer(&["slow", "fast"], 9, 0);
-    wish.type_limits.insert("mail".into(), 1);
+    wish.type_limits.insert("mail".into(), 2);
     claims(&bed, &w, &wish).await;
     let mails = bed.queue.enqueue(&vec![job("mail", b""); 2]).await.unwrap();
-    let handed = ear.handed(&bed, &w).await;
-    assert_eq!(handed_ids(&handed), [id_of(&mails[0])], "one is this worker's limit");
-    // What waits there is held: a job that comes after it is not handed over either, and somebody is woken for it.
+    assert_eq!(handed_ids(&ear.handed(&bed, &w).await), [id_of(&mails[0]), id_of(&mails[1])]);
+    // This worker's limit; and what comes after one that waits stands behind it, of whatever type.
     bed.accept(job("mail", b"")).await;
     assert!(ear.handed(&bed, &w).await.is_empty());
-    // The lane has room for two.
-    let reports = bed.queue.enqueue(&vec![job("report", b""); 3]).await.unwrap();
-    let handed = ear.handed(&bed, &w).await;
-    assert_eq!(handed_ids(&handed), [id_of(&reports[0]), id_of(&reports[1])]);
+    assert_eq!(tokens(&bed).await, 1);
+    assert_eq!(bed.claim(&worker("x"), &["fast"], 9).await.len(), 1);
 
-    let bed = Bed::still(|_| {}).await;
-    let mut ear = Ear::of(&bed, &w).await;
-    claims(&bed, &w, &offer(&["slow", "fast"], 9, 0)).await;
-    bed.queue.pause("ada", "", &[]).await.unwrap();
+    // The last slot is kept: the worker may have been woken for a job of a lane that goes first.
+    claims(&bed, &w, &offer(&["slow", "fast"], 4, 2)).await;
     bed.accept(job("mail", b"")).await;
-    assert!(ear.handed(&bed, &w).await.is_empty(), "the queue is paused");
-    bed.queue.resume("ada", &[]).await.unwrap();
-    assert_eq!(bed.claim(&w, &["fast"], 9).await.len(), 1);
-    claims(&bed, &w, &offer(&["slow", "fast"], 9, 0)).await;
-    let (mail, report) = (job("mail", b""), job("report", b""));
-    let both = bed.queue.enqueue(&[mail, report]).await.unwrap();
-    let handed = ear.handed(&bed, &w).await;
-    assert_eq!(handed_ids(&handed), [id_of(&both[1]), id_of(&both[0])], "in the order of the worker's lanes");
+    assert_eq!(ear.handed(&bed, &w).await.len(), 1);
+    bed.queue.enqueue(&vec![job("mail", b""); 2]).await.unwrap();
+    assert_eq!(ear.handed(&bed, &w).await.len(), 1);
+    bed.accept(job("mail", b"")).await;
+    assert!(ear.handed(&bed, &w).await.is_empty());
+    assert_eq!(bed.claim(&worker("x"), &["fast"], 9).await.len(), 1);
+
+    // What is for later, and what comes while the queue or its lane is held.
+    claims(&bed, &w, &offer(&["slow", "fast"], 9, 5)).await;
+    bed.accept(with(job("mail", b""), |o| o.delay = Some(50))).await;
+    for lanes in [vec![], vec!["fast".to_owned()]] {
+        bed.queue.pause("ada", "", &lanes).await.unwrap();
+        bed.accept(job("mail", b"")).await;
+        assert!(ear.handed(&bed, &w).await.is_empty(), "{lanes:?}");
+        bed.queue.resume("ada", &lanes).await.unwrap();
+        assert_eq!(bed.claim(&worker("x"), &["fast"], 9).await.len(), 1, "{lanes:?}");
+    }
+    let none_of_its_lanes = bed.accept(job("mail", b"")).await;
+    assert_eq!(handed_ids(&ear.handed(&bed, &w).await), [none_of_its_lanes.as_str()]);
+    claims(&bed, &w, &offer(&["slow"], 9, 6)).await;
+    bed.accept(job("mail", b"")).await;
+    assert!(ear.handed(&bed, &w).await.is_empty());
+}
+
+#[tokio::test]
+async fn lanes_with_gates_and_types_with_concurrency_keys_stand_in_line() {
+    type Change = fn(&mut QueuePolicy);
+    let changes: [Change; 3] = [
+        |policy| policy.lanes.iter_mut().for_each(|lane| lane.concurrency = Some(5)),
+        |policy| {
+            let rate = RateLimit { limit: 100, per_ms: 1_000, burst: None, by: None };
+            policy.lanes.iter_mut().for_each(|lane| lane.rate_limit = Some(rate.clone()));
+        },
+        |policy| {
+            let key = vec![KeyPart::Path(vec!["v".into()])];
+            let bound = ConcurrencyKey { key, limit: Some(3), rate_limit: None };
+            policy.job_types.get_mut("mail").unwrap().concurrency_key = Some(bound);
+        },
+    ];
+    for change in changes {
+        let bed = Bed::still(change).await;
+        let w = worker("w");
+        let mut ear = Ear::of(&bed, &w).await;
+        claims(&bed, &w, &offer(&["fast"], 9, 0)).await;
+        bed.accept(job("mail", br#"{"v": 1}"#)).await;
+        assert!(ear.handed(&bed, &w).await.is_empty());
+        assert_eq!(tokens(&bed).await, 1);
+        assert_eq!(claims(&bed, &w, &offer(&["fast"], 9, 0)).await.jobs.len(), 1);
+    }
 }
 
 #[tokio::test]
@@ -198,45 +236,58 @@ async fn workers_take_turns() {
     let bed = Bed::still(|_| {}).await;
     let (a, b) = (worker("a"), worker("b"));
     let mut ears = [Ear::of(&bed, &a).await, Ear::of(&bed, &b).await];
-    for (at, w) in [&a, &b].into_iter().enumerate() {
-        bed.at(at as u64).await;
+    for w in [&a, &b] {
         claims(&bed, w, &offer(&["fast"], 9, 0)).await;
     }
-    for at in 0..6 {
-        bed.at(10 + at).await;
+    for _ in 0..6 {
         bed.accept(job("mail", b"")).await;
     }
     assert_eq!(ears[0].handed(&bed, &a).await.len(), 3);
     assert_eq!(ears[1].handed(&bed, &b).await.len(), 3);
-    // More than one worker has room for goes to two; more than eight are claimed.
-    claims(&bed, &a, &offer(&["fast"], 2, 3)).await;
-    claims(&bed, &b, &offer(&["fast"], 2, 3)).await;
-    bed.queue.enqueue(&vec![job("mail", b""); 4]).await.unwrap();
-    assert_eq!(handed_ids(&ears[0].handed(&bed, &a).await).len(), 2);
-    assert_eq!(handed_ids(&ears[1].handed(&bed, &b).await).len(), 2);
-    claims(&bed, &a, &offer(&["fast"], 20, 5)).await;
+    // Whoever has no room is passed over; more than eight are claimed.
+    claims(&bed, &a, &offer(&["fast"], 1, 3)).await;
+    claims(&bed, &b, &offer(&["fast"], 20, 3)).await;
+    for _ in 0..2 {
+        bed.queue.enqueue(&vec![job("mail", b""); 8]).await.unwrap();
+    }
+    assert!(ears[0].handed(&bed, &a).await.is_empty());
+    assert_eq!(handed_ids(&ears[1].handed(&bed, &b).await).len(), 16);
+    claims(&bed, &a, &offer(&["fast"], 20, 3)).await;
     bed.queue.enqueue(&vec![job("mail", b""); 9]).await.unwrap();
     assert!(ears[0].handed(&bed, &a).await.is_empty());
+    assert_eq!(tokens(&bed).await, 9);
 }
 
 #[tokio::test]
-async fn damage_costs_an_offer_and_nothing_else() {
+async fn a_worker_hears_with_its_heartbeat_how_much_was_handed_to_it() {
+    let bed = Bed::still(|_| {}).await;
+    let w = worker("w");
+    let _ear = Ear::of(&bed, &w).await;
+    assert_eq!(bed.beat(&w, &[]).await.handed, None);
+    claims(&bed, &w, &offer(&["fast"], 9, 0)).await;
+    bed.accept(job("mail", b"")).await;
+    assert_eq!(bed.beat(&w, &[]).await.handed, Some((1, 1)));
+    bed.queue.destroy().await.unwrap();
+}
+
+#[tokio::test]
+async fn jobs_of_several_types_are_handed_over_in_one_call_with_their_keys() {
     let bed = Bed::still(|_| {}).await;
     let w = worker("w");
     let mut ear = Ear::of(&bed, &w).await;
-    for broken in [["HSET", "of", &w.boot, "x"].as_slice(), &["SET", "of", "x"], &["SET", "oz", "x"]] {
-        claims(&bed, &w, &offer(&["fast"], 3, 0)).await;
-        let mut command: Vec<String> = broken.iter().map(ToString::to_string).collect();
-        command[1] = bed.key(broken[1]);
-        bed.poke(&command.iter().map(String::as_str).collect::<Vec<_>>()).await;
-        let id = bed.accept(job("mail", b"")).await;
-        assert_eq!((bed.state(&id).await, tokens(&bed).await), (JobState::Ready, 1), "{broken:?}");
-        assert_eq!(claims(&bed, &w, &offer(&["fast"], 3, 0)).await.jobs.len(), 1, "{broken:?}");
-        claims(&bed, &w, &offer(&["fast"], 3, 0)).await;
-        let next = bed.accept(job("mail", b"")).await;
-        assert_eq!(handed_ids(&ear.handed(&bed, &w).await), [next.as_str()], "{broken:?}");
-        bed.queue.leave(&w).await.unwrap();
-    }
+    claims(&bed, &w, &offer(&["slow", "fast"], 9, 0)).await;
+    let keyed = with(job("mail", b"a"), |o| o.key = Some("k".into()));
+    let sent = bed.queue.enqueue(&[keyed.clone(), job("report", b"b"), keyed.clone()]).await.unwrap();
+    let handed = ear.handed(&bed, &w).await;
+    assert_eq!(handed_ids(&handed), [id_of(&sent[0]), id_of(&sent[1])]);
+    assert!(matches!(&sent[2], Enqueued::Duplicate { id, .. } if id == id_of(&sent[0])));
+    let first = &handed[0].claim.jobs[0];
+    assert_eq!(first.key.as_deref(), Some("k"));
+    assert_ne!(first.token, handed[1].claim.jobs[0].token);
+    bed.settle(&w, first, success()).await;
+    let again = bed.queue.enqueue(&[keyed]).await.unwrap();
+    assert!(matches!(&again[0], Enqueued::Duplicate { state: JobState::Succeeded, .. }), "{again:?}");
+    assert_eq!(bed.queue.leases_of(&w).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
