@@ -171,6 +171,16 @@ function lk.regroup(ctx, ty)
   return state ~= nil
 end
 
+-- A running job that was counted in the nameless group turns out to be of this one, which may be at its limit now: then it
+-- stands aside, and is the last of the round when that job ends.
+function lk.group_found(ctx, ty, group)
+  if (tonumber(call('HGET', ty.groups.running, '')) or 0) > 0 then
+    call('HINCRBY', ty.groups.running, '', -1)
+    call('HINCRBY', ty.groups.running, group, 1)
+    place(ctx, ty, group)
+  end
+end
+
 -- How many jobs of each group run, counted anew from the leases.
 function lk.recount_groups(ctx, ty)
   local ids = {}
