@@ -87,9 +87,9 @@ impl Loop {
         }
         let ahead = self.flights.ahead();
         // What limits leave for this one is known only when the other is answered.
-        let ask = self.ask(now, ahead.as_deref()).filter(|ask| {
-            ask.want.slots as usize >= MANY && ask.want.type_limits.is_empty()
-        });
+        let ask = self
+            .ask(now, ahead.as_deref())
+            .filter(|ask| ask.want.slots as usize >= MANY && ask.want.type_limits.is_empty());
         if ask.is_none() && self.shared.table().to_settle() < MANY {
             return false;
         }
