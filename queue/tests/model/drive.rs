@@ -167,6 +167,9 @@ async fn compare(bench: &Bench, model: &mut Model, now_us: u64) -> Result<(), Di
     for op in ops {
         one(bench, model, &op, now_us).await.map(drop).map_err(|d| *d)?;
     }
+    if let Some(found) = bench.misplaced(&model.keyed_types()).await {
+        return Err(Divergence { op: Op::Stats, expected: Reply::Done, found });
+    }
     for lane in model.waiting_lanes() {
         if let Some(found) = bench.sleepers(&lane).await {
             return Err(Divergence { op: Op::PassOn(vec![lane]), expected: Reply::Done, found });
