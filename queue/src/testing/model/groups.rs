@@ -44,8 +44,6 @@ pub(super) struct Groups {
     arrivals: BTreeMap<Name, u64>,
     /// What the last job that was enqueued said of the class of its key's rate.
     pub(super) classes: BTreeMap<Name, Option<String>>,
-    /// Groups that stood aside when their class changed: they are judged anew when something else happens to them.
-    reclassed: BTreeSet<Name>,
     /// Those of them that the library may have forgotten, for no job of the key lives.
     unsure: BTreeSet<Name>,
     /// Those of which jobs are in line.
@@ -174,15 +172,9 @@ impl Model {
         for name in names {
             let room = self.group_room(&name, 1, now_us);
             let was = before.remove(&name);
-            let perhaps = match was {
-                // Nobody may have noticed what a job that is not due yet says of the class.
-                Some(Waits::Turn { .. }) => self.groups.reclassed.contains(&name),
-                was => was.and_then(|was| self.perhaps(&name, was, now_us)).is_some(),
-            };
+            let perhaps = was.and_then(|was| perhaps_aside(was, now_us)).is_some();
             self.groups.waits.insert(name, Waits::after(was, room, now_us, lazily, perhaps));
         }
-        let Groups { waits, reclassed, .. } = &mut self.groups;
-        reclassed.retain(|name| matches!(waits.get(name), Some(Waits::Aside { .. })));
     }
 
     /// A claim looks at the groups of a type: those that may go have their turns by now.
@@ -232,16 +224,7 @@ impl Model {
 
     /// Until when a group may stand aside although it may go.
     pub(super) fn perhaps_aside(&self, name: &Name, now_us: u64) -> Option<u64> {
-        self.perhaps(name, *self.groups.waits.get(name)?, now_us)
-    }
-
-    /// Rates count in µs, but who stands aside is let in by the millisecond, unless something else happens to it; and so it
-    /// is with another class, which may come with a job that is not due yet.
-    fn perhaps(&self, name: &Name, waits: Waits, now_us: u64) -> Option<u64> {
-        let Waits::Aside { till_ms: Some(till_ms), .. } = waits else { return None };
-        let now_ms = now_us / 1_000;
-        let may = till_ms == now_ms + 1 || (till_ms > now_ms && self.groups.reclassed.contains(name));
-        may.then_some(till_ms)
+        perhaps_aside(*self.groups.waits.get(name)?, now_us)
     }
 
     /// Whether somebody may look at the lane once more although nothing of it may go, for a line was just sorted.
@@ -295,9 +278,7 @@ impl Model {
     /// An enqueue of a job of a key says what the class of its rate is.
     pub(super) fn set_class(&mut self, name: Name, class: Option<String>) {
         self.groups.unsure.remove(&name);
-        if self.groups.classes.insert(name.clone(), class.clone()).flatten() != class {
-            self.groups.reclassed.insert(name);
-        }
+        self.groups.classes.insert(name, class);
     }
 
     /// Keys of which only the library can say whether it knows their class.
@@ -396,4 +377,10 @@ impl Model {
             .chain(opens)
             .chain(self.groups.arrivals.values().map(|us| us / 1_000))
     }
+}
+
+/// Rates count in µs, but who stands aside is let in by the millisecond, unless something else happens to it.
+fn perhaps_aside(waits: Waits, now_us: u64) -> Option<u64> {
+    let Waits::Aside { till_ms: Some(till_ms), .. } = waits else { return None };
+    (till_ms == now_us / 1_000 + 1).then_some(till_ms)
 }
