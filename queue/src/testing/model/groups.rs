@@ -42,6 +42,9 @@ pub(super) struct Groups {
     holds: BTreeMap<Name, u64>,
     /// Theoretical arrival times, µs.
     arrivals: BTreeMap<Name, u64>,
+    /// Those with an arrival time that said nothing when all were last regarded: a slower rate made it. When time has caught up
+    /// with it, it counts again, and nobody notices before a claim looks.
+    unsound: BTreeSet<Name>,
     /// What the last job that was enqueued said of the class of its key's rate.
     pub(super) classes: BTreeMap<Name, Option<String>>,
     /// Those of them that the library may have forgotten, for no job of the key lives.
@@ -125,6 +128,11 @@ impl Model {
         Some(own.map_or(rate, |limit| rate.with_limit(*limit)))
     }
 
+    fn is_unsound(&self, name: &Name, now_us: u64) -> bool {
+        let arrival = self.groups.arrivals.get(name);
+        arrival.zip(self.rate_of(name)).is_some_and(|(arrival, rate)| !rate.is_sound(*arrival, now_us))
+    }
+
     /// How many jobs of a group may go, at most `most`; where none may, until when, where that is a matter of time (ms).
     pub(super) fn group_room(&self, name: &Name, mut most: usize, now_us: u64) -> Result<usize, Option<u64>> {
         let Some(rules) = self.key_rules(&name.0).filter(|_| !name.1.is_empty()) else { return Ok(most) };
@@ -169,10 +177,17 @@ impl Model {
             }
         }
         let mut before = std::mem::take(&mut self.groups.waits);
+        let unsound = std::mem::take(&mut self.groups.unsound);
         for name in names {
             let room = self.group_room(&name, 1, now_us);
             let was = before.remove(&name);
-            let perhaps = was.and_then(|was| perhaps_aside(was, now_us)).is_some();
+            let perhaps = match was {
+                Some(Waits::Turn { .. }) => unsound.contains(&name),
+                was => was.and_then(|was| perhaps_aside(was, now_us)).is_some(),
+            };
+            if self.is_unsound(&name, now_us) {
+                self.groups.unsound.insert(name.clone());
+            }
             self.groups.waits.insert(name, Waits::after(was, room, now_us, lazily, perhaps));
         }
     }
@@ -202,10 +217,7 @@ impl Model {
         for (_, job) in self.lane_line(lane) {
             let name = (job.job_type.clone(), job.group.turn_name().to_owned());
             match self.group_room(&name, 1, now_us) {
-                Ok(_) if self.perhaps_aside(&name, now_us).is_some() => {
-                    opens = opens.into_iter().chain(self.perhaps_aside(&name, now_us)).min();
-                }
-                Ok(_) => return None,
+                Ok(_) => opens = opens.into_iter().chain([self.perhaps_aside(&name, now_us)?]).min(),
                 Err(till) => opens = opens.into_iter().chain(till).min(),
             }
         }
