@@ -156,9 +156,9 @@ local function store(ctx, stage, spec)
     local rate = ty.groups.rate
     if rate and rate.by then
       for _, word in ipairs(spec.earlier or NONE) do
-        lk.push2(stage.class_set, ty.groups.classes, word)
+        lk.push2(stage.class_set, ty, word)
       end
-      lk.push2(stage.class_set, ty.groups.classes, {spec.group, spec.class})
+      lk.push2(stage.class_set, ty, {spec.group, spec.class})
     end
   elseif spec.first then
     -- The payload that it speaks of is gone.

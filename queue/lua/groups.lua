@@ -171,6 +171,32 @@ function lk.regroup(ctx, ty)
   return state ~= nil
 end
 
+-- Jobs say what the class of their group's rate is: {type, {group, class}, ...}, in order, for the last one decides, also where it
+-- names none. Groups are judged anew by another class at once: the jobs that say so may come into line much later.
+function lk.commit_classes(ctx, words)
+  local changed = {}
+  for i = 1, #words, 2 do
+    local ty, group, class = words[i], words[i + 1][1], words[i + 1][2]
+    if (call('HGET', ty.groups.classes, group) or nil) ~= class then
+      call(class and 'HSET' or 'HDEL', ty.groups.classes, unpack_list({group, class}))
+      lk.push2(changed, ty, group)
+    end
+  end
+  for i = 1, #changed, 2 do
+    place(ctx, changed[i], changed[i + 1])
+  end
+end
+
+-- A running job that was counted in the nameless group turns out to be of this one, which may be at its limit now: then it
+-- stands aside, and is the last of the round when that job ends.
+function lk.group_found(ctx, ty, group)
+  if (tonumber(call('HGET', ty.groups.running, '')) or 0) > 0 then
+    call('HINCRBY', ty.groups.running, '', -1)
+    call('HINCRBY', ty.groups.running, group, 1)
+    place(ctx, ty, group)
+  end
+end
+
 -- How many jobs of each group run, counted anew from the leases.
 function lk.recount_groups(ctx, ty)
   local ids = {}

@@ -40,9 +40,8 @@ local function mend_group(ctx, ty, id, raw, at, runs)
   local group = lk.read_group(ty, type(rec[8]) == 'table' and rec[8][1] or sub(raw, at)) or ''
   call('HSET', ctx.keys.group_of, id, group)
   ctx.suspicious = true
-  if runs and group ~= '' and (tonumber(call('HGET', ty.groups.running, '')) or 0) > 0 then
-    call('HINCRBY', ty.groups.running, '', -1)
-    call('HINCRBY', ty.groups.running, group, 1)
+  if runs and group ~= '' then
+    lk.group_found(ctx, ty, group)
   end
 end
 

@@ -279,14 +279,8 @@ function lk.commit_jobs(ctx, stage)
   if has.notes then
     lk.commit_notes(ctx, has.notes)
   end
-  for i = 1, has.class_set and #has.class_set or 0, 2 do
-    -- In order: the last job of a key decides, also where it names no class.
-    local group, class = unpack_list(has.class_set[i + 1], 1, 2)
-    if class then
-      call('HSET', has.class_set[i], group, class)
-    else
-      call('HDEL', has.class_set[i], group)
-    end
+  if has.class_set then
+    lk.commit_classes(ctx, has.class_set)
   end
   write('HDEL', keys.leases, has.lease_del)
   write('ZREM', keys.running, has.running_del)

@@ -7,6 +7,7 @@ use lanekeeper_queue::testing::model::{Op, Reply};
 use lanekeeper_queue::testing::{TestRedis, clock};
 use lanekeeper_queue::types::{DeadFilter, Enqueued, Find, Job, Settled};
 use lanekeeper_queue::{Error, Queue, Result, Waker, library_source};
+use redis::aio::ConnectionManagerConfig;
 use tokio::sync::Mutex;
 
 /// Where the clock starts, µs since the epoch.
@@ -32,7 +33,11 @@ impl Bench {
         }
         let source = clock::with_test_clock(&source).unwrap_or_else(|e| panic!("{e}"));
         let redis = TestRedis::start_with(&["--appendonly", "no"]).await.unwrap();
-        let queue = Queue::connect(&redis.options(), "apps/saas".parse().unwrap()).await.unwrap();
+        // A long run may be stopped for a while, the server with it: that is no reason to give up a call.
+        let patient = ConnectionManagerConfig::new().set_response_timeout(None);
+        let client = redis.options().client().unwrap();
+        let conn = client.get_connection_manager_with_config(patient).await.unwrap();
+        let queue = Queue::on(conn, "apps/saas".parse().unwrap());
         let waker = Waker::connect(&redis.options(), queue.name().clone()).await.unwrap();
         Self { _redis: redis, queue, waker: Mutex::new(waker), source }
     }

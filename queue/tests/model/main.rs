@@ -18,6 +18,7 @@ mod policies;
 mod report;
 mod settlements;
 mod shrink;
+mod standing;
 
 use std::time::Instant;
 

@@ -244,6 +244,21 @@ async fn only_jobs_of_the_type_count_in_its_groups() {
 }
 
 #[tokio::test]
+async fn a_key_that_a_sweep_finds_at_its_limit_stands_aside_until_its_job_ends() {
+    let mut bed = Bed::new().await;
+    let w = worker("w");
+    let running = bed.running(&w, of("a")).await;
+    bed.change(keyed(1)).await;
+    // Nobody knows yet that one of `a` runs.
+    let behind = bed.accept(of("a")).await;
+    bed.queue.sweep(&w, 100).await.unwrap();
+    let first = bed.accept(of("b")).await;
+    bed.settle(&w, &running, success()).await;
+    let got = [bed.claim(&w, &["fast"], 1).await, bed.claim(&w, &["fast"], 1).await].concat();
+    assert_eq!(ids(&got), [first, behind]);
+}
+
+#[tokio::test]
 async fn a_count_of_a_group_that_is_wrong_is_counted_anew() {
     let bed = Bed::with(keyed(2)).await;
     let w = worker("w");

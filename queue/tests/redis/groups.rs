@@ -52,6 +52,19 @@ async fn the_class_of_a_key_stands_while_its_jobs_wait_for_their_time() {
 }
 
 #[tokio::test]
+async fn another_class_counts_at_once_also_where_the_job_that_says_so_is_not_due() {
+    let bed = Bed::still(key_of_mail(None, Some(by_tier()))).await;
+    for _ in 0..3 {
+        bed.accept(of("a")).await;
+    }
+    assert_eq!(bed.claim(&worker("w"), &["fast"], 9).await.len(), 2);
+    bed.at(20_000).await;
+    assert!(bed.claim(&worker("w"), &["fast"], 9).await.is_empty(), "a half minute for each");
+    bed.accept(with(premium("a"), |o| o.delay = Some(3_600_000))).await;
+    assert_eq!(bed.claim(&worker("w"), &["fast"], 9).await.len(), 1, "a quarter for each");
+}
+
+#[tokio::test]
 async fn a_key_that_got_fewer_jobs_of_a_claim_is_the_first_of_the_next() {
     let bed = Bed::with(key_of_mail(Some(50), None)).await;
     let w = worker("w");

@@ -75,9 +75,21 @@ impl Model {
         if self.leases.keys().any(|id| untold(&self.jobs[id])) {
             all.retain(|damage| *damage != Damage::key("l", ""));
         }
+        if self.has_orphaned_totals() {
+            all.retain(|damage| *damage != Damage::key("t", ""));
+        }
         all.extend(self.keys.keys().map(|key| Damage::entry("k", "", key)));
         all.extend(self.key_checks.keys().map(|key| Damage::entry("kx", "", key)));
         all
+    }
+
+    /// Whether a type without jobs is known by its name alone, and its totals with it. They outlive the name and come back with
+    /// the type, should a later policy have it again: nobody is told of them in between.
+    fn has_orphaned_totals(&self) -> bool {
+        let used = |name: &String| self.jobs.values().any(|job| job.job_type == *name);
+        let mut gone =
+            self.types.iter().filter(|(name, _)| !self.policy().job_types.contains_key(*name) && !used(name));
+        gone.any(|(_, totals)| *totals != Default::default())
     }
 
     /// The damage, and as many sweeps as it takes.

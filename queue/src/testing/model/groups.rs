@@ -42,10 +42,11 @@ pub(super) struct Groups {
     holds: BTreeMap<Name, u64>,
     /// Theoretical arrival times, µs.
     arrivals: BTreeMap<Name, u64>,
+    /// Those with an arrival time that said nothing when all were last regarded: a slower rate made it. When time has caught up
+    /// with it, it counts again, and nobody notices before a claim looks.
+    unsound: BTreeSet<Name>,
     /// What the last job that was enqueued said of the class of its key's rate.
     pub(super) classes: BTreeMap<Name, Option<String>>,
-    /// Groups that stood aside when their class changed: they are judged anew when something else happens to them.
-    reclassed: BTreeSet<Name>,
     /// Those of them that the library may have forgotten, for no job of the key lives.
     unsure: BTreeSet<Name>,
     /// Those of which jobs are in line.
@@ -127,6 +128,11 @@ impl Model {
         Some(own.map_or(rate, |limit| rate.with_limit(*limit)))
     }
 
+    fn is_unsound(&self, name: &Name, now_us: u64) -> bool {
+        let arrival = self.groups.arrivals.get(name);
+        arrival.zip(self.rate_of(name)).is_some_and(|(arrival, rate)| !rate.is_sound(*arrival, now_us))
+    }
+
     /// How many jobs of a group may go, at most `most`; where none may, until when, where that is a matter of time (ms).
     pub(super) fn group_room(&self, name: &Name, mut most: usize, now_us: u64) -> Result<usize, Option<u64>> {
         let Some(rules) = self.key_rules(&name.0).filter(|_| !name.1.is_empty()) else { return Ok(most) };
@@ -171,18 +177,19 @@ impl Model {
             }
         }
         let mut before = std::mem::take(&mut self.groups.waits);
+        let unsound = std::mem::take(&mut self.groups.unsound);
         for name in names {
             let room = self.group_room(&name, 1, now_us);
             let was = before.remove(&name);
             let perhaps = match was {
-                // Nobody may have noticed what a job that is not due yet says of the class.
-                Some(Waits::Turn { .. }) => self.groups.reclassed.contains(&name),
-                was => was.and_then(|was| self.perhaps(&name, was, now_us)).is_some(),
+                Some(Waits::Turn { .. }) => unsound.contains(&name),
+                was => was.and_then(|was| perhaps_aside(was, now_us)).is_some(),
             };
+            if self.is_unsound(&name, now_us) {
+                self.groups.unsound.insert(name.clone());
+            }
             self.groups.waits.insert(name, Waits::after(was, room, now_us, lazily, perhaps));
         }
-        let Groups { waits, reclassed, .. } = &mut self.groups;
-        reclassed.retain(|name| matches!(waits.get(name), Some(Waits::Aside { .. })));
     }
 
     /// A claim looks at the groups of a type: those that may go have their turns by now.
@@ -210,10 +217,7 @@ impl Model {
         for (_, job) in self.lane_line(lane) {
             let name = (job.job_type.clone(), job.group.turn_name().to_owned());
             match self.group_room(&name, 1, now_us) {
-                Ok(_) if self.perhaps_aside(&name, now_us).is_some() => {
-                    opens = opens.into_iter().chain(self.perhaps_aside(&name, now_us)).min();
-                }
-                Ok(_) => return None,
+                Ok(_) => opens = opens.into_iter().chain([self.perhaps_aside(&name, now_us)?]).min(),
                 Err(till) => opens = opens.into_iter().chain(till).min(),
             }
         }
@@ -232,16 +236,7 @@ impl Model {
 
     /// Until when a group may stand aside although it may go.
     pub(super) fn perhaps_aside(&self, name: &Name, now_us: u64) -> Option<u64> {
-        self.perhaps(name, *self.groups.waits.get(name)?, now_us)
-    }
-
-    /// Rates count in µs, but who stands aside is let in by the millisecond, unless something else happens to it; and so it
-    /// is with another class, which may come with a job that is not due yet.
-    fn perhaps(&self, name: &Name, waits: Waits, now_us: u64) -> Option<u64> {
-        let Waits::Aside { till_ms: Some(till_ms), .. } = waits else { return None };
-        let now_ms = now_us / 1_000;
-        let may = till_ms == now_ms + 1 || (till_ms > now_ms && self.groups.reclassed.contains(name));
-        may.then_some(till_ms)
+        perhaps_aside(*self.groups.waits.get(name)?, now_us)
     }
 
     /// Whether somebody may look at the lane once more although nothing of it may go, for a line was just sorted.
@@ -295,9 +290,7 @@ impl Model {
     /// An enqueue of a job of a key says what the class of its rate is.
     pub(super) fn set_class(&mut self, name: Name, class: Option<String>) {
         self.groups.unsure.remove(&name);
-        if self.groups.classes.insert(name.clone(), class.clone()).flatten() != class {
-            self.groups.reclassed.insert(name);
-        }
+        self.groups.classes.insert(name, class);
     }
 
     /// Keys of which only the library can say whether it knows their class.
@@ -396,4 +389,10 @@ impl Model {
             .chain(opens)
             .chain(self.groups.arrivals.values().map(|us| us / 1_000))
     }
+}
+
+/// Rates count in µs, but who stands aside is let in by the millisecond, unless something else happens to it.
+fn perhaps_aside(waits: Waits, now_us: u64) -> Option<u64> {
+    let Waits::Aside { till_ms: Some(till_ms), .. } = waits else { return None };
+    (till_ms == now_us / 1_000 + 1).then_some(till_ms)
 }

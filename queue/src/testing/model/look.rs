@@ -39,6 +39,14 @@ impl Model {
         open.filter(|lane| goes(&lane.name)).map(|lane| lane.name.clone()).collect()
     }
 
+    /// Types that have a concurrency key.
+    #[must_use]
+    pub fn keyed_types(&self) -> Vec<String> {
+        let Some(policy) = self.present_policy() else { return Vec::new() };
+        let keyed = policy.job_types.iter().filter(|(_, spec)| spec.concurrency_key.is_some());
+        keyed.map(|(name, _)| name.clone()).collect()
+    }
+
     /// Jobs in line that have a concurrency key.
     #[must_use]
     pub fn keyed_jobs(&self) -> Vec<String> {

@@ -30,10 +30,13 @@ impl Rate {
         jobs * self.per_ms * 1_000.0 / self.limit
     }
 
-    /// An arrival time that the rate cannot have produced says nothing.
+    /// Whether the rate can have produced the arrival time; otherwise that says nothing.
+    pub(super) fn is_sound(&self, arrival_us: u64, now_us: u64) -> bool {
+        arrival_us as f64 <= now_us as f64 + self.time_us(self.burst) + 1_000.0
+    }
+
     fn sound(&self, arrival_us: u64, now_us: u64) -> f64 {
-        let farthest = now_us as f64 + self.time_us(self.burst) + 1_000.0;
-        if arrival_us as f64 <= farthest { arrival_us as f64 } else { now_us as f64 }
+        if self.is_sound(arrival_us, now_us) { arrival_us as f64 } else { now_us as f64 }
     }
 
     /// How many jobs may start, at most `most`; where none may, when the next one may, ms.

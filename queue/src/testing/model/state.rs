@@ -152,7 +152,7 @@ pub(super) struct Lease {
 }
 
 /// Counters of a type.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Counters {
     pub(super) enqueued: u64,
     pub(super) succeeded: u64,
