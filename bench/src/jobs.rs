@@ -30,6 +30,19 @@ pub fn job(i: usize, ts: f64, pad: usize) -> NewJob {
     }
 }
 
+/// Tenants that the jobs of [`job_of_tenant`] belong to.
+pub const TENANTS: usize = 100;
+
+/// A job whose payload, as long as the others, names one of [`TENANTS`] tenants.
+#[must_use]
+pub fn job_of_tenant(i: usize) -> NewJob {
+    let mut job = job(i, 0.0, PAD - 13);
+    let tenant = format!(",\"tenant\":{:03}}}", 100 + i % TENANTS);
+    job.payload.pop();
+    job.payload.extend_from_slice(tenant.as_bytes());
+    job
+}
+
 /// Whether all were accepted.
 ///
 /// # Errors
@@ -53,5 +66,8 @@ mod tests {
         assert!((190..220).contains(&text.len()));
         assert_eq!(sent_at(text.as_bytes()), Some(12.5));
         assert_eq!(sent_at(b"{}"), None);
+        let of_tenant: serde_json::Value = serde_json::from_slice(&job_of_tenant(207).payload).unwrap();
+        assert_eq!((of_tenant["i"].as_u64(), of_tenant["tenant"].as_u64()), (Some(207), Some(107)));
+        assert_eq!(job_of_tenant(7).payload.len(), job(7, 0.0, PAD).payload.len());
     }
 }

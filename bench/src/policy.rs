@@ -19,6 +19,8 @@ metadata: {namespace: bench, name: main}
 spec:
   lanes:
   - name: main
+";
+const JOB_TYPES: &str = "\
   jobTypes:
   - name: noop
     lane: main
@@ -27,15 +29,17 @@ spec:
 /// Never run: the benchmarks bring their own handlers.
 const NOTHING: &str = "    handler: {exec: {command: ['true']}}\n";
 
-/// All that a job type can ask for, so that each job pays for it. Rate limit and concurrency key of lane and job type
-/// belong here as soon as manifests have them.
+/// All that a job type can ask for, so that each job pays for it; no bound is reached.
 const EVERYTHING: &str = r"
     owner: team-bench
     priority: 3
     key: 'noop:{i}'
     perWorker: 200
+    concurrencyKey: {key: 'tenant:{tenant}', limit: 200}
     completed: {keep: 1000000, for: 24h}
 ";
+/// The same of its lane.
+const LANE_RATE: &str = "    rateLimit: {limit: 1000000, per: 1s}\n";
 
 /// A queue as a user gets it who names nothing but a lane and a job type.
 ///
@@ -45,12 +49,13 @@ pub fn plain() -> Result<QueuePolicy> {
     resolve(NOTHING)
 }
 
-/// A queue with everything there is: an idempotency key from the payload, a limit per worker, every job's history kept.
+/// A queue with everything there is: an idempotency key and a concurrency key from the payload, a rate limit of the lane, a limit
+/// per worker, every job's history kept.
 ///
 /// # Errors
 /// As `plain`.
 pub fn everything() -> Result<QueuePolicy> {
-    resolve(&format!("{NOTHING}{EVERYTHING}"))
+    resolve_on(LANE_RATE, &format!("{NOTHING}{EVERYTHING}"))
 }
 
 /// As `plain`, with the `http` handler.
@@ -62,7 +67,11 @@ pub fn http(url: &str) -> Result<QueuePolicy> {
 }
 
 fn resolve(fields: &str) -> Result<QueuePolicy> {
-    let text = format!("{MANIFEST}{fields}");
+    resolve_on("", fields)
+}
+
+fn resolve_on(lane: &str, fields: &str) -> Result<QueuePolicy> {
+    let text = format!("{MANIFEST}{lane}{JOB_TYPES}{fields}");
     let manifests = manifest::parse(&[("bench", &text)]).map_err(|errors| anyhow!("{errors:?}"))?;
     let queue = manifests.queues.first().context("the manifest has no queue")?;
     let source = Source { owner: "bench".into(), uid: "bench".into(), created_ms: 0, generation: 1 };
@@ -84,7 +93,9 @@ mod tests {
 
     #[test]
     fn everything_is_asked_for() {
-        let noop = &everything().unwrap().job_types[JOB_TYPE];
+        let policy = everything().unwrap();
+        let noop = &policy.job_types[JOB_TYPE];
+        assert!(policy.lanes[0].rate_limit.is_some() && noop.concurrency_key.is_some());
         assert!(noop.key.is_some() && noop.per_worker.is_some() && noop.completed.keep > 100_000);
     }
 }

@@ -34,11 +34,20 @@ pub async fn one_by_one(queue: &Queue, n: usize, depth: usize, pad: usize) -> Re
 /// # Errors
 /// When a call fails or a job is not accepted.
 pub async fn bulk(queue: &Queue, n: usize, pad: usize) -> Result<Duration> {
+    bulk_of(queue, n, |i| job(i, 0.0, pad)).await
+}
+
+/// As `bulk`, of jobs that are made so.
+///
+/// # Errors
+/// As `bulk`.
+pub async fn bulk_of(queue: &Queue, n: usize, make: impl Fn(usize) -> NewJob) -> Result<Duration> {
+    let make = &make;
     let started = Instant::now();
     let mut calls = futures::stream::iter((0..n).step_by(MAX_JOBS_PER_CALL))
         .map(|from| async move {
             let to = (from + MAX_JOBS_PER_CALL).min(n);
-            let jobs: Vec<NewJob> = (from..to).map(|i| job(i, 0.0, pad)).collect();
+            let jobs: Vec<NewJob> = (from..to).map(make).collect();
             accepted(&queue.enqueue_all(&jobs).await?)
         })
         .buffer_unordered(BULK_DEPTH);

@@ -53,7 +53,7 @@ local function compile_type(keys, name, lane, spec)
     on_dead = spec and type(spec.onDead) == 'table' and spec.onDead.type or nil,
     keep = retention.keep,
     -- Finished records beyond `keep` that may stand until the next sweep, so that not every settlement has to trim.
-    slack = min(floor(retention.keep / 8), 100),
+    slack = min(floor(retention.keep / 8), 25),
     keep_for = retention.forMs,
     keep_reviewed = spec and type(spec.dead) == 'table' and number_or_nil(spec.dead.keepReviewedForMs) or nil,
     groups = spec and compile_groups(keys, name, spec.concurrencyKey) or nil,

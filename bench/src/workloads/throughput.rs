@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use lanekeeper_bench::count::Count;
-use lanekeeper_bench::jobs::PAD;
+use lanekeeper_bench::jobs::{PAD, job_of_tenant};
 use lanekeeper_bench::{policy, produce};
 
 use crate::ours::Bench;
@@ -36,9 +36,14 @@ pub(crate) async fn measure(n: usize, report: &mut Report) -> Result<()> {
     add_drain("drain, no-op handler", &plain, &raw, report);
 
     bench.flush_to(&policy::everything()?).await?;
-    produce::bulk(&bench.queue, n, PAD).await?;
+    produce::bulk_of(&bench.queue, n, job_of_tenant).await?;
     let everything = drain(&bench, n).await?;
-    add_drain("drain with everything (key, history kept, perWorker)", &everything, &raw, report);
+    add_drain(
+        "drain with everything (key, concurrency key, lane rate, history kept)",
+        &everything,
+        &raw,
+        report,
+    );
     Ok(())
 }
 

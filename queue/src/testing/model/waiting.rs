@@ -143,7 +143,7 @@ impl Model {
         for job_type in types {
             let came = kept.iter().filter(|name| *name == job_type).count();
             let keep = usize::try_from(self.rules(job_type).completed.keep).unwrap_or(usize::MAX);
-            let slack = (keep / 8).min(100);
+            let slack = (keep / 8).min(25);
             self.trim_count(job_type, (2 * came).max(slack), slack);
         }
     }
