@@ -41,7 +41,11 @@ local function enqueue(keys, args)
   end
   local stage = lk.stage()
   lk.admit(ctx, stage, specs, replies, true)
-  local told = serves and lk.hand_over(ctx, stage) or NONE
+  local told = {}
+  if serves then
+    -- Whoever may not do what that takes has enqueued all the same.
+    pcall(lk.hand_over, ctx, stage, told)
+  end
   lk.commit(ctx, stage)
   for _, message in ipairs(told) do
     call('PUBLISH', message[1], message[2])

@@ -169,12 +169,12 @@ local function by_id(list)
   return found
 end
 
--- Hands over what may go at once of the jobs that a call is about to put in line; returns what to tell once that is written:
--- {channel, message} each.
-function lk.hand_over(ctx, stage)
-  local told, records = {}, nil
+-- Hands over what may go at once of the jobs that a call is about to put in line; adds what to tell once that is written to `told`:
+-- {channel, message} each. Reads before it stages, type by type: where it fails half-way, what it has done stands.
+function lk.hand_over(ctx, stage, told)
+  local records
   if lk.queue_held(ctx) then
-    return told
+    return
   end
   for _, ty in ipairs(stage.touched) do
     local has = stage.types[ty].has
@@ -188,5 +188,4 @@ function lk.hand_over(ctx, stage)
       end
     end
   end
-  return told
 end

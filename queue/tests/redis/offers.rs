@@ -291,27 +291,21 @@ async fn jobs_of_several_types_are_handed_over_in_one_call_with_their_keys() {
 }
 
 #[tokio::test]
-async fn producers_that_may_not_publish_hand_nothing_over() {
+async fn producers_that_may_not_hand_over_enqueue_all_the_same() {
     let bed = Bed::still(|_| {}).await;
     let w = worker("w");
-    let _ear = Ear::of(&bed, &w).await;
-    claims(&bed, &w, &offer(&["fast"], 3, 0)).await;
-    bed.poke(&[
-        "ACL",
-        "SETUSER",
-        "shop",
-        "on",
-        ">secret",
-        "~*",
-        "+@all",
-        "resetchannels",
-        &format!("&{}", bed.key("wake")),
-    ])
-    .await;
-    let url = bed.redis.url().replace("redis://", "redis://shop:secret@");
-    let shop =
-        lanekeeper_queue::Queue::connect(&RedisOptions::new(&url), bed.queue.name().clone()).await.unwrap();
-    let sent = shop.enqueue(&[job("mail", b"")]).await.unwrap();
-    assert_eq!(sent.len(), 1);
-    assert_eq!(tokens(&bed).await, 1);
+    let mut ear = Ear::of(&bed, &w).await;
+    let wake = format!("&{}", bed.key("wake"));
+    for rights in [["resetchannels", &wake], ["allchannels", "-pubsub"], ["allchannels", "-exists"]] {
+        claims(&bed, &w, &offer(&["fast"], 3, 0)).await;
+        let user = ["ACL", "SETUSER", "shop", "reset", "on", ">secret", "~*", "+@all"];
+        bed.poke(&[user.as_slice(), &rights].concat()).await;
+        let url = bed.redis.url().replace("redis://", "redis://shop:secret@");
+        let name = bed.queue.name().clone();
+        let shop = lanekeeper_queue::Queue::connect(&RedisOptions::new(&url), name).await.unwrap();
+        shop.enqueue(&[job("mail", b"")]).await.unwrap();
+        assert!(ear.handed(&bed, &w).await.is_empty(), "{rights:?}");
+        assert_eq!(tokens(&bed).await, 1, "{rights:?}");
+        assert_eq!(claims(&bed, &w, &offer(&["fast"], 3, 0)).await.jobs.len(), 1, "{rights:?}");
+    }
 }
