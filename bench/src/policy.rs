@@ -20,8 +20,7 @@ spec:
   lanes:
   - name: main
 ";
-const JOB_TYPES: &str = "\
-  jobTypes:
+const JOB_TYPES: &str = "  jobTypes:
   - name: noop
     lane: main
 ";
