@@ -14,6 +14,7 @@ local FOREVER = '+inf'
 local function line_of(ty, group)
   return ty.groups.line_of .. group
 end
+lk.line_of_group = line_of
 
 -- The groups of jobs of a grouped type, by place; '' where none is known.
 local function groups_of(ctx, ids)
@@ -40,13 +41,23 @@ end
 
 lk.group_rate = rate_of
 
+-- Until when the group is held, if it ever was. Most types hold none.
+local function held_until(ctx, ty, group)
+  local any = ctx.holds or {}
+  ctx.holds = any
+  if any[ty] == nil then
+    any[ty] = call('EXISTS', ty.groups.holds) == 1
+  end
+  return any[ty] and tonumber(call('HGET', ty.groups.holds, group)) or nil
+end
+
 -- How many jobs of the group may go now, at most `most`; where that is none, until when it may not. Jobs that were enqueued
 -- before their type had a key are in the group '', which knows no bounds.
 local function room_of(ctx, ty, group, most)
   if group == '' then
     return most
   end
-  local held = tonumber(call('HGET', ty.groups.holds, group))
+  local held = held_until(ctx, ty, group)
   if held and held > ctx.now then
     return 0, lk.digits(held)
   end
@@ -66,6 +77,8 @@ local function room_of(ctx, ty, group, most)
   end
   return most
 end
+
+lk.group_room = room_of
 
 -- Puts a group where it belongs: nowhere when nothing of it waits, among those that may go, or aside. `turn`: its new turn;
 -- absent, it keeps the one it has.
@@ -88,6 +101,7 @@ local function place(ctx, ty, group, turn)
     call('ZADD', ty.groups.aside, till, group)
   end
 end
+lk.place_group = place
 
 -- Calls `act(group, place of the job in the list)` for each job, and then puts the groups where they belong.
 local function with_groups(ctx, ty, ids, act)
@@ -129,6 +143,7 @@ local function let_in(ctx, ty, most)
     place(ctx, ty, group)
   end
 end
+lk.let_groups_in = let_in
 
 -- Jobs of a line that one call looks at.
 local REGROUP = 200
@@ -252,93 +267,6 @@ function lk.note_groups(ctx, old)
   end
 end
 
--- Without the jobs that another group has now: damage put them into two lines, of which the other is right.
-local function own_only(ctx, ty, list)
-  local ids, kept = {}, {}
-  for i = 1, #list, 2 do
-    ids[#ids + 1] = list[i]
-  end
-  local groups = ids[1] and call('HMGET', ctx.keys.group_of, unpack_list(ids)) or NONE
-  for i, id in ipairs(ids) do
-    if groups[i] and groups[i] ~= ctx.peeked[id] then
-      call('ZREM', line_of(ty, ctx.peeked[id]), id)
-      place(ctx, ty, ctx.peeked[id])
-    else
-      lk.push2(kept, id, list[2 * i])
-    end
-  end
-  return kept
-end
-
--- The next jobs of a grouped type, at most `most`, in turns: {id, score, ...} as a line's head.
-function lk.peek_groups(ctx, ty, most)
-  lk.regroup(ctx, ty)
-  let_in(ctx, ty, 64)
-  local lines, list = {}, {}
-  for _ = 1, 4 do
-    local blocked = 0
-    lines = {}
-    for _, group in ipairs(call('ZRANGE', ty.groups.turns, 0, most - 1)) do
-      local room = room_of(ctx, ty, group, most)
-      if room > 0 then
-        lines[#lines + 1] = {group = group, at = 0, heads = lk.aged_head(ty.lane, line_of(ty, group), min(most, room))}
-      else
-        -- Its bounds were tightened since it got its turn: it makes way for those behind.
-        place(ctx, ty, group)
-        blocked = blocked + 1
-      end
-    end
-    if blocked == 0 or #lines >= most then
-      break
-    end
-  end
-  local progress, taken = true, {}
-  while progress and #list < 2 * most do
-    progress = false
-    for _, line in ipairs(lines) do
-      local id = line.heads[2 * line.at + 1]
-      if id and taken[id] then
-        -- Damage put it into two lines.
-        call('ZREM', line_of(ty, line.group), id)
-        line.at, progress = line.at + 1, true
-      elseif id and #list < 2 * most then
-        taken[id] = true
-        list[#list + 1], list[#list + 2] = id, line.heads[2 * line.at + 2]
-        ctx.peeked = ctx.peeked or {}
-        ctx.peeked[id] = line.group
-        line.at = line.at + 1
-        progress = true
-      end
-    end
-  end
-  return own_only(ctx, ty, list)
-end
-
--- Jobs left their groups' lines: but for the `bad` they were handed out and count as running, and their groups go to the
--- end of the round.
-function lk.groups_served(ctx, ty, ids, bad)
-  local served, order, last = {}, {}, {}
-  for i, id in ipairs(ids) do
-    local group = ctx.peeked and ctx.peeked[id] or ''
-    call('ZREM', line_of(ty, group), id)
-    if not served[group] then
-      order[#order + 1] = group
-    end
-    served[group] = (served[group] or 0) + (bad[ids[i]] and 0 or 1)
-    last[group] = i
-  end
-  for _, group in ipairs(order) do
-    call('HINCRBY', ty.groups.running, group, served[group])
-    local rate = rate_of(ty, group)
-    if rate then
-      local arrival = tonumber(call('HGET', ty.groups.arrivals, group)) or 0
-      call('HSET', ty.groups.arrivals, group, lk.digits(lk.rate_spend(ctx, rate, arrival, served[group])))
-    end
-    -- By its last job of the call: a key that got fewer than others is the first next time.
-    place(ctx, ty, group, lk.digits(ctx.us + last[group]))
-  end
-end
-
 -- Attempts of the type ended.
 function lk.groups_freed(ctx, ty, ids)
   with_groups(ctx, ty, ids, function(group)
@@ -352,6 +280,7 @@ end
 function lk.hold_group(ctx, ty, id, delay)
   local group = groups_of(ctx, {id})[1]
   local held = tonumber(call('HGET', ty.groups.holds, group)) or 0
+  ctx.holds = nil
   call('HSET', ty.groups.holds, group, lk.digits(max(held, ctx.now + delay)))
   place(ctx, ty, group)
 end

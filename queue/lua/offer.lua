@@ -9,9 +9,9 @@
 --
 -- Offers are kept in the memory of this server only: where they are lost with it, its workers subscribe and offer anew.
 
--- By queue: offers by boot, the boots in turn, and whose turn it is.
+-- By queue: offers by boot, the boots that have room, and whose turn it is.
 local offered, offered_count = {}, 0
--- Most workers whose offers are kept for a queue, and that one call looks at.
+-- Most workers of a queue whose room is known, and that one call looks at.
 local MOST, LOOKED_AT = 1000, 4
 
 local function offers_of(root)
@@ -33,17 +33,37 @@ function lk.has_offers(root)
   return own ~= nil and own.boots[1] ~= nil
 end
 
-local function forget(own, at)
-  own.of[own.boots[at]] = nil
-  table.remove(own.boots, at)
+-- Takes the worker out of those that have room.
+local function withdraw(own, boot)
+  local offer = own.of[boot]
+  if offer and offer.room > 0 then
+    offer.room = 0
+    for at, other in ipairs(own.boots) do
+      if other == boot then
+        return table.remove(own.boots, at)
+      end
+    end
+  end
 end
 
 -- The worker is gone.
 function lk.forget_offer(root, boot)
   local own = offered[root]
-  for at, other in ipairs(own and own.boots or NONE) do
-    if other == boot then
-      return forget(own, at)
+  if own then
+    withdraw(own, boot)
+    own.of[boot] = nil
+  end
+end
+
+-- Forgets the offers of workers that are not among these, {boot, heartbeat, ...}.
+function lk.forget_offers_but(root, beats)
+  local own, alive = offered[root], {}
+  for i = 1, #beats, 2 do
+    alive[beats[i]] = true
+  end
+  for boot in pairs(own and own.of or NONE) do
+    if not alive[boot] then
+      lk.forget_offer(root, boot)
     end
   end
 end
@@ -87,16 +107,15 @@ function lk.keep_offer(ctx, who, identity, said, want, left)
   for _, lane in ipairs(want.lanes) do
     lanes[lane.name] = true
   end
-  if not own.of[boot] then
-    if #own.boots >= MOST then
-      forget(own, 1)
-    end
+  withdraw(own, boot)
+  local room = said.offers and #own.boots < MOST and max(0, left) or 0
+  own.of[boot] = {
+    identity = identity, lanes = lanes, several = #want.lanes > 1, limits = want.limits, room = room, handed = said.handed,
+    epoch = said.epoch, version = ctx.policy.version,
+  }
+  if room > 0 then
     own.boots[#own.boots + 1] = boot
   end
-  own.of[boot] = {
-    identity = identity, lanes = lanes, several = #want.lanes > 1, limits = want.limits, room = said.offers and max(0, left) or 0,
-    handed = said.handed, epoch = said.epoch,
-  }
 end
 
 -- The epoch of a worker's offer and how many jobs it was handed in it; nothing where it made none.
@@ -108,11 +127,12 @@ function lk.handed_to(ctx, boot)
   end
 end
 
--- Whether the worker may be handed so many jobs of the type. Its last slot is not given away where it has several lanes: it may
+-- How many listen to the worker's channel, if it may be handed so many jobs of the type. Limits are those of the policy under which
+-- the offer was made; its last slot is not given away where it has several lanes: it may
 -- have been woken for a job that goes first.
 local function takes(ctx, offer, boot, ty, count)
   local channel = ctx.keys.calls_of .. boot
-  return offer.lanes[ty.lane.name] and offer.room >= count + (offer.several and 1 or 0)
+  return offer.version == ctx.policy.version and offer.lanes[ty.lane.name] and offer.room >= count + (offer.several and 1 or 0)
     and (offer.limits[ty.name] or count) >= count
     -- Whoever enqueues may have no right to talk to workers.
     and redis.acl_check_cmd('PUBLISH', channel, '') and call('PUBSUB', 'NUMSUB', channel)[2]
@@ -127,7 +147,7 @@ local function taker(ctx, ty, count)
     local listeners = takes(ctx, own.of[boot], boot, ty, count)
     own.turn = at + 1
     if listeners == 0 then
-      forget(own, at)
+      lk.forget_offer(ctx.keys.root, boot)
       own.turn = at
     elseif listeners then
       return boot, own.of[boot]
@@ -156,7 +176,12 @@ local function hand_to(ctx, stage, ty, ready, boot, offer, records)
   end
   lk.count(stage, 'r', ty, count)
   lk.asked_for(ctx, ty.lane)
-  offer.room, offer.handed = offer.room - count, offer.handed + count
+  if offer.room == count then
+    withdraw(offers_of(ctx.keys.root), boot)
+  else
+    offer.room = offer.room - count
+  end
+  offer.handed = offer.handed + count
   offer.limits[ty.name] = offer.limits[ty.name] and offer.limits[ty.name] - count
   return {ctx.keys.calls_of .. boot, pack({offer.epoch, reply})}
 end

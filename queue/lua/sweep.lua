@@ -132,6 +132,7 @@ end
 local function forget_workers(ctx)
   local beats = call('HGETALL', ctx.keys.workers)
   local gone = {}
+  lk.forget_offers_but(ctx.keys.root, beats)
   for i = 1, #beats, 2 do
     local times = lk.read_heartbeat(beats[i + 1])
     if (not times or times[1] < ctx.now - 20 * ctx.policy.lease) and #gone < 1000 then

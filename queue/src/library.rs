@@ -16,10 +16,11 @@ const SHARED: [&str; 3] =
     [include_str!("../lua/base.lua"), include_str!("../lua/record.lua"), include_str!("../lua/lease.lua")];
 
 /// One transition or helper per file, each in a scope of its own.
-const SCOPED: [&str; 37] = [
+const SCOPED: [&str; 38] = [
     include_str!("../lua/context.lua"),
     include_str!("../lua/gates.lua"),
     include_str!("../lua/groups.lua"),
+    include_str!("../lua/turns.lua"),
     include_str!("../lua/events.lua"),
     include_str!("../lua/stage.lua"),
     include_str!("../lua/notes.lua"),

@@ -271,6 +271,28 @@ async fn a_worker_hears_with_its_heartbeat_how_much_was_handed_to_it() {
 }
 
 #[tokio::test]
+async fn an_offer_holds_under_the_policy_it_was_made_under_and_while_its_worker_lives() {
+    let mut bed = Bed::still(|_| {}).await;
+    let w = worker("w");
+    let mut ear = Ear::of(&bed, &w).await;
+    claims(&bed, &w, &offer(&["fast"], 9, 0)).await;
+    bed.change(|policy| policy.job_types.get_mut("mail").unwrap().per_worker = Some(1)).await;
+    bed.accept(job("mail", b"")).await;
+    assert!(ear.handed(&bed, &w).await.is_empty(), "the worker may not know of a limit");
+    assert_eq!(bed.claim(&worker("x"), &["fast"], 9).await.len(), 1);
+
+    claims(&bed, &w, &offer(&["fast"], 9, 0)).await;
+    bed.beat(&w, &[]).await;
+    bed.queue.sweep(&worker("s"), 10).await.unwrap();
+    bed.accept(job("mail", b"")).await;
+    assert_eq!(ear.handed(&bed, &w).await.len(), 1);
+    bed.poke(&["DEL", &bed.key("h")]).await;
+    bed.queue.sweep(&worker("s"), 10).await.unwrap();
+    bed.accept(job("mail", b"")).await;
+    assert!(ear.handed(&bed, &w).await.is_empty(), "nobody has heard of this worker");
+}
+
+#[tokio::test]
 async fn jobs_of_several_types_are_handed_over_in_one_call_with_their_keys() {
     let bed = Bed::still(|_| {}).await;
     let w = worker("w");
