@@ -52,8 +52,8 @@ local function held_until(ctx, ty, group)
 end
 
 -- How many jobs of the group may go now, at most `most`; where that is none, until when it may not. Jobs that were enqueued
--- before their type had a key are in the group '', which knows no bounds.
-local function room_of(ctx, ty, group, most)
+-- before their type had a key are in the group '', which knows no bounds. `running`: how many of the group do, where that was read.
+local function room_of(ctx, ty, group, most, running)
   if group == '' then
     return most
   end
@@ -62,7 +62,8 @@ local function room_of(ctx, ty, group, most)
     return 0, lk.digits(held)
   end
   if ty.groups.limit then
-    most = min(most, ty.groups.limit - (tonumber(call('HGET', ty.groups.running, group)) or 0))
+    running = running or call('HGET', ty.groups.running, group)
+    most = min(most, ty.groups.limit - (tonumber(running) or 0))
     if most <= 0 then
       return 0, FOREVER
     end
@@ -80,39 +81,74 @@ end
 
 lk.group_room = room_of
 
--- Puts a group where it belongs: nowhere when nothing of it waits, among those that may go, or aside. `turn`: its new turn;
--- absent, it keeps the one it has.
-local function place(ctx, ty, group, turn)
-  if call('EXISTS', line_of(ty, group)) == 0 then
-    call('ZREM', ty.groups.turns, group)
-    call('ZREM', ty.groups.aside, group)
+-- How many jobs of each group run, by place.
+local function running_of(ty, groups)
+  local running = groups[1] and call('HMGET', ty.groups.running, unpack_list(groups)) or NONE
+  for i = 1, #groups do
+    running[i] = running[i] or '0'
+  end
+  return running
+end
+lk.running_of_groups = running_of
+
+-- Calls `command key [option] values...` unless there are no values.
+local function write(values, command, key, option)
+  if not values[1] then
     return
   end
-  local room, till = room_of(ctx, ty, group, 1)
-  if room > 0 then
-    call('ZREM', ty.groups.aside, group)
-    if turn then
-      call('ZADD', ty.groups.turns, turn, group)
-    else
-      call('ZADD', ty.groups.turns, 'NX', lk.digits(ctx.us), group)
-    end
+  if option then
+    call(command, key, option, unpack_list(values))
   else
-    call('ZREM', ty.groups.turns, group)
-    call('ZADD', ty.groups.aside, till, group)
+    call(command, key, unpack_list(values))
   end
+end
+
+-- Puts groups, no more than a call deals with, where they belong: nowhere when nothing of them waits, among those that may go, or
+-- aside. `turns`: their new turns, by place; absent, they keep those they have.
+local function place_all(ctx, ty, groups, turns)
+  local go, wait, not_going, not_waiting = {}, {}, {}, {}
+  local running = ty.groups.limit and running_of(ty, groups) or NONE
+  for i, group in ipairs(groups) do
+    local stands = call('EXISTS', line_of(ty, group)) == 1
+    local room, till = 0, nil
+    if stands then
+      room, till = room_of(ctx, ty, group, 1, running[i])
+    end
+    if room > 0 then
+      go[#go + 1], go[#go + 2] = turns and turns[i] or lk.digits(ctx.us), group
+    else
+      not_going[#not_going + 1] = group
+    end
+    if stands and room <= 0 then
+      wait[#wait + 1], wait[#wait + 2] = till, group
+    else
+      not_waiting[#not_waiting + 1] = group
+    end
+  end
+  write(not_going, 'ZREM', ty.groups.turns)
+  write(not_waiting, 'ZREM', ty.groups.aside)
+  write(go, 'ZADD', ty.groups.turns, not turns and 'NX' or nil)
+  write(wait, 'ZADD', ty.groups.aside)
+end
+lk.place_groups = place_all
+
+local function place(ctx, ty, group)
+  place_all(ctx, ty, {group})
 end
 lk.place_group = place
 
--- Calls `act(group, place of the job in the list)` for each job, and then puts the groups where they belong.
-local function with_groups(ctx, ty, ids, act)
-  local seen = {}
+-- The groups of jobs, in the order in which they come, and the places of each one's jobs in the list.
+local function by_group(ctx, ids)
+  local places, order = {}, {}
   for i, group in ipairs(groups_of(ctx, ids)) do
-    act(group, i)
-    seen[group] = true
+    if not places[group] then
+      places[group] = {}
+      order[#order + 1] = group
+    end
+    local own = places[group]
+    own[#own + 1] = i
   end
-  for group in pairs(seen) do
-    place(ctx, ty, group)
-  end
+  return order, places
 end
 
 -- Jobs of a grouped type came into line: {score, id, ...} as they went into the type's own.
@@ -121,20 +157,31 @@ function lk.line_up(ctx, ty, pairs_of)
   for i = 1, #pairs_of, 2 do
     scores[#scores + 1], ids[#ids + 1] = pairs_of[i], pairs_of[i + 1]
   end
-  with_groups(ctx, ty, ids, function(group, i)
-    if group == '' then
-      -- From before the type had a key: from now on it has a line.
-      call('HSET', ctx.keys.group_of, ids[i], '')
+  local order, places = by_group(ctx, ids)
+  for _, group in ipairs(order) do
+    local entries, nameless = {}, {}
+    for _, i in ipairs(places[group]) do
+      lk.push2(entries, scores[i], ids[i])
+      lk.push2(nameless, ids[i], '')
     end
-    call('ZADD', line_of(ty, group), scores[i], ids[i])
-  end)
+    if group == '' then
+      -- From before the type had a key: from now on they have a line.
+      call('HSET', ctx.keys.group_of, unpack_list(nameless))
+    end
+    call('ZADD', line_of(ty, group), unpack_list(entries))
+  end
+  place_all(ctx, ty, order)
 end
 
 -- Jobs of a grouped type left the line without being handed out.
 function lk.line_down(ctx, ty, ids)
-  with_groups(ctx, ty, ids, function(group, i)
-    call('ZREM', line_of(ty, group), ids[i])
-  end)
+  local order, places = by_group(ctx, ids)
+  for _, group in ipairs(order) do
+    for _, i in ipairs(places[group]) do
+      call('ZREM', line_of(ty, group), ids[i])
+    end
+  end
+  place_all(ctx, ty, order)
 end
 
 -- Groups whose time has come may go again; at most `most`.
@@ -269,11 +316,19 @@ end
 
 -- Attempts of the type ended.
 function lk.groups_freed(ctx, ty, ids)
-  with_groups(ctx, ty, ids, function(group)
-    if call('HINCRBY', ty.groups.running, group, -1) <= 0 then
-      call('HDEL', ty.groups.running, group)
+  local order, places = by_group(ctx, ids)
+  local left, none = {}, {}
+  for i, running in ipairs(running_of(ty, order)) do
+    local rest = (tonumber(running) or 0) - #places[order[i]]
+    if rest > 0 then
+      lk.push2(left, order[i], rest)
+    else
+      none[#none + 1] = order[i]
     end
-  end)
+  end
+  write(left, 'HSET', ty.groups.running)
+  write(none, 'HDEL', ty.groups.running)
+  place_all(ctx, ty, order)
 end
 
 -- A dependency asked for patience for the group of this job.

@@ -24,8 +24,10 @@ local function groups_that_go(ctx, ty, most)
   for _ = 1, 4 do
     local blocked = 0
     lines = {}
-    for _, group in ipairs(call('ZRANGE', ty.groups.turns, 0, most - 1)) do
-      local room = lk.group_room(ctx, ty, group, most)
+    local groups = call('ZRANGE', ty.groups.turns, 0, most - 1)
+    local running = ty.groups.limit and lk.running_of_groups(ty, groups) or NONE
+    for i, group in ipairs(groups) do
+      local room = lk.group_room(ctx, ty, group, most, running[i])
       if room > 0 then
         lines[#lines + 1] = {group = group, room = room}
       else
@@ -93,24 +95,32 @@ end
 -- Jobs left their groups' lines: but for the `bad` they were handed out and count as running, and their groups go to the
 -- end of the round.
 function lk.groups_served(ctx, ty, ids, bad)
-  local served, order, last = {}, {}, {}
+  local members, served, last, order, turns, running = {}, {}, {}, {}, {}, {}
   for i, id in ipairs(ids) do
     local group = ctx.peeked and ctx.peeked[id] or ''
-    call('ZREM', lk.line_of_group(ty, group), id)
-    if not served[group] then
+    if not members[group] then
+      members[group], served[group] = {}, 0
       order[#order + 1] = group
     end
-    served[group] = (served[group] or 0) + (bad[ids[i]] and 0 or 1)
+    local own = members[group]
+    own[#own + 1] = id
+    served[group] = served[group] + (bad[id] and 0 or 1)
     last[group] = i
   end
-  for _, group in ipairs(order) do
-    call('HINCRBY', ty.groups.running, group, served[group])
+  for i, before in ipairs(lk.running_of_groups(ty, order)) do
+    local group = order[i]
+    call('ZREM', lk.line_of_group(ty, group), unpack_list(members[group]))
+    lk.push2(running, group, (tonumber(before) or 0) + served[group])
     local rate = lk.group_rate(ty, group)
     if rate then
       local arrival = tonumber(call('HGET', ty.groups.arrivals, group)) or 0
       call('HSET', ty.groups.arrivals, group, lk.digits(lk.rate_spend(ctx, rate, arrival, served[group])))
     end
     -- By its last job of the call: a key that got fewer than others is the first next time.
-    lk.place_group(ctx, ty, group, lk.digits(ctx.us + last[group]))
+    turns[i] = lk.digits(ctx.us + last[group])
   end
+  if running[1] then
+    call('HSET', ty.groups.running, unpack_list(running))
+  end
+  lk.place_groups(ctx, ty, order, turns)
 end
