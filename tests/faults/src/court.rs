@@ -1,6 +1,7 @@
 //! The ledger's judgement over a run, and the ledger itself put to the test with the very run it judged.
 
 use anyhow::Result;
+use lanekeeper_queue::testing::ledger::history::{Act, Event, Fate};
 use lanekeeper_queue::testing::ledger::{Rules, Verdict, Violation, judge};
 
 use crate::testimony::{Witnesses, hear};
@@ -20,7 +21,11 @@ fn a_lost_job_is_noticed(witnesses: &Witnesses, rules: &Rules) -> Result<()> {
         // A record that is gone may have been trimmed.
         return Ok(());
     }
-    let accepted = |id: &str| witnesses.clients.iter().any(|event| event.act.job() == Some(id));
+    // Of a job whose acceptance nobody heard for certain (row 5 unsettles some), the ledger cannot know that it is gone.
+    let accepted = |id: &str| {
+        let told = |event: &Event| matches!(&event.act, Act::Enqueue { job: Some(job), .. } if job == id);
+        witnesses.clients.iter().any(|event| event.fate == Fate::Ok && told(event))
+    };
     let Some(victim) = witnesses.holdings.jobs.iter().map(|job| &job.id).find(|id| accepted(id)) else {
         return Ok(());
     };
