@@ -12,7 +12,7 @@ local function lease_for(ctx, out, ty, marks)
   local leases = out.leases[marks]
   local lease = leases[ty]
   if not lease then
-    lease = pack({out.token, ctx.now, ty.name, out.identity, marks})
+    lease = lk.new_lease(ctx, out.token, ty, out.identity, marks)
     leases[ty] = lease
   end
   return lease

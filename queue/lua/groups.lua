@@ -16,13 +16,18 @@ local function line_of(ty, group)
 end
 lk.line_of_group = line_of
 
--- The groups of jobs of a grouped type, by place; '' where none is known.
-local function groups_of(ctx, ids)
-  local found = call('HMGET', ctx.keys.group_of, unpack_list(ids))
-  for i = 1, #ids do
-    found[i] = found[i] or ''
+-- Fields of a hash, by place; `absent` in place of what is not there.
+local function fields(key, names, absent)
+  local found = names[1] and call('HMGET', key, unpack_list(names)) or {}
+  for i = 1, #names do
+    found[i] = found[i] or absent
   end
   return found
+end
+
+-- The groups of jobs of a grouped type, by place; '' where none is known.
+local function groups_of(ctx, ids)
+  return fields(ctx.keys.group_of, ids, '')
 end
 lk.groups_of = groups_of
 
@@ -83,25 +88,9 @@ lk.group_room = room_of
 
 -- How many jobs of each group run, by place.
 local function running_of(ty, groups)
-  local running = groups[1] and call('HMGET', ty.groups.running, unpack_list(groups)) or NONE
-  for i = 1, #groups do
-    running[i] = running[i] or '0'
-  end
-  return running
+  return fields(ty.groups.running, groups, '0')
 end
 lk.running_of_groups = running_of
-
--- Calls `command key [option] values...` unless there are no values.
-local function write(values, command, key, option)
-  if not values[1] then
-    return
-  end
-  if option then
-    call(command, key, option, unpack_list(values))
-  else
-    call(command, key, unpack_list(values))
-  end
-end
 
 -- Puts groups, no more than a call deals with, where they belong: nowhere when nothing of them waits, among those that may go, or
 -- aside. `turns`: their new turns, by place; absent, they keep those they have.
@@ -125,10 +114,14 @@ local function place_all(ctx, ty, groups, turns)
       not_waiting[#not_waiting + 1] = group
     end
   end
-  write(not_going, 'ZREM', ty.groups.turns)
-  write(not_waiting, 'ZREM', ty.groups.aside)
-  write(go, 'ZADD', ty.groups.turns, not turns and 'NX' or nil)
-  write(wait, 'ZADD', ty.groups.aside)
+  lk.write('ZREM', ty.groups.turns, not_going)
+  lk.write('ZREM', ty.groups.aside, not_waiting)
+  if turns then
+    lk.write('ZADD', ty.groups.turns, go)
+  elseif go[1] then
+    call('ZADD', ty.groups.turns, 'NX', unpack_list(go))
+  end
+  lk.write('ZADD', ty.groups.aside, wait)
 end
 lk.place_groups = place_all
 
@@ -326,8 +319,8 @@ function lk.groups_freed(ctx, ty, ids)
       none[#none + 1] = order[i]
     end
   end
-  write(left, 'HSET', ty.groups.running)
-  write(none, 'HDEL', ty.groups.running)
+  lk.write('HSET', ty.groups.running, left)
+  lk.write('HDEL', ty.groups.running, none)
   place_all(ctx, ty, order)
 end
 

@@ -40,6 +40,11 @@ function lk.read_lease(raw)
   return lease
 end
 
+-- The bytes of a new lease on jobs of the type.
+function lk.new_lease(ctx, token, ty, holder, marks)
+  return pack({token, ctx.now, ty.name, holder, marks})
+end
+
 -- The bytes of a lease with some of its fields changed.
 function lk.lease_with(lease, changes)
   local fields = {}

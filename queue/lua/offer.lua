@@ -127,9 +127,8 @@ function lk.handed_to(ctx, boot)
   end
 end
 
--- How many listen to the worker's channel, if it may be handed so many jobs of the type. Limits are those of the policy under which
--- the offer was made; its last slot is not given away where it has several lanes: it may
--- have been woken for a job that goes first.
+-- How many listen to the worker's channel, if it may be handed so many jobs of the type. Its limits are those of the policy under which
+-- it offered. Its last slot is not given away where it has several lanes: it may have been woken for a job that goes first.
 local function takes(ctx, offer, boot, ty, count)
   local channel = ctx.keys.calls_of .. boot
   return offer.version == ctx.policy.version and offer.lanes[ty.lane.name] and offer.room >= count + (offer.several and 1 or 0)
@@ -169,7 +168,7 @@ local function hand_to(ctx, stage, ty, ready, boot, offer, records)
   for i = 2, #ready, 2 do
     local id, raw = ready[i], records[ready[i]]
     local marks = byte(raw, 1) > PLAIN and 1 or 0
-    lk.push2(stage.lease_set, id, pack({token, ctx.now, ty.name, offer.identity, marks}))
+    lk.push2(stage.lease_set, id, lk.new_lease(ctx, token, ty, offer.identity, marks))
     lk.push2(stage.running_add, expiry, id)
     lk.push2(reply, id, ty.lane.name)
     lk.push2(reply, raw, '')

@@ -182,6 +182,7 @@ local function write(command, key, values)
     call(command, key, unpack_list(values, from, min(from + 3999, count)))
   end
 end
+lk.write = write
 
 -- Deletes all that is kept of jobs beside their places in indexes; nothing where there are none.
 function lk.forget_jobs(ctx, ids)

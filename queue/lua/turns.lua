@@ -119,8 +119,6 @@ function lk.groups_served(ctx, ty, ids, bad)
     -- By its last job of the call: a key that got fewer than others is the first next time.
     turns[i] = lk.digits(ctx.us + last[group])
   end
-  if running[1] then
-    call('HSET', ty.groups.running, unpack_list(running))
-  end
+  lk.write('HSET', ty.groups.running, running)
   lk.place_groups(ctx, ty, order, turns)
 end

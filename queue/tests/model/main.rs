@@ -1,10 +1,9 @@
 //! The library and the reference model, side by side, on random operations until they diverge.
 //!
 //! `LANEKEEPER_MODEL_OPS` bounds the operations, `LANEKEEPER_MODEL_SEED` repeats a run, `LANEKEEPER_MODEL_CASE` begins with one of
-//! its cases. `LANEKEEPER_LIBRARY_FILE` names the
-//! source of a function library to test instead of this crate's, as one file; `LANEKEEPER_LIBRARY_DUMP` writes this
-//! crate's to such a file. `LANEKEEPER_MODEL_SHRINK` says for how many seconds a failing run is
-//! made shorter; 0 leaves it as long as it is.
+//! its cases; `LANEKEEPER_MODEL_SHRINK` says for how many seconds a failing run is made shorter, 0 leaves it as long as it is.
+//! `LANEKEEPER_LIBRARY_FILE` names the source of a function library to test instead of this crate's, as one file;
+//! `LANEKEEPER_LIBRARY_DUMP` writes this crate's to such a file.
 #![allow(clippy::unwrap_used, clippy::print_stdout, unreachable_pub, reason = "tests")]
 
 mod bench;
