@@ -29,19 +29,19 @@ TIMES, EXTRA = 6, 20
 # Modules of queue/tests/redis that belong to a file, besides the one of its own name.
 MODULES = {
     "admit": "clock endings enqueue keys refusals grouping", "base": "clock enqueue damage exact", "by_id": "cancel words",
-    "cancel": "news grouping", "capacity": "bounds", "claim": "order fairness gates clock waking words bounds",
+    "cancel": "news grouping", "capacity": "bounds", "claim": "order fairness gates clock waking words bounds offers",
     "configure": "policies gates_change words refusals laneless", "context": "policies lease clock laneless words refusals",
     "dead_letter": "dead letters review bounds", "dead_list": "dead letters admin words laneless", "dead_replay": "review clock",
     "dead_review": "review news", "destroy": "admin gates clock", "enqueue": "enqueue", "events": "events words",
     "extend": "lease notes words broken", "find": "admin words letters", "follow_up": "endings bounds news",
     "gates": "gates gates_change clock news waking", "get": "admin words", "group": "gates",
     "groups": "gates gates_change grouping repair waking refusals", "key_template": "keys keys", "lease": "lease broken cancel",
-    "leases": "lease words", "leave": "lease", "notes": "notes letters clock words", "options": "enqueue words",
+    "leases": "lease words", "leave": "lease", "notes": "notes letters clock words", "offer": "offers", "options": "enqueue words",
     "order": "order fairness exact bounds", "pass_on": "order words", "pause": "gates words news waking", "position": "order",
     "record": "settle damage broken exact", "repair": "repair review broken grouping mending",
     "settle": "settle endings words laneless",
     "stage": "order admin keys gates events damage letters clock laneless waking mending news",
-    "stats": "lifecycle order clock laneless", "sweep": "lease robust broken words letters mending laneless", "version": "robust",
+    "stats": "lifecycle order clock laneless", "sweep": "lease robust broken words letters mending laneless", "turns": "gates grouping gates_change waking", "version": "robust",
 }
 
 

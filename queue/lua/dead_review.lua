@@ -40,7 +40,7 @@ local function discard_one(ctx, stage, by, why, id, job)
     return {id, 'wrong-state', lk.state_of(ctx, id, job)}
   end
   lk.stage_undead(ctx, stage, id, job)
-  lk.stage_free_key(ctx, stage, id, job[KEY])
+  lk.stage_free_key(stage, id, job[KEY])
   lk.remember_word(ctx, job, 'discard', 'Discarded', by, why)
   job[STATE], job[FINISHED] = DISCARDED, ctx.now
   lk.push2(stage.past_set, id, lk.write_past(job))

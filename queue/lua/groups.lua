@@ -93,14 +93,17 @@ end
 lk.running_of_groups = running_of
 
 -- Puts groups, no more than a call deals with, where they belong: nowhere when nothing of them waits, among those that may go, or
--- aside. `turns`: their new turns, by place; absent, they keep those they have.
-local function place_all(ctx, ty, groups, turns)
+-- aside. By place, where the caller knows them: their new `turns`, absent, they keep those they have; how many of each are
+-- `running`; whether any of them `stands` in line.
+local function place_all(ctx, ty, groups, turns, running, stands)
   local go, wait, not_going, not_waiting = {}, {}, {}, {}
-  local running = ty.groups.limit and running_of(ty, groups) or NONE
+  running = running or (ty.groups.limit and running_of(ty, groups) or NONE)
   for i, group in ipairs(groups) do
-    local stands = call('EXISTS', line_of(ty, group)) == 1
-    local room, till = 0, nil
-    if stands then
+    local waits, room, till = stands and stands[i], 0, nil
+    if waits == nil then
+      waits = call('EXISTS', line_of(ty, group)) == 1
+    end
+    if waits then
       room, till = room_of(ctx, ty, group, 1, running[i])
     end
     if room > 0 then
@@ -108,7 +111,7 @@ local function place_all(ctx, ty, groups, turns)
     else
       not_going[#not_going + 1] = group
     end
-    if stands and room <= 0 then
+    if waits and room <= 0 then
       wait[#wait + 1], wait[#wait + 2] = till, group
     else
       not_waiting[#not_waiting + 1] = group
@@ -297,7 +300,9 @@ function lk.note_groups(ctx, old)
   for name, ty in pairs(ctx.policy.types) do
     local before = old and old.types[name]
     if ty.groups and not (before and before.groups) then
-      call('HSET', ctx.keys.gates, 'ungrouped:' .. name, '0 0')
+      if call('EXISTS', ty.ready) == 1 then
+        call('HSET', ctx.keys.gates, 'ungrouped:' .. name, '0 0')
+      end
       if call('HLEN', ctx.keys.leases) <= 5000 then
         lk.recount_groups(ctx, ty)
       end
@@ -321,7 +326,14 @@ function lk.groups_freed(ctx, ty, ids)
   end
   lk.write('HSET', ty.groups.running, left)
   lk.write('HDEL', ty.groups.running, none)
-  place_all(ctx, ty, order)
+  -- Those that may go already may do so now all the more.
+  local others = {}
+  for i, turn in ipairs(call('ZMSCORE', ty.groups.turns, unpack_list(order))) do
+    if not turn then
+      others[#others + 1] = order[i]
+    end
+  end
+  place_all(ctx, ty, others)
 end
 
 -- A dependency asked for patience for the group of this job.

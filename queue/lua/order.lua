@@ -5,13 +5,15 @@
 -- Jobs of the same moment go by id. Between lanes, the order is the one the caller lists, or by deadline: the lane
 -- whose next job has the least time left of what the lane promises, critical lanes before all others.
 
--- A line as {ids, scores}, split where the priority changes; a line of one priority is one segment. Reads at
--- most `room` of each.
-local function segments(key, room)
+-- A line as {ids, scores}, split where the priority changes; a line of one priority is one segment, and `uniform` says that
+-- it is one. Reads at most `room` of each.
+local function segments(key, room, uniform)
   local head = call('ZRANGE', key, 0, room - 1, 'WITHSCORES')
   local count = #head
   if count == 0 then
     return {}
+  elseif uniform then
+    return {head}
   end
   -- A line that is shorter than there is room for has been read whole.
   local last = count < 2 * room and head[count] or call('ZRANGE', key, -1, -1, 'WITHSCORES')[2]
@@ -70,9 +72,15 @@ local function merge(lane, parts, most, limits)
   return ids, types, scores
 end
 
--- The head of one line by age, {id, score, ...}, at most `most` jobs.
-function lk.aged_head(lane, key, most)
-  local parts = segments(key, most)
+-- Whether all jobs of a line have the same priority.
+function lk.is_uniform(key)
+  local first, last = call('ZRANGE', key, 0, 0, 'WITHSCORES')[2], call('ZRANGE', key, -1, -1, 'WITHSCORES')[2]
+  return not first or floor(first / lk.PRIORITY_STEP) == floor(last / lk.PRIORITY_STEP)
+end
+
+-- The head of one line by age, {id, score, ...}, at most `most` jobs. `uniform`: all of it has the same priority.
+function lk.aged_head(lane, key, most, uniform)
+  local parts = segments(key, most, uniform)
   if not parts[2] then
     return parts[1] or {}
   end

@@ -51,24 +51,34 @@ function lk.stage_waiting(ctx, stage, ty, id, priority, due)
   end
 end
 
--- Frees the key, if the job still owns it.
-function lk.stage_free_key(ctx, stage, id, key)
-  local entry = key ~= '' and call('HGET', ctx.keys.keys, key)
-  if entry and (entry == id or sub(entry, 1, #id + 1) == id .. ' ') then
-    stage.key_del[#stage.key_del + 1] = key
+-- The key is free, if the job still owns it.
+function lk.stage_free_key(stage, id, key)
+  if key ~= '' then
+    local ended = stage.ended_keys
+    ended[#ended + 1] = {key, id}
   end
 end
 
 -- The key of a job that has ended well stays taken for a while; only its owner has a say in that.
 function lk.stage_keep_key(ctx, stage, ty, id, key)
-  if ty.key_for <= 0 then
-    return lk.stage_free_key(ctx, stage, id, key)
+  local ended = stage.ended_keys
+  ended[#ended + 1] = {key, id, ty.key_for > 0 and lk.text(ctx, ctx.now + ty.key_for) or nil}
+end
+
+-- Whose keys they are is read at once for all jobs that ended: {key, id, how long it stays taken}.
+local function end_keys(ctx, stage, ended)
+  local names = {}
+  for i, end_of in ipairs(ended) do
+    names[i] = end_of[1]
   end
-  local entry = call('HGET', ctx.keys.keys, key)
-  if not entry or entry == id then
-    local expiry = lk.text(ctx, ctx.now + ty.key_for)
-    push2(stage.key_set, key, id .. ' ' .. expiry)
-    push2(stage.key_expiry, expiry, key)
+  for i, entry in ipairs(call('HMGET', ctx.keys.keys, unpack_list(names))) do
+    local key, id, till = ended[i][1], ended[i][2], ended[i][3]
+    if till and (not entry or entry == id) then
+      push2(stage.key_set, key, id .. ' ' .. till)
+      push2(stage.key_expiry, till, key)
+    elseif not till and entry and (entry == id or sub(entry, 1, #id + 1) == id .. ' ') then
+      stage.key_del[#stage.key_del + 1] = key
+    end
   end
 end
 
@@ -84,7 +94,7 @@ end
 
 function lk.stage_cancelled(ctx, stage, ty, id, job, by)
   job[STATE], job[FINISHED] = CANCELLED, ctx.now
-  lk.stage_free_key(ctx, stage, id, job[KEY])
+  lk.stage_free_key(stage, id, job[KEY])
   lk.count(stage, 'x', ty, 1)
   lk.stage_event(stage, 'cancelled', id, ty, by)
   lk.stage_finished(ctx, stage, ty, id, lk.write_past(job))
@@ -285,6 +295,9 @@ function lk.commit_jobs(ctx, stage)
   end
   write('HDEL', keys.leases, has.lease_del)
   write('ZREM', keys.running, has.running_del)
+  if has.ended_keys then
+    end_keys(ctx, stage, has.ended_keys)
+  end
   write('HSET', keys.keys, has.key_set)
   write('ZADD', keys.keys_by_expiry, has.key_expiry)
   write('HDEL', keys.keys, has.key_del)

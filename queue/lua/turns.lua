@@ -8,9 +8,11 @@ local function own_only(ctx, ty, list)
   end
   local groups = ids[1] and call('HMGET', ctx.keys.group_of, unpack_list(ids)) or NONE
   for i, id in ipairs(ids) do
-    if groups[i] and groups[i] ~= ctx.peeked[id] then
-      call('ZREM', lk.line_of_group(ty, ctx.peeked[id]), id)
-      lk.place_group(ctx, ty, ctx.peeked[id])
+    local line = ctx.peeked[ty][id]
+    if groups[i] and groups[i] ~= line.group then
+      call('ZREM', line.key, id)
+      line.damaged = true
+      lk.place_group(ctx, ty, line.group)
     else
       lk.push2(kept, id, list[2 * i])
     end
@@ -29,7 +31,7 @@ local function groups_that_go(ctx, ty, most)
     for i, group in ipairs(groups) do
       local room = lk.group_room(ctx, ty, group, most, running[i])
       if room > 0 then
-        lines[#lines + 1] = {group = group, room = room}
+        lines[#lines + 1] = {group = group, room = room, key = lk.line_of_group(ty, group)}
       else
         -- Its bounds were tightened since it got its turn: it makes way for those behind.
         lk.place_group(ctx, ty, group)
@@ -43,32 +45,33 @@ local function groups_that_go(ctx, ty, most)
   return lines
 end
 
--- Reads up to `quota` jobs of each line; returns whether some line may have more that it has room for.
-local function read_heads(ty, lines, quota)
+-- Reads up to `quota` jobs of each line, and one more, which tells whether any stay in it; returns whether some line may have
+-- more that it has room for.
+local function read_heads(ty, lines, quota, uniform)
   local cut = false
   for _, line in ipairs(lines) do
-    line.heads, line.at = lk.aged_head(ty.lane, lk.line_of_group(ty, line.group), min(quota, line.room)), 0
-    cut = cut or (line.room > quota and #line.heads >= 2 * quota)
+    line.most, line.at = min(quota, line.room), 0
+    line.heads = lk.aged_head(ty.lane, line.key, line.most + 1, uniform)
+    cut = cut or (line.room > quota and #line.heads > 2 * quota)
   end
   return cut
 end
 
--- Deals out at most `most` jobs, one of each line in turn: {id, score, ...}.
-local function deal(ctx, ty, lines, most)
+-- Deals out at most `most` jobs, one of each line in turn: {id, score, ...}; notes in `peeked` which has each.
+local function deal(lines, most, peeked)
   local list, progress, taken = {}, true, {}
-  ctx.peeked = ctx.peeked or {}
   while progress and #list < 2 * most do
     progress = false
     for _, line in ipairs(lines) do
-      local id = line.heads[2 * line.at + 1]
+      local id = line.at < line.most and line.heads[2 * line.at + 1]
       if id and taken[id] then
         -- Damage put it into two lines.
-        call('ZREM', lk.line_of_group(ty, line.group), id)
-        line.at, progress = line.at + 1, true
+        call('ZREM', line.key, id)
+        line.at, line.damaged, progress = line.at + 1, true, true
       elseif id and #list < 2 * most then
         taken[id] = true
         list[#list + 1], list[#list + 2] = id, line.heads[2 * line.at + 2]
-        ctx.peeked[id] = line.group
+        peeked[id] = line
         line.at = line.at + 1
         progress = true
       end
@@ -81,13 +84,16 @@ end
 function lk.peek_groups(ctx, ty, most)
   lk.regroup(ctx, ty)
   lk.let_groups_in(ctx, ty, 64)
-  local lines = groups_that_go(ctx, ty, most)
+  local lines, peeked = groups_that_go(ctx, ty, most), {}
+  ctx.peeked = ctx.peeked or {}
+  ctx.peeked[ty] = peeked
   -- As much of each as makes up the whole where all have as much: long lines are many, and reading them costs more than all else.
-  local cut = read_heads(ty, lines, floor((most - 1) / max(1, #lines)) + 1)
-  local list = deal(ctx, ty, lines, most)
+  local uniform = lk.is_uniform(ty.ready)
+  local cut = read_heads(ty, lines, floor((most - 1) / max(1, #lines)) + 1, uniform)
+  local list = deal(lines, most, peeked)
   if cut and #list < 2 * most then
-    read_heads(ty, lines, most)
-    list = deal(ctx, ty, lines, most)
+    read_heads(ty, lines, most, uniform)
+    list = deal(lines, most, peeked)
   end
   return own_only(ctx, ty, list)
 end
@@ -95,30 +101,35 @@ end
 -- Jobs left their groups' lines: but for the `bad` they were handed out and count as running, and their groups go to the
 -- end of the round.
 function lk.groups_served(ctx, ty, ids, bad)
-  local members, served, last, order, turns, running = {}, {}, {}, {}, {}, {}
+  local members, served, last, lines, order = {}, {}, {}, {}, {}
   for i, id in ipairs(ids) do
-    local group = ctx.peeked and ctx.peeked[id] or ''
-    if not members[group] then
-      members[group], served[group] = {}, 0
-      order[#order + 1] = group
+    local line = ctx.peeked[ty][id]
+    if not members[line] then
+      members[line], served[line] = {}, 0
+      lines[#lines + 1], order[#order + 1] = line, line.group
     end
-    local own = members[group]
+    local own = members[line]
     own[#own + 1] = id
-    served[group] = served[group] + (bad[id] and 0 or 1)
-    last[group] = i
+    served[line] = served[line] + (bad[id] and 0 or 1)
+    last[line] = i
   end
-  for i, before in ipairs(lk.running_of_groups(ty, order)) do
-    local group = order[i]
-    call('ZREM', lk.line_of_group(ty, group), unpack_list(members[group]))
-    lk.push2(running, group, (tonumber(before) or 0) + served[group])
+  local turns, running, stands, counts = {}, lk.running_of_groups(ty, order), {}, {}
+  for i, line in ipairs(lines) do
+    local group, own = line.group, members[line]
+    call('ZREM', line.key, unpack_list(own))
+    running[i] = (tonumber(running[i]) or 0) + served[line]
+    lk.push2(counts, group, running[i])
     local rate = lk.group_rate(ty, group)
     if rate then
       local arrival = tonumber(call('HGET', ty.groups.arrivals, group)) or 0
-      call('HSET', ty.groups.arrivals, group, lk.digits(lk.rate_spend(ctx, rate, arrival, served[group])))
+      call('HSET', ty.groups.arrivals, group, lk.digits(lk.rate_spend(ctx, rate, arrival, served[line])))
     end
     -- By its last job of the call: a key that got fewer than others is the first next time.
-    turns[i] = lk.digits(ctx.us + last[group])
+    turns[i] = lk.digits(ctx.us + last[line])
+    if not line.damaged then
+      stands[i] = #line.heads > 2 * #own
+    end
   end
-  lk.write('HSET', ty.groups.running, running)
-  lk.place_groups(ctx, ty, order, turns)
+  lk.write('HSET', ty.groups.running, counts)
+  lk.place_groups(ctx, ty, order, turns, running, stands)
 end
