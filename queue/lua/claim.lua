@@ -272,9 +272,6 @@ local function hand_out_counted(ctx, want, out, stage)
   end
   lk.commit_counts(ctx, stage)
   ctx.handed_out, ctx.uncounted = nil, nil
-  if out.full then
-    out.reply[9] = 1
-  end
   if out.count < want.slots then
     -- When there is a reason to look again: a scheduled job falls due, or a gate opens.
     out.reply[3] = out.due and min(out.due, out.opens or out.due) or out.opens or -1

@@ -81,11 +81,8 @@ local function obituary(id, job, payload, ty, word)
   })
 end
 
--- The spec of the job that `onDead` of the type asks for; nil where it asks for none or that job cannot be stored.
+-- The spec of the job that `onDead` of the type asks for; nil where that job cannot be stored.
 function lk.on_dead(ctx, id, job, payload, ty, word)
-  if not ty.on_dead then
-    return nil
-  end
   -- Its id keeps it to one per death: a job never ends twice under one token.
   local short = #id <= 100 and id or redis.sha1hex(id)
   local options = json.encode({type = ty.on_dead, id = fmt('%s.dead.%.0f', short, word.token)})

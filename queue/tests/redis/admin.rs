@@ -1,8 +1,10 @@
 //! The operator's hand: dead letters, find, retention, destroy.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::common::*;
+use futures::StreamExt;
 use lanekeeper_api::policy::Retention;
 use lanekeeper_queue::types::*;
 
@@ -219,7 +221,12 @@ async fn destroying_a_queue_leaves_nothing_of_it_and_all_of_the_others() {
     bed.accept(with(job("mail", "l"), |o| o.delay = Some(60_000))).await;
     bed.accept(job("mail", "w")).await;
     bed.beat(&w, &[]).await;
+    let mut pubsub = bed.redis.options().client().unwrap().get_async_pubsub().await.unwrap();
+    pubsub.subscribe(bed.queue.name().wake_channel()).await.unwrap();
     assert_eq!(bed.queue.destroy().await.unwrap(), 5);
+    let told =
+        tokio::time::timeout(Duration::from_secs(5), pubsub.on_message().next()).await.unwrap().unwrap();
+    assert_eq!(told.get_payload::<String>().unwrap(), "policy", "workers and operator look again");
     let left: Vec<String> = bed.raw(&["KEYS", "*"]).await.unwrap();
     assert!(left.iter().all(|key| key.starts_with(&other.name().root())), "{left:?}");
     assert_eq!(bed.queue.destroy().await.unwrap(), 0);
@@ -246,7 +253,7 @@ async fn every_function_says_what_is_wrong_where_there_is_no_queue() {
     let bed = Bed::new().await;
     let identity = b"\x94\xa1b\xa1w\xa1p\xa1n".as_slice();
     let claim = b"\x93\x01\x91\xa4fast\x80".as_slice();
-    let calls: [(&str, &[&[u8]]); 21] = [
+    let calls: [(&str, &[&[u8]]); 22] = [
         ("lk_enqueue", &[b"{\"type\":\"mail\"}", b"x"]),
         ("lk_claim", &[identity, b"", claim]),
         ("lk_settle", &[identity, b""]),
@@ -268,6 +275,7 @@ async fn every_function_says_what_is_wrong_where_there_is_no_queue() {
         ("lk_pass_on", &[b"fast"]),
         ("lk_pause", &[b"me", b"why"]),
         ("lk_resume", &[b"me"]),
+        ("lk_events", &[b"", b"10"]),
     ];
     for (root, code) in [("lk:{apps/nobody}", "NOPOLICY"), ("lk:apps/saas", "LKARGS"), ("lk:{}", "LKARGS")] {
         for (function, args) in &calls {

@@ -324,3 +324,19 @@ async fn a_job_that_was_replaced_while_its_type_had_no_key_forgets_its_group() {
     let group: Option<String> = bed.raw(&["HGET", &bed.key("yg"), &id]).await.unwrap();
     assert_ne!(group.as_deref(), Some("a"));
 }
+
+#[tokio::test]
+async fn when_the_keys_of_all_jobs_are_lost_every_one_is_looked_at_at_once() {
+    let bed = Bed::with(keyed(9)).await;
+    let w = worker("w");
+    let jobs: Vec<_> = (0..300).map(|n| of(&format!("v{n}"))).collect();
+    for some in jobs.chunks(100) {
+        bed.queue.enqueue(some).await.unwrap();
+    }
+    bed.poke(&["DEL", &bed.key("yg")]).await;
+    // A sweep looks at a few at random; what it finds makes it go through them all.
+    for _ in 0..3 {
+        bed.queue.sweep(&w, 100).await.unwrap();
+    }
+    assert_eq!(bed.raw::<u64>(&["HLEN", &bed.key("yg")]).await.unwrap(), 300);
+}

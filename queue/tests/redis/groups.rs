@@ -2,7 +2,6 @@
 
 use super::common::*;
 use lanekeeper_api::policy::{ConcurrencyKey, KeyPart, LimitBy, QueuePolicy, RateLimit};
-use lanekeeper_queue::library_source;
 use lanekeeper_queue::testing::clock;
 use lanekeeper_queue::types::*;
 
@@ -130,18 +129,22 @@ async fn a_job_whose_key_was_lost_and_is_another_now_is_handed_out_once() {
 
 #[tokio::test]
 async fn a_key_at_its_rate_does_not_wait_for_a_clock_that_went_back() {
-    let bed = Bed::new().await;
+    let rate = RateLimit { limit: 1, per_ms: 60_000, burst: None, by: None };
+    let bed = Bed::still(key_of_mail(None, Some(rate))).await;
     let w = worker("w");
-    let mut conn = bed.queue.connection();
-    clock::load(&mut conn, &clock::with_test_clock(library_source()).unwrap()).await.unwrap();
-    let noon_us = 1_700_000_000_000_000;
-    clock::set(&mut conn, noon_us).await.unwrap();
-    bed.queue.destroy().await.unwrap();
-    let mut policy = bed.policy.clone();
-    key_of_mail(None, Some(RateLimit { limit: 1, per_ms: 60_000, burst: None, by: None }))(&mut policy);
-    bed.queue.configure(&policy, false).await.unwrap();
     bed.queue.enqueue(&[of("a"), of("a")]).await.unwrap();
     assert_eq!(bed.claim(&w, &["fast"], 5).await.len(), 1);
-    clock::set(&mut conn, noon_us - 7_200_000_000).await.unwrap();
+    clock::set(&mut bed.queue.connection(), (NOON_MS - 7_200_000) * 1_000).await.unwrap();
     assert_eq!(bed.claim(&w, &["fast"], 5).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_key_with_many_jobs_fills_what_those_with_few_leave_of_a_claim() {
+    let bed = Bed::with(key_of_mail(Some(50), None)).await;
+    let w = worker("w");
+    bed.accept(of("b")).await;
+    for _ in 0..10 {
+        bed.accept(of("a")).await;
+    }
+    assert_eq!(bed.claim(&w, &["fast"], 8).await.len(), 8);
 }

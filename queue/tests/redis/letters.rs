@@ -134,3 +134,21 @@ async fn an_entry_of_a_discarded_letter_that_is_none_goes_alone() {
     assert_eq!(bed.state(&open).await, JobState::Dead);
     assert_eq!(bed.raw::<u64>(&["EXISTS", &bed.key("dx"), &bed.key("dx:mail")]).await.unwrap(), 0);
 }
+
+#[tokio::test]
+async fn a_card_whose_words_are_none_is_made_anew_from_its_job() {
+    let bed = Bed::new().await;
+    let id = died(&bed, with(job("mail", "x"), |o| o.key = Some("order-1".into())), "no").await;
+    for place in 1..5 {
+        // {1, 'mail', fingerprint, 'o', key}, and a list in place of one of them.
+        let mut card: Vec<&[u8]> = vec![b"\x01", b"\xa4mail", b"\xa1f", b"\xa1o", b"\xa7order-1"];
+        card[place] = b"\x90";
+        let card = [b"\x95".to_vec(), card.concat()].concat();
+        let mut hset = redis::cmd("HSET");
+        hset.arg(bed.key("dc")).arg(&id).arg(card);
+        let _: u64 = hset.query_async(&mut bed.queue.connection()).await.unwrap();
+        let filter = DeadFilter { key: Some("order-*".into()), ..DeadFilter::default() };
+        let found = groups(&bed, &filter).await;
+        assert_eq!((found.len(), found[0].example.as_str()), (1, id.as_str()), "{place}");
+    }
+}

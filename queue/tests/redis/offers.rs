@@ -1,7 +1,7 @@
 //! Room that workers offer: jobs that come later are handed to them by the call that brings them.
 
 use lanekeeper_queue::types::{
-    ClaimReply, ClaimRequest, Enqueued, HandedOver, JobState, Offer, WorkerIdentity,
+    ClaimReply, ClaimRequest, Enqueued, Expired, HandedOver, JobState, Offer, WorkerIdentity,
 };
 use lanekeeper_queue::{QueueName, RedisOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -330,4 +330,46 @@ async fn producers_that_may_not_hand_over_enqueue_all_the_same() {
         assert_eq!(tokens(&bed).await, 1, "{rights:?}");
         assert_eq!(claims(&bed, &w, &offer(&["fast"], 3, 0)).await.jobs.len(), 1, "{rights:?}");
     }
+}
+
+#[tokio::test]
+async fn a_job_handed_to_a_worker_that_falls_silent_is_taken_over_under_a_new_token() {
+    let bed = Bed::still(|_| {}).await;
+    let (w, other) = (worker("w"), worker("other"));
+    let mut ear = Ear::of(&bed, &w).await;
+    claims(&bed, &w, &offer(&["fast"], 1, 0)).await;
+    let first = bed.accept(job("mail", b"1")).await;
+    let handed = ear.handed(&bed, &w).await;
+    assert_eq!(handed_ids(&handed), [first.as_str()]);
+    let of_another = bed.running(&other, job("reset", b"")).await;
+    assert_ne!(of_another.token, handed[0].claim.jobs[0].token, "no token is given twice");
+
+    // Steps shorter than what would pass for an outage.
+    let mut lost = Vec::new();
+    for quarter in 1..=5 {
+        bed.at(quarter * bed.policy.lease_ms / 4 + 1).await;
+        lost.push(bed.queue.sweep(&other, 100).await.unwrap().expired);
+    }
+    let of_job = |expired: &Vec<Expired>| expired.iter().any(|one| one.job.id == first);
+    let when: Vec<_> = lost.iter().map(of_job).collect();
+    assert_eq!(when, [false, false, false, true, false], "{lost:?}");
+}
+
+#[tokio::test]
+async fn who_offers_no_more_takes_no_other_offer_along() {
+    let bed = Bed::still(|_| {}).await;
+    let (a, b, c) = (worker("a"), worker("b"), worker("c"));
+    let (mut ear_a, mut ear_b) = (Ear::of(&bed, &a).await, Ear::of(&bed, &b).await);
+    let mut ear_c = Ear::of(&bed, &c).await;
+    for w in [&a, &b, &c] {
+        claims(&bed, w, &offer(&["fast"], 1, 0)).await;
+    }
+    let none = Offer { stands: false, epoch: 1, heard: 0 };
+    claims(&bed, &b, &ClaimRequest { offer: Some(none), ..want(&["fast"], 1) }).await;
+    for _ in 0..2 {
+        bed.accept(job("mail", b"")).await;
+    }
+    assert!(ear_b.handed(&bed, &b).await.is_empty());
+    let counts = (ear_a.handed(&bed, &a).await.len(), ear_c.handed(&bed, &c).await.len());
+    assert_eq!(counts, (1, 1), "each had room for one");
 }

@@ -293,6 +293,8 @@ async fn unpausing_wakes_what_waits() {
     bed.accept(job("mail", "x")).await;
     let mut waker = waker(&bed).await;
     assert!(!waker.wait(&lanes(), Duration::from_millis(20)).await.unwrap(), "a paused queue wakes nobody");
+    bed.change(|p| p.max_payload += 1).await;
+    assert!(!waker.wait(&lanes(), Duration::from_millis(20)).await.unwrap(), "under whatever policy");
     bed.change(|p| p.paused = false).await;
     assert!(waker.wait(&lanes(), Duration::from_secs(1)).await.unwrap());
 }
