@@ -4,6 +4,7 @@ use super::gates;
 use super::pool::trouble;
 use super::words::{count, duration};
 use super::{Cause, Explanation, PoolView, Scene};
+use crate::types::WorkerInfo;
 
 /// Explains a lane: what keeps its jobs, or that they flow.
 #[must_use]
@@ -83,23 +84,59 @@ fn without_workers(lane: &str, subject: &str, scene: &Scene<'_>) -> Option<Expla
             "Ask again where the pools can be seen (by kubeconfig or in the local mode), or start a worker for the lane.",
         ));
     }
-    let (busy, slots) = usage(workers.iter().copied());
-    (busy >= slots).then(|| {
-        Explanation::new(Cause::SlotsBusy, subject, format!("{}.", full(slots, workers.len(), lane)))
-    })
+    let room = Slots::of(lane, &workers, scene);
+    room.are_busy()
+        .then(|| Explanation::new(Cause::SlotsBusy, subject, format!("{}.", room.full(workers.len(), lane))))
 }
 
-/// That nobody has a slot free.
-fn full(slots: u64, workers: usize, lane: &str) -> String {
-    let workers = count(workers as u64, "worker");
-    match slots {
-        1 => format!("The only slot of the {workers} of lane {lane} is busy"),
-        _ => format!("All {slots} slots of the {workers} of lane {lane} are busy"),
+/// The slots of workers that jobs of a lane may have.
+struct Slots {
+    busy: u64,
+    open: u64,
+    /// Those that are free and kept for critical lanes.
+    kept: u64,
+}
+
+impl Slots {
+    fn of(lane: &str, workers: &[&WorkerInfo], scene: &Scene<'_>) -> Self {
+        let is_critical = |name: &str| scene.policy.lane(name).is_some_and(|lane| lane.critical);
+        let runs_critical = scene
+            .policy
+            .lanes
+            .iter()
+            .filter(|lane| lane.critical)
+            .any(|lane| scene.types_in(&lane.name).any(|t| t.running > 0));
+        let (busy, slots) = usage(workers.iter().copied());
+        // Which worker runs the jobs of critical lanes is not told: where there are any, the slot they are for may be theirs.
+        let keeps = |worker: &&&WorkerInfo| {
+            !worker.draining && worker.slots > 1 && worker.lanes.iter().any(|name| is_critical(name))
+        };
+        let kept =
+            if is_critical(lane) || runs_critical { 0 } else { workers.iter().filter(keeps).count() as u64 };
+        Self { busy, open: slots.saturating_sub(kept), kept }
+    }
+
+    fn are_busy(&self) -> bool {
+        self.busy >= self.open
+    }
+
+    /// That nobody has a slot free.
+    fn full(&self, workers: usize, lane: &str) -> String {
+        let (slots, workers) = (self.open, count(workers as u64, "worker"));
+        let busy = match slots {
+            1 => format!("The only slot of the {workers} of lane {lane} is busy"),
+            _ => format!("All {slots} slots of the {workers} of lane {lane} are busy"),
+        };
+        match self.kept {
+            0 => busy,
+            1 => format!("{busy}, beside one that is kept for critical lanes"),
+            kept => format!("{busy}, beside {kept} that are kept for critical lanes"),
+        }
     }
 }
 
 /// Busy slots and slots in all; a draining worker has none free.
-pub(super) fn usage<'a>(workers: impl Iterator<Item = &'a crate::types::WorkerInfo>) -> (u64, u64) {
+pub(super) fn usage<'a>(workers: impl Iterator<Item = &'a WorkerInfo>) -> (u64, u64) {
     workers.fold((0, 0), |(busy, slots), worker| {
         let open = if worker.draining { worker.busy } else { worker.slots };
         (busy + u64::from(worker.busy), slots + u64::from(open))
@@ -109,8 +146,8 @@ pub(super) fn usage<'a>(workers: impl Iterator<Item = &'a crate::types::WorkerIn
 /// The lane has pools: whether they have workers, and those room.
 fn without_room(lane: &str, subject: &str, pools: &[&PoolView], scene: &Scene<'_>) -> Option<Explanation> {
     let workers = scene.workers_of(lane);
-    let (busy, slots) = usage(workers.iter().copied());
-    if !workers.is_empty() && busy < slots {
+    let room = Slots::of(lane, &workers, scene);
+    if !workers.is_empty() && !room.are_busy() {
         return None;
     }
     let names = pools.iter().map(|pool| pool.name.as_str()).collect::<Vec<_>>().join(", ");
@@ -135,7 +172,7 @@ fn without_room(lane: &str, subject: &str, pools: &[&PoolView], scene: &Scene<'_
         };
         return Some(found);
     }
-    let full = full(slots, workers.len(), lane);
+    let full = room.full(workers.len(), lane);
     let at_max = pools.iter().all(|pool| pool.desired >= pool.max);
     Some(if at_max {
         let max: u32 = pools.iter().map(|pool| pool.max).sum();
