@@ -118,7 +118,7 @@ local function claim_lane(ctx, stage, lane, most, out)
     if room <= 0 or out.full then
       break
     end
-    local ids, types, alone = lk.peek(ctx, lane, room, out.limits)
+    local ids, types, alone = lk.next_of(ctx, lane, room, out.limits)
     if not ids[1] then
       break
     end

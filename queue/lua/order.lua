@@ -25,9 +25,7 @@ local function segments(key, room, uniform)
   while low and low <= high do
     local part = call('ZRANGEBYSCORE', key, lk.digits(low * lk.PRIORITY_STEP),
       '(' .. lk.digits((low + 1) * lk.PRIORITY_STEP), 'WITHSCORES', 'LIMIT', 0, room)
-    if part[1] then
-      found[#found + 1] = part
-    end
+    found[#found + 1] = part
     local beyond = call('ZRANGEBYSCORE', key, lk.digits((low + 1) * lk.PRIORITY_STEP), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
     low = beyond[2] and floor(beyond[2] / lk.PRIORITY_STEP)
   end
@@ -95,8 +93,45 @@ function lk.aged_head(lane, key, most, uniform)
   return head
 end
 
--- The next jobs of a lane, in order: ids, types, whether they are the head of one type's line, and scores; at most `most`,
--- and of a type at most what `limits` leaves.
+-- From so many jobs on it pays to find out first whether their scores need to be read: Redis takes long to write numbers.
+local MANY = 16
+
+-- The next jobs of a lane in which one line alone has any, all of the same priority; nil where that is not so.
+local function only_line(lane, most, limits)
+  local only
+  for _, ty in ipairs(lane.types) do
+    if limits[ty.name] ~= 0 and call('EXISTS', ty.ready) == 1 then
+      if only or ty.groups then
+        return nil
+      end
+      only = ty
+    end
+  end
+  local room = only and min(limits[only.name] or most, most) or 0
+  if room < MANY or not lk.is_uniform(only.ready) then
+    return nil
+  end
+  local ids, types = call('ZRANGE', only.ready, 0, room - 1), {}
+  for i = 1, #ids do
+    types[i] = only
+  end
+  return ids, types
+end
+
+-- The next jobs of a lane, in order: ids, types, and whether they are the head of one type's line; at most `most`, and of a type
+-- at most what `limits` leaves.
+function lk.next_of(ctx, lane, most, limits)
+  local ids, types
+  if most >= MANY then
+    ids, types = only_line(lane, most, limits)
+  end
+  if ids then
+    return ids, types, true
+  end
+  return lk.peek(ctx, lane, most, limits)
+end
+
+-- As lk.next_of, and their scores.
 function lk.peek(ctx, lane, most, limits)
   local parts = {}
   for _, ty in ipairs(lane.types) do
