@@ -190,3 +190,19 @@ async fn a_lease_that_has_its_expiry_keeps_it_when_another_lost_its_own() {
         assert_eq!(expiry, NOON_MS + since + LEASE_MS);
     }
 }
+
+#[tokio::test]
+async fn one_letter_of_many_that_left_the_index_of_all_or_of_its_type_comes_back() {
+    let bed = Bed::new().await;
+    let letters = super::dead::many(&bed, "mail", "fast", 250, |_| "no".to_owned()).await;
+    let lost = &letters[100];
+    for index in ["d", "d:mail"] {
+        bed.poke(&["ZREM", &bed.key(index), lost]).await;
+        // Too many for a look at a few to find it.
+        for _ in 0..4 {
+            bed.queue.sweep(&worker("s"), 100).await.unwrap();
+        }
+        let back: Option<f64> = bed.raw(&["ZSCORE", &bed.key(index), lost]).await.unwrap();
+        assert!(back.is_some(), "{index}");
+    }
+}
