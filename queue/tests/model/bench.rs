@@ -10,6 +10,8 @@ use lanekeeper_queue::{Error, Queue, Result, Waker, library_source};
 use redis::aio::ConnectionManagerConfig;
 use tokio::sync::Mutex;
 
+use crate::channels::Channels;
+
 /// Where the clock starts, µs since the epoch.
 pub const BIRTH_US: u64 = 1_700_000_000_123_456;
 /// It never goes back further than here.
@@ -19,6 +21,7 @@ pub struct Bench {
     _redis: TestRedis,
     queue: Queue,
     waker: Mutex<Waker>,
+    channels: Mutex<Channels>,
     source: String,
 }
 
@@ -39,11 +42,16 @@ impl Bench {
         let conn = client.get_connection_manager_with_config(patient).await.unwrap();
         let queue = Queue::on(conn, "apps/saas".parse().unwrap());
         let waker = Waker::connect(&redis.options(), queue.name().clone()).await.unwrap();
-        Self { _redis: redis, queue, waker: Mutex::new(waker), source }
+        let channels = Channels::open(&redis.options()).await;
+        Self { _redis: redis, queue, waker: Mutex::new(waker), channels, source }
     }
 
     pub fn queue(&self) -> &Queue {
         &self.queue
+    }
+
+    pub fn channels(&self) -> &Mutex<Channels> {
+        &self.channels
     }
 
     /// A key of the queue by what follows its root.
@@ -51,8 +59,9 @@ impl Bench {
         format!("{}:{suffix}", self.queue.name().root())
     }
 
-    /// Nothing in Redis, and a library that remembers nothing.
+    /// Nothing in Redis, a library that remembers nothing, and nobody who listens.
     pub async fn reset(&self) {
+        self.hush().await;
         let mut conn = self.queue.connection();
         let _: redis::Value = redis::cmd("FLUSHALL").query_async(&mut conn).await.unwrap();
         clock::load(&mut conn, &self.source).await.unwrap();
@@ -129,12 +138,16 @@ impl Bench {
         }
     }
 
-    /// The reply, errors included.
+    /// The reply, errors included, and what workers were told meanwhile.
     pub async fn call(&self, op: &Op) -> Reply {
-        self.try_call(op).await.unwrap_or_else(|error| match error {
+        let reply = self.try_call(op).await.unwrap_or_else(|error| match error {
             Error::NoPolicy(_) => Reply::NoPolicy,
             other => Reply::Failed(other.to_string()),
-        })
+        });
+        match self.told().await {
+            Ok(told) => reply.telling(told),
+            Err(error) => Reply::Failed(format!("a message cannot be read: {error}")),
+        }
     }
 
     async fn try_call(&self, op: &Op) -> Result<Reply> {
@@ -182,6 +195,14 @@ impl Bench {
             Op::Pause { lanes, by, why } => Reply::Toggled(queue.pause(by, why, lanes).await?),
             Op::Resume(lanes) => Reply::Toggled(queue.resume("anna", lanes).await?),
             Op::Destroy => Reply::Destroyed(queue.destroy().await?),
+            Op::Subscribe(worker) => {
+                self.listen(&worker.boot, true).await;
+                Reply::Done
+            }
+            Op::Unsubscribe(worker) => {
+                self.listen(&worker.boot, false).await;
+                Reply::Done
+            }
             Op::Damage(damage) => self.damage(damage).await?,
         })
     }

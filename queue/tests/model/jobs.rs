@@ -24,7 +24,15 @@ impl Generator {
             return self.work(model);
         }
         let many = if self.mood == Mood::Hurt { MANY_TO_MEND } else { MANY_JOBS };
-        let count = if jobs > many { 1 } else { self.batch() };
+        // Of many at once none are handed over.
+        let few = self.mood == Mood::Room && self.chance(0.9);
+        let count = if jobs > many {
+            1
+        } else if few {
+            self.rng.random_range(1..=3)
+        } else {
+            self.batch()
+        };
         Op::Enqueue((0..count).map(|_| self.job(model, now_ms)).collect())
     }
 

@@ -7,6 +7,8 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, unreachable_pub, reason = "tests")]
 
 mod bench;
+mod channels;
+mod claims;
 mod damage;
 mod drive;
 mod groups;

@@ -1,17 +1,14 @@
 //! The generator: random operations, most of them meaningful in the state at hand.
 
-use std::collections::BTreeMap;
-
+use lanekeeper_api::policy::QueuePolicy;
 use lanekeeper_queue::testing::model::{Model, Op};
-use lanekeeper_queue::types::{
-    ClaimRequest, Find, Held, Holds, JobState, Outcome, Settlement, WorkerIdentity, WorkerInfo,
-};
+use lanekeeper_queue::types::{Find, Held, Holds, JobState, Outcome, Settlement, WorkerIdentity, WorkerInfo};
 use rand::rngs::StdRng;
-use rand::seq::{IndexedRandom, SliceRandom};
+use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
 use crate::bench::EARLIEST_US;
-use crate::policies::{self, LANES, TYPES};
+use crate::policies::{self, TYPES};
 use crate::settlements::{held, note, settlements};
 
 /// Shortest pause: longer than an enqueue of a full batch takes ids for, as in a real server.
@@ -39,6 +36,8 @@ pub struct Generator {
     pub mood: Mood,
     /// Whether the next operation is damage, right after a sweep.
     hurts: bool,
+    /// The share of claims that say something of an offer.
+    pub offers: f64,
 }
 
 /// What is special about a case.
@@ -53,20 +52,25 @@ pub enum Mood {
     Keys,
     /// Keys and entries of Redis are lost, and sweeps mend what they can.
     Hurt,
+    /// Workers have room, and say so.
+    Room,
 }
 
 impl Generator {
     pub fn new(seed: u64, case: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed ^ case.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let length = *[60, 150, 300, 600].choose(&mut rng).expect("not empty");
-        let mood = match rng.random_range(0..10) {
+        let mood = match rng.random_range(0..12) {
             0..4 => Mood::Plain,
             4 => Mood::Hurt,
             5..7 => Mood::Few,
             7..9 => Mood::Keys,
-            _ => Mood::Unsteady,
+            9 => Mood::Unsteady,
+            _ => Mood::Room,
         };
-        Self { rng, pace: Pace::Fast, left: 10, length, mood, hurts: false }
+        let offers =
+            if mood == Mood::Room { 0.95 } else { *[0.0, 0.3, 0.9].choose(&mut rng).expect("not empty") };
+        Self { rng, pace: Pace::Fast, left: 10, length, mood, hurts: false, offers }
     }
 
     /// How many operations the case has.
@@ -128,7 +132,7 @@ impl Generator {
     pub fn op(&mut self, model: &Model, now_ms: u64) -> Op {
         let Some(policy) = model.present_policy() else {
             return if self.chance(0.8) {
-                Op::Configure { policy: Box::new(policies::first(&mut self.rng)), adopt: false }
+                Op::Configure { policy: Box::new(self.first_policy()), adopt: false }
             } else {
                 self.any(model, now_ms)
             };
@@ -150,6 +154,9 @@ impl Generator {
     }
 
     fn any(&mut self, model: &Model, now_ms: u64) -> Op {
+        if let Some(op) = self.of_room(model, now_ms) {
+            return op;
+        }
         match self.rng.random_range(0..1_000) {
             0..210 => self.enqueue(model, now_ms),
             210..450 => self.work(model),
@@ -189,6 +196,11 @@ impl Generator {
         }
     }
 
+    fn first_policy(&mut self) -> QueuePolicy {
+        let gates = if self.mood == Mood::Room { 0.1 } else { 0.4 };
+        policies::first(&mut self.rng, gates)
+    }
+
     /// A pause, or its end.
     fn toggle(&mut self, model: &Model) -> Op {
         let lanes: Vec<String> = model
@@ -203,7 +215,7 @@ impl Generator {
         Op::Resume(lanes)
     }
 
-    fn worker(&mut self) -> WorkerIdentity {
+    pub fn worker(&mut self) -> WorkerIdentity {
         let n = self.rng.random_range(0..4);
         // The same name after a restart.
         let boot = if self.chance(0.05) { "again" } else { "boot" };
@@ -216,7 +228,7 @@ impl Generator {
     }
 
     /// Somebody who holds a lease, where anybody does.
-    fn holder(&mut self, model: &Model) -> WorkerIdentity {
+    pub fn holder(&mut self, model: &Model) -> WorkerIdentity {
         let holders: Vec<&WorkerIdentity> = model.leases().map(|(_, _, holder)| holder).collect();
         match holders.choose(&mut self.rng) {
             Some(holder) if self.rng.random_bool(0.85) => (*holder).clone(),
@@ -251,43 +263,7 @@ impl Generator {
         ids
     }
 
-    fn lanes(&mut self) -> Vec<String> {
-        let mut lanes: Vec<String> = LANES.iter().map(|lane| (*lane).to_owned()).collect();
-        lanes.push("nope".to_owned());
-        if self.chance(0.1) {
-            lanes.push("fast".to_owned());
-        }
-        lanes.shuffle(&mut self.rng);
-        lanes.truncate(self.rng.random_range(1..=5));
-        lanes
-    }
-
-    fn want(&mut self) -> ClaimRequest {
-        let slots = match self.rng.random_range(0..20) {
-            0 => 0,
-            1 => 200,
-            2..8 => self.rng.random_range(1..=20),
-            _ => self.rng.random_range(1..=4),
-        };
-        let mut type_limits = BTreeMap::new();
-        if self.chance(0.5) {
-            type_limits.insert("limited".to_owned(), self.rng.random_range(0..=2));
-        }
-        if self.chance(0.1) {
-            let (name, _) = *TYPES.choose(&mut self.rng).expect("not empty");
-            type_limits.insert(name.to_owned(), self.rng.random_range(0..=5));
-        }
-        ClaimRequest { slots, lanes: self.lanes(), type_limits, ..ClaimRequest::default() }
-    }
-
-    pub fn work(&mut self, model: &Model) -> Op {
-        let worker = if self.chance(0.5) { self.holder(model) } else { self.worker() };
-        let most = if self.chance(0.3) { 0 } else { self.batch() };
-        let lost = held(&mut self.rng, model, &worker, most);
-        Op::Work { done: self.settlements(model, lost), want: self.want(), worker }
-    }
-
-    fn settlements(&mut self, model: &Model, held: Vec<Held>) -> Vec<Settlement> {
+    pub fn settlements(&mut self, model: &Model, held: Vec<Held>) -> Vec<Settlement> {
         let mut words = settlements(&mut self.rng, held, self.mood == Mood::Few);
         for word in &mut words {
             if self.mood == Mood::Keys && self.chance(0.1) {
@@ -319,7 +295,7 @@ impl Generator {
         Op::Settle { worker, done }
     }
 
-    fn extend(&mut self, model: &Model) -> Op {
+    pub fn extend(&mut self, model: &Model) -> Op {
         let identity = self.holder(model);
         let most = if self.chance(0.7) { 200 } else { self.batch() };
         let held = held(&mut self.rng, model, &identity, most);
@@ -354,7 +330,7 @@ impl Generator {
     fn configure(&mut self, model: &Model) -> Op {
         let (policy, adopt) = match model.present_policy() {
             Some(present) => policies::next(&mut self.rng, present),
-            None => (policies::first(&mut self.rng), false),
+            None => (self.first_policy(), false),
         };
         Op::Configure { policy: Box::new(policy), adopt }
     }

@@ -27,10 +27,11 @@ pub const TYPES: [(&str, &str); 9] = [
 ];
 const LEASES_MS: [u64; 4] = [10_000, 60_000, 30_000, 7_001];
 
-pub fn first(rng: &mut StdRng) -> QueuePolicy {
+/// `gates`: how many of its lanes have some.
+pub fn first(rng: &mut StdRng, gates: f64) -> QueuePolicy {
     let mut lanes: Vec<LanePolicy> = LANES[..2].iter().map(|name| lane(name)).collect();
     for lane in &mut lanes {
-        if rng.random_bool(0.4) {
+        if rng.random_bool(gates) {
             change_gates(rng, lane);
         }
     }

@@ -18,7 +18,16 @@ pub struct Tally(BTreeMap<String, u64>);
 impl Tally {
     pub fn note(&mut self, op: &Op, reply: &Reply) {
         self.add(name(op), 1);
+        self.reply(reply);
+    }
+
+    fn reply(&mut self, reply: &Reply) {
         match reply {
+            Reply::Telling(reply, told) => {
+                self.reply(reply);
+                self.add("message of jobs", told.len() as u64);
+                self.add("job handed over", told.iter().map(|(_, handed)| handed.count as u64).sum());
+            }
             Reply::Enqueued(outcomes) => outcomes.iter().for_each(|outcome| match outcome {
                 Enqueued::Accepted { .. } => self.add("job accepted", 1),
                 Enqueued::Replaced { .. } => self.add("job replaced", 1),
@@ -30,7 +39,10 @@ impl Tally {
                 self.add("claimed", claim.jobs.len() as u64);
             }
             Reply::Settled(settled) => self.settled(settled),
-            Reply::Extended(reply) => self.add("lease lost", reply.lost.len() as u64),
+            Reply::Extended(reply) => {
+                self.add("lease lost", reply.lost.len() as u64);
+                self.add("heard of an offer", reply.handed.is_some().into());
+            }
             Reply::Swept(sweep) => {
                 self.add("lease expired", sweep.expired.len() as u64);
                 self.add("lease re-armed", sweep.rearmed);
@@ -123,6 +135,8 @@ impl Tally {
             "key at its limit",
             "loss of a key",
             "loss of an entry",
+            "job handed over",
+            "heard of an offer",
         ];
         let never: Vec<_> = must.iter().filter(|what| self.0.get(**what).is_none_or(|n| *n == 0)).collect();
         assert!(ops < 10_000 || never.is_empty(), "in {ops} operations there never was: {never:?}");
@@ -163,6 +177,8 @@ fn name(op: &Op) -> &'static str {
         Op::Pause { .. } => "pause",
         Op::Resume(_) => "resume",
         Op::Destroy => "destroy",
+        Op::Subscribe(_) => "subscribe",
+        Op::Unsubscribe(_) => "unsubscribe",
         Op::Damage(Damage::Key(_)) => "loss of a key",
         Op::Damage(Damage::Entry(..)) => "loss of an entry",
         Op::Damage(Damage::Lease(_)) => "loss of a lease",

@@ -20,13 +20,18 @@ impl Model {
         given: &Given,
     ) -> ClaimReply {
         let now_ms = now_us / 1_000;
-        let slots = want.slots.min(200) as usize;
+        let said = want.offer.as_ref();
+        // What was handed to the worker and it has not heard of takes up room.
+        let unheard = said.map_or(0, |said| self.offers.unheard(&worker.boot, said));
+        let unheard = u32::try_from(unheard).unwrap_or(u32::MAX);
+        let slots = want.slots.min(200).saturating_sub(unheard) as usize;
+        let mut limits = want.type_limits.clone();
+        limits.values_mut().for_each(|most| *most = most.saturating_sub(unheard));
         let held = self.held();
         let (mut jobs, mut opens, mut waits) = (Vec::new(), None, true);
         if slots > 0 && held.is_none() {
             self.promote(PROMOTE, now_ms);
             self.regard_groups(now_us, false);
-            let mut limits = want.type_limits.clone();
             let mut visited = Vec::new();
             for name in &want.lanes {
                 let Some(lane) = self.policy().lane(name).cloned() else { continue };
@@ -49,6 +54,9 @@ impl Model {
         }
         let next = self.next_due().into_iter().chain(opens).min();
         let next_due_ms = if jobs.len() < slots { next } else { None };
+        if let Some(said) = said {
+            self.keep_offer(worker, want, said, slots - jobs.len(), limits);
+        }
         self.touch(now_ms);
         ClaimReply { now_ms, policy_version: self.version(), jobs, next_due_ms, held, waits }
     }
@@ -96,7 +104,7 @@ impl Model {
         line
     }
 
-    fn lease(
+    pub(super) fn lease(
         &mut self,
         worker: &WorkerIdentity,
         lane: &str,

@@ -67,6 +67,7 @@ impl Model {
         // What was once given stays given, whatever becomes of the queue.
         *self = Self {
             order: self.order,
+            listening: std::mem::take(&mut self.listening),
             ids: std::mem::take(&mut self.ids),
             last_made: self.last_made.take(),
             tokens: if self.went_back { BTreeMap::new() } else { std::mem::take(&mut self.tokens) },

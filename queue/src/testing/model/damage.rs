@@ -108,6 +108,7 @@ impl Model {
             Damage::Card(_) => {}
         }
         self.doubt_turns();
+        self.forget_silent_offers();
         if given.damaged < self.damaged {
             self.broken =
                 Some(format!("the count of damage fell from {} to {}", self.damaged, given.damaged));

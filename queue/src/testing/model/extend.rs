@@ -34,11 +34,13 @@ impl Model {
         let beat = WorkerInfo { seen_ms: now_ms, started_ms, ..worker.clone() };
         self.workers.insert(worker.identity.boot.clone(), beat);
         self.touch(now_ms);
-        HeartbeatReply { now_ms, policy_version: self.version(), lost, cancelled, handed: None }
+        let handed = self.offers.handed_to(&worker.identity.boot);
+        HeartbeatReply { now_ms, policy_version: self.version(), lost, cancelled, handed }
     }
 
     pub(super) fn leave(&mut self, worker: &WorkerIdentity) -> Reply {
         self.workers.remove(&worker.boot);
+        self.offers.forget(&worker.boot);
         Reply::Done
     }
 

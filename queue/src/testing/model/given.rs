@@ -45,6 +45,11 @@ impl Given {
                     })
                     .collect();
             }
+            Reply::Telling(reply, told) => {
+                given = Self::of(reply);
+                let jobs = told.iter().flat_map(|(_, handed)| &handed.claim.jobs);
+                given.tokens = jobs.map(|job| (job.id.clone(), job.token)).collect();
+            }
             Reply::Worked(_, claim) => {
                 given.tokens = claim.jobs.iter().map(|job| (job.id.clone(), job.token)).collect();
                 given.next_due_ms = claim.next_due_ms;

@@ -18,6 +18,7 @@ mod groups;
 mod key;
 mod look;
 mod next;
+mod offers;
 mod on_dead;
 mod op;
 mod options;
@@ -62,11 +63,23 @@ impl Model {
             }
             Op::Destroy => return Reply::Destroyed(self.destroy()),
             Op::Policy => return Reply::Policy(self.stored_policy().map(Box::new)),
+            Op::Subscribe(worker) => {
+                self.listening.insert(worker.boot.clone());
+                return Reply::Done;
+            }
+            Op::Unsubscribe(worker) => {
+                self.listening.remove(&worker.boot);
+                return Reply::Done;
+            }
             _ if self.stored.is_none() => return Reply::NoPolicy,
             _ => {}
         }
         match op {
-            Op::Enqueue(jobs) => Reply::Enqueued(self.enqueue(jobs, now_ms, given)),
+            Op::Enqueue(jobs) => {
+                let outcomes = self.enqueue(jobs, now_ms, given);
+                let handed = self.hand_over(&outcomes, now_us, given);
+                Reply::Enqueued(outcomes).telling(handed)
+            }
             Op::Work { worker, done, want } => {
                 let settled = self.settle_all(worker, done, now_us);
                 Reply::Worked(settled, self.claim(worker, want, now_us, given))
@@ -102,7 +115,9 @@ impl Model {
             }
             Op::Pause { lanes, by, why } => Reply::Toggled(self.pause(by, why, lanes, now_ms)),
             Op::Resume(lanes) => Reply::Toggled(self.resume(lanes)),
-            Op::Configure { .. } | Op::Destroy | Op::Policy => unreachable!("answered above"),
+            Op::Configure { .. } | Op::Destroy | Op::Policy | Op::Subscribe(_) | Op::Unsubscribe(_) => {
+                unreachable!("answered above")
+            }
         }
     }
 }

@@ -132,6 +132,10 @@ pub enum Op {
     Resume(Vec<String>),
     /// `destroy`.
     Destroy,
+    /// No call of the queue: the worker subscribes to its channel, if it is not subscribed.
+    Subscribe(WorkerIdentity),
+    /// The other way round.
+    Unsubscribe(WorkerIdentity),
     /// No call, but what may happen to Redis; and sweeps until nothing of it is left to see. Only where `Model::is_calm`.
     Damage(Damage),
 }

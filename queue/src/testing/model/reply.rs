@@ -3,8 +3,8 @@
 use lanekeeper_api::policy::QueuePolicy;
 
 use crate::types::{
-    Acted, ClaimReply, Configured, DeadGroup, Enqueued, HeartbeatReply, Held, Job, KeyStanding, Position,
-    Settled, Stats, SweepReply, Toggled,
+    Acted, ClaimReply, Configured, DeadGroup, Enqueued, HandedOver, HeartbeatReply, Held, Job, KeyStanding,
+    Position, Settled, Stats, SweepReply, Toggled,
 };
 
 /// What a call answered, in a form that can be compared: sentences for people are left empty, and what has no promised
@@ -13,6 +13,8 @@ use crate::types::{
 pub enum Reply {
     /// Of `enqueue`, messages empty.
     Enqueued(Vec<Enqueued>),
+    /// Of a call that handed jobs to workers, of which only `enqueue` is one: by boot, what their messages said, in order.
+    Telling(Box<Reply>, Vec<(String, HandedOver)>),
     /// Of `settle_and_claim`.
     Worked(Vec<Settled>, ClaimReply),
     /// Of `settle`.
@@ -58,4 +60,12 @@ pub enum Reply {
     Failed(String),
     /// The library chose an id, a token or a version that it promises never to choose; only the model says so.
     Broken(String),
+}
+
+impl Reply {
+    /// The reply of a call that told workers so much.
+    #[must_use]
+    pub fn telling(self, told: Vec<(String, HandedOver)>) -> Self {
+        if told.is_empty() { self } else { Self::Telling(Box::new(self), told) }
+    }
 }

@@ -6,6 +6,7 @@ use lanekeeper_api::policy::{Debounce, KeyPart, LanePolicy, OnConflict, QueuePol
 
 use super::gates::Gates;
 use super::groups::{Group, Groups};
+use super::offers::Offers;
 use super::order::Order;
 use crate::types::{Attempt, DeadReason, ProgressTold, WorkerIdentity, WorkerInfo};
 
@@ -23,6 +24,9 @@ pub struct Model {
     pub(super) leases: BTreeMap<String, Lease>,
     pub(super) gates: Gates,
     pub(super) groups: Groups,
+    pub(super) offers: Offers,
+    /// Boots of workers that have subscribed to their channels, whatever becomes of the queue.
+    pub(super) listening: BTreeSet<String>,
     /// Idempotency keys.
     pub(super) keys: BTreeMap<String, Owner>,
     /// When somebody will look whether a key is over.

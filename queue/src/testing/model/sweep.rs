@@ -58,6 +58,8 @@ impl Model {
         bound.note(trimmed, limit, left && trimmed >= limit);
         let (checked, left) = self.forget_keys(limit, now_ms);
         bound.note(checked, limit, left);
+        // Where a worker is forgotten for its silence, the next sweep forgets its offer.
+        self.forget_silent_offers();
         let silent_ms = now_ms.saturating_sub(SILENT_LEASES * self.policy().lease_ms);
         self.workers.retain(|_, worker| worker.seen_ms >= silent_ms);
         SweepReply {
