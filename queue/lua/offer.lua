@@ -9,7 +9,7 @@
 --
 -- Offers are kept in the memory of this server only: where they are lost with it, its workers subscribe and offer anew.
 
--- By queue: offers by boot, the boots that have room, and whose turn it is.
+-- By queue: offers by boot, the boots that have room in a ring, and the place there of the one whose turn it is.
 local offered, offered_count = {}, 0
 -- Most workers of a queue whose room is known, and that one call looks at.
 local MOST, LOOKED_AT = 1000, 4
@@ -40,6 +40,7 @@ local function withdraw(own, boot)
     offer.room = 0
     for at, other in ipairs(own.boots) do
       if other == boot then
+        own.turn = at < own.turn and own.turn - 1 or own.turn
         return table.remove(own.boots, at)
       end
     end
@@ -114,7 +115,9 @@ function lk.keep_offer(ctx, who, identity, said, want, left)
     epoch = said.epoch, version = ctx.policy.version,
   }
   if room > 0 then
-    own.boots[#own.boots + 1] = boot
+    -- Behind all others: a worker that claims after each job would have its turn before them again and again.
+    table.insert(own.boots, own.turn, boot)
+    own.turn = own.turn + 1
   end
 end
 
@@ -147,7 +150,6 @@ local function taker(ctx, ty, count)
     own.turn = at + 1
     if listeners == 0 then
       lk.forget_offer(ctx.keys.root, boot)
-      own.turn = at
     elseif listeners then
       return boot, own.of[boot]
     end

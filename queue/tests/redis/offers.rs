@@ -259,6 +259,34 @@ async fn workers_take_turns() {
 }
 
 #[tokio::test]
+async fn a_worker_that_claims_again_after_each_job_waits_for_its_turn() {
+    // Each has room to spare, or for a single job.
+    for slots in [9, 1] {
+        let bed = Bed::still(|_| {}).await;
+        let workers = [worker("a"), worker("b"), worker("c")];
+        let mut ears = Vec::new();
+        for w in &workers {
+            ears.push(Ear::of(&bed, w).await);
+            claims(&bed, w, &offer(&["fast"], slots, 0)).await;
+        }
+        let (mut heard, mut turns) = ([0, 0, 0], String::new());
+        for _ in 0..9 {
+            bed.accept(job("mail", b"")).await;
+            for (at, w) in workers.iter().enumerate() {
+                let handed = ears[at].handed(&bed, w).await;
+                if let Some(one) = handed.first() {
+                    turns.push_str(&w.name);
+                    heard[at] += 1;
+                    bed.settle(w, &one.claim.jobs[0], success()).await;
+                    claims(&bed, w, &offer(&["fast"], slots, heard[at])).await;
+                }
+            }
+        }
+        assert_eq!(turns, "abcabcabc", "{slots} slots");
+    }
+}
+
+#[tokio::test]
 async fn a_worker_hears_with_its_heartbeat_how_much_was_handed_to_it() {
     let bed = Bed::still(|_| {}).await;
     let w = worker("w");
