@@ -35,7 +35,7 @@ impl Generator {
         }
         Some(match self.rng.random_range(0..10) {
             0..5 => self.enqueue(model, now_ms),
-            5..9 => self.work(model),
+            5..8 => self.work(model),
             _ => self.extend(model),
         })
     }
@@ -64,7 +64,9 @@ impl Generator {
             lanes.push("fast".to_owned());
         }
         lanes.shuffle(&mut self.rng);
-        lanes.truncate(self.rng.random_range(1..=5));
+        if self.mood != Mood::Room || self.chance(0.4) {
+            lanes.truncate(self.rng.random_range(1..=5));
+        }
         lanes
     }
 
@@ -73,7 +75,7 @@ impl Generator {
             0 => 0,
             1 => 200,
             2..8 => self.rng.random_range(1..=20),
-            8..16 if self.mood == Mood::Room => self.rng.random_range(10..=30),
+            8..18 if self.mood == Mood::Room => self.rng.random_range(10..=40),
             _ => self.rng.random_range(1..=4),
         };
         let mut type_limits = BTreeMap::new();

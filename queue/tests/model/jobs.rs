@@ -53,6 +53,9 @@ impl Generator {
         if matches!(self.mood, Mood::Keys | Mood::Hurt) && self.chance(0.6) {
             name = GROUPED.choose(&mut self.rng).expect("not empty");
         }
+        if self.mood == Mood::Room && self.chance(0.6) {
+            name = ["limited", "mail", "report", "reset"].choose(&mut self.rng).expect("not empty");
+        }
         let name = if self.chance(0.02) { "unknown" } else { name };
         let mut options = EnqueueOptions { job_type: name.to_owned(), ..EnqueueOptions::default() };
         if self.chance(0.15) {

@@ -60,7 +60,7 @@ impl Generator {
     pub fn new(seed: u64, case: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed ^ case.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let length = *[60, 150, 300, 600].choose(&mut rng).expect("not empty");
-        let mood = match rng.random_range(0..12) {
+        let mood = match rng.random_range(0..13) {
             0..4 => Mood::Plain,
             4 => Mood::Hurt,
             5..7 => Mood::Few,
@@ -296,7 +296,9 @@ impl Generator {
     }
 
     pub fn extend(&mut self, model: &Model) -> Op {
-        let identity = self.holder(model);
+        // Of whom nobody hears, the offers are forgotten.
+        let any = self.mood == Mood::Room && self.chance(0.6);
+        let identity = if any { self.worker() } else { self.holder(model) };
         let most = if self.chance(0.7) { 200 } else { self.batch() };
         let held = held(&mut self.rng, model, &identity, most);
         let info = WorkerInfo {
