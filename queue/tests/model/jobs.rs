@@ -12,6 +12,8 @@ use crate::groups::{self, GROUPED};
 use crate::ops::{Generator, Mood};
 use crate::policies::TYPES;
 
+/// Types without a key of any kind.
+const PLAIN: [&str; 4] = ["limited", "mail", "report", "reset"];
 /// Above it, fewer jobs come in.
 const MANY_JOBS: usize = 250;
 /// The same where every job is looked at again and again.
@@ -24,16 +26,27 @@ impl Generator {
             return self.work(model);
         }
         let many = if self.mood == Mood::Hurt { MANY_TO_MEND } else { MANY_JOBS };
-        // Of many at once none are handed over.
-        let few = self.mood == Mood::Room && self.chance(0.9);
+        let room = self.mood == Mood::Room;
+        if room && self.chance(0.08) {
+            return self.enqueue_alike();
+        }
         let count = if jobs > many {
             1
-        } else if few {
+        } else if room && self.chance(0.9) {
             self.rng.random_range(1..=3)
         } else {
             self.batch()
         };
         Op::Enqueue((0..count).map(|_| self.job(model, now_ms)).collect())
+    }
+
+    /// As many jobs of a type as are just handed over, or just not.
+    fn enqueue_alike(&mut self) -> Op {
+        let name = PLAIN.choose(&mut self.rng).expect("not empty");
+        let options = EnqueueOptions { job_type: (*name).to_owned(), ..EnqueueOptions::default() };
+        let count = self.rng.random_range(6..=10);
+        let job = |_| NewJob { payload: self.payload(name), options: options.clone() };
+        Op::Enqueue((0..count).map(job).collect())
     }
 
     /// Jobs that an answer asks for. They have ids, for the reply does not tell those that the library would make.
@@ -54,7 +67,7 @@ impl Generator {
             name = GROUPED.choose(&mut self.rng).expect("not empty");
         }
         if self.mood == Mood::Room && self.chance(0.6) {
-            name = ["limited", "mail", "report", "reset"].choose(&mut self.rng).expect("not empty");
+            name = PLAIN.choose(&mut self.rng).expect("not empty");
         }
         let name = if self.chance(0.02) { "unknown" } else { name };
         let mut options = EnqueueOptions { job_type: name.to_owned(), ..EnqueueOptions::default() };

@@ -107,7 +107,7 @@ impl Model {
             Damage::Lease(id) => self.lose("l", Some(id), now_us),
             Damage::Card(_) => {}
         }
-        self.doubt_turns();
+        self.doubt_groups();
         self.forget_silent_offers();
         if given.damaged < self.damaged {
             self.broken =

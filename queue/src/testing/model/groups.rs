@@ -299,8 +299,10 @@ impl Model {
         self.groups.unsure.iter().cloned().collect()
     }
 
-    /// Sweeps put groups back that had lost their turns.
-    pub(super) fn doubt_turns(&mut self) {
+    /// Sweeps put groups back that had lost their turns, and until then take one for idle whose jobs stand in no line.
+    pub(super) fn doubt_groups(&mut self) {
+        let idle = |name: &&Name| !self.groups.arrivals.contains_key(*name);
+        self.groups.unsure.extend(self.groups.classes.keys().filter(idle).cloned());
         for waits in self.groups.waits.values_mut() {
             match waits {
                 Waits::Turn { from_us, to_us } => (*from_us, *to_us) = (0, NEVER),
