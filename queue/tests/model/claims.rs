@@ -33,10 +33,11 @@ impl Generator {
         if self.mood != Mood::Room || self.chance(0.5) {
             return None;
         }
-        Some(match self.rng.random_range(0..10) {
-            0..5 => self.enqueue(model, now_ms),
-            5..8 => self.work(model),
-            _ => self.extend(model),
+        Some(match self.rng.random_range(0..40) {
+            0..20 => self.enqueue(model, now_ms),
+            20..32 => self.work(model),
+            32..39 => self.extend(model),
+            _ => self.toggle(model),
         })
     }
 

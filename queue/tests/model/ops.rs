@@ -60,7 +60,7 @@ impl Generator {
     pub fn new(seed: u64, case: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed ^ case.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let length = *[60, 150, 300, 600].choose(&mut rng).expect("not empty");
-        let mood = match rng.random_range(0..13) {
+        let mood = match rng.random_range(0..14) {
             0..4 => Mood::Plain,
             4 => Mood::Hurt,
             5..7 => Mood::Few,
@@ -202,7 +202,7 @@ impl Generator {
     }
 
     /// A pause, or its end.
-    fn toggle(&mut self, model: &Model) -> Op {
+    pub fn toggle(&mut self, model: &Model) -> Op {
         let lanes: Vec<String> = model
             .present_policy()
             .map(|policy| policy.lanes.iter().map(|lane| lane.name.clone()).collect())
@@ -216,7 +216,9 @@ impl Generator {
     }
 
     pub fn worker(&mut self) -> WorkerIdentity {
-        let n = self.rng.random_range(0..4);
+        // More than an enqueue looks at for one that has room.
+        let most = if self.mood == Mood::Room { 7 } else { 4 };
+        let n = self.rng.random_range(0..most);
         // The same name after a restart.
         let boot = if self.chance(0.05) { "again" } else { "boot" };
         WorkerIdentity {
