@@ -36,7 +36,7 @@ MODULES = {
     "extend": "lease notes words broken", "find": "admin words letters", "follow_up": "endings bounds news",
     "gates": "gates gates_change clock news waking", "get": "admin words", "group": "gates",
     "groups": "gates gates_change grouping repair waking refusals", "key_template": "keys keys", "lease": "lease broken cancel",
-    "leases": "lease words", "leave": "lease", "notes": "notes letters clock words", "offer": "offers", "options": "enqueue words",
+    "leases": "lease words", "leave": "lease", "notes": "notes letters clock words", "offer": "offers offering", "options": "enqueue words",
     "order": "order fairness exact bounds", "pass_on": "order words", "pause": "gates words news waking", "position": "order",
     "record": "settle damage broken exact", "repair": "repair review broken grouping mending",
     "settle": "settle endings words laneless",

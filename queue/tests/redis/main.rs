@@ -27,6 +27,7 @@ mod lifecycle;
 mod mending;
 mod news;
 mod notes;
+mod offering;
 mod offers;
 mod order;
 mod policies;

@@ -1,7 +1,7 @@
 //! Room that workers offer: jobs that come later are handed to them by the call that brings them.
 
 use lanekeeper_queue::types::{
-    ClaimReply, ClaimRequest, Enqueued, Expired, HandedOver, JobState, Offer, WorkerIdentity,
+    ClaimReply, ClaimRequest, Enqueued, HandedOver, JobState, Offer, WorkerIdentity,
 };
 use lanekeeper_queue::{QueueName, RedisOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -12,7 +12,7 @@ use lanekeeper_api::policy::{ConcurrencyKey, KeyPart, QueuePolicy, RateLimit};
 use crate::common::{Bed, ids, job, success, want, with, worker};
 
 /// A worker that has subscribed to its calls.
-struct Ear {
+pub(crate) struct Ear {
     messages: UnboundedReceiver<Vec<u8>>,
     task: JoinHandle<()>,
 }
@@ -24,11 +24,11 @@ impl Drop for Ear {
 }
 
 impl Ear {
-    async fn of(bed: &Bed, worker: &WorkerIdentity) -> Self {
+    pub(crate) async fn of(bed: &Bed, worker: &WorkerIdentity) -> Self {
         Self::on(bed.redis.options(), bed.queue.name(), worker).await
     }
 
-    async fn on(options: RedisOptions, queue: &QueueName, worker: &WorkerIdentity) -> Self {
+    pub(crate) async fn on(options: RedisOptions, queue: &QueueName, worker: &WorkerIdentity) -> Self {
         let channel = queue.calls_channel(&worker.boot);
         let (send, messages) = unbounded_channel();
         let (ready, subscribed) = tokio::sync::oneshot::channel();
@@ -45,7 +45,7 @@ impl Ear {
     }
 
     /// What has come so far; `calls` comes after all that was said before.
-    async fn handed(&mut self, bed: &Bed, worker: &WorkerIdentity) -> Vec<HandedOver> {
+    pub(crate) async fn handed(&mut self, bed: &Bed, worker: &WorkerIdentity) -> Vec<HandedOver> {
         let _: u32 =
             bed.raw(&["PUBLISH", &bed.queue.name().calls_channel(&worker.boot), "end"]).await.unwrap();
         let mut handed = Vec::new();
@@ -59,19 +59,19 @@ impl Ear {
     }
 }
 
-fn offer(lanes: &[&str], slots: u32, heard: u64) -> ClaimRequest {
+pub(crate) fn offer(lanes: &[&str], slots: u32, heard: u64) -> ClaimRequest {
     ClaimRequest { offer: Some(Offer { stands: true, epoch: 1, heard }), ..want(lanes, slots) }
 }
 
-async fn claims(bed: &Bed, worker: &WorkerIdentity, want: &ClaimRequest) -> ClaimReply {
+pub(crate) async fn claims(bed: &Bed, worker: &WorkerIdentity, want: &ClaimRequest) -> ClaimReply {
     bed.claim_reply(worker, want).await
 }
 
-async fn tokens(bed: &Bed) -> u64 {
+pub(crate) async fn tokens(bed: &Bed) -> u64 {
     bed.raw(&["LLEN", &bed.key("w:fast")]).await.unwrap()
 }
 
-fn handed_ids(handed: &[HandedOver]) -> Vec<&str> {
+pub(crate) fn handed_ids(handed: &[HandedOver]) -> Vec<&str> {
     handed.iter().flat_map(|one| ids(&one.claim.jobs)).collect()
 }
 
@@ -232,61 +232,6 @@ async fn lanes_with_gates_and_types_with_concurrency_keys_stand_in_line() {
 }
 
 #[tokio::test]
-async fn workers_take_turns() {
-    let bed = Bed::still(|_| {}).await;
-    let (a, b) = (worker("a"), worker("b"));
-    let mut ears = [Ear::of(&bed, &a).await, Ear::of(&bed, &b).await];
-    for w in [&a, &b] {
-        claims(&bed, w, &offer(&["fast"], 9, 0)).await;
-    }
-    for _ in 0..6 {
-        bed.accept(job("mail", b"")).await;
-    }
-    assert_eq!(ears[0].handed(&bed, &a).await.len(), 3);
-    assert_eq!(ears[1].handed(&bed, &b).await.len(), 3);
-    // Whoever has no room is passed over; more than eight are claimed.
-    claims(&bed, &a, &offer(&["fast"], 1, 3)).await;
-    claims(&bed, &b, &offer(&["fast"], 20, 3)).await;
-    for _ in 0..2 {
-        bed.queue.enqueue(&vec![job("mail", b""); 8]).await.unwrap();
-    }
-    assert!(ears[0].handed(&bed, &a).await.is_empty());
-    assert_eq!(handed_ids(&ears[1].handed(&bed, &b).await).len(), 16);
-    claims(&bed, &a, &offer(&["fast"], 20, 3)).await;
-    bed.queue.enqueue(&vec![job("mail", b""); 9]).await.unwrap();
-    assert!(ears[0].handed(&bed, &a).await.is_empty());
-    assert_eq!(tokens(&bed).await, 9);
-}
-
-#[tokio::test]
-async fn a_worker_that_claims_again_after_each_job_waits_for_its_turn() {
-    // Each has room to spare, or for a single job.
-    for slots in [9, 1] {
-        let bed = Bed::still(|_| {}).await;
-        let workers = [worker("a"), worker("b"), worker("c")];
-        let mut ears = Vec::new();
-        for w in &workers {
-            ears.push(Ear::of(&bed, w).await);
-            claims(&bed, w, &offer(&["fast"], slots, 0)).await;
-        }
-        let (mut heard, mut turns) = ([0, 0, 0], String::new());
-        for _ in 0..9 {
-            bed.accept(job("mail", b"")).await;
-            for (at, w) in workers.iter().enumerate() {
-                let handed = ears[at].handed(&bed, w).await;
-                if let Some(one) = handed.first() {
-                    turns.push_str(&w.name);
-                    heard[at] += 1;
-                    bed.settle(w, &one.claim.jobs[0], success()).await;
-                    claims(&bed, w, &offer(&["fast"], slots, heard[at])).await;
-                }
-            }
-        }
-        assert_eq!(turns, "abcabcabc", "{slots} slots");
-    }
-}
-
-#[tokio::test]
 async fn a_worker_hears_with_its_heartbeat_how_much_was_handed_to_it() {
     let bed = Bed::still(|_| {}).await;
     let w = worker("w");
@@ -358,46 +303,4 @@ async fn producers_that_may_not_hand_over_enqueue_all_the_same() {
         assert_eq!(tokens(&bed).await, 1, "{rights:?}");
         assert_eq!(claims(&bed, &w, &offer(&["fast"], 3, 0)).await.jobs.len(), 1, "{rights:?}");
     }
-}
-
-#[tokio::test]
-async fn a_job_handed_to_a_worker_that_falls_silent_is_taken_over_under_a_new_token() {
-    let bed = Bed::still(|_| {}).await;
-    let (w, other) = (worker("w"), worker("other"));
-    let mut ear = Ear::of(&bed, &w).await;
-    claims(&bed, &w, &offer(&["fast"], 1, 0)).await;
-    let first = bed.accept(job("mail", b"1")).await;
-    let handed = ear.handed(&bed, &w).await;
-    assert_eq!(handed_ids(&handed), [first.as_str()]);
-    let of_another = bed.running(&other, job("reset", b"")).await;
-    assert_ne!(of_another.token, handed[0].claim.jobs[0].token, "no token is given twice");
-
-    // Steps shorter than what would pass for an outage.
-    let mut lost = Vec::new();
-    for quarter in 1..=5 {
-        bed.at(quarter * bed.policy.lease_ms / 4 + 1).await;
-        lost.push(bed.queue.sweep(&other, 100).await.unwrap().expired);
-    }
-    let of_job = |expired: &Vec<Expired>| expired.iter().any(|one| one.job.id == first);
-    let when: Vec<_> = lost.iter().map(of_job).collect();
-    assert_eq!(when, [false, false, false, true, false], "{lost:?}");
-}
-
-#[tokio::test]
-async fn who_offers_no_more_takes_no_other_offer_along() {
-    let bed = Bed::still(|_| {}).await;
-    let (a, b, c) = (worker("a"), worker("b"), worker("c"));
-    let (mut ear_a, mut ear_b) = (Ear::of(&bed, &a).await, Ear::of(&bed, &b).await);
-    let mut ear_c = Ear::of(&bed, &c).await;
-    for w in [&a, &b, &c] {
-        claims(&bed, w, &offer(&["fast"], 1, 0)).await;
-    }
-    let none = Offer { stands: false, epoch: 1, heard: 0 };
-    claims(&bed, &b, &ClaimRequest { offer: Some(none), ..want(&["fast"], 1) }).await;
-    for _ in 0..2 {
-        bed.accept(job("mail", b"")).await;
-    }
-    assert!(ear_b.handed(&bed, &b).await.is_empty());
-    let counts = (ear_a.handed(&bed, &a).await.len(), ear_c.handed(&bed, &c).await.len());
-    assert_eq!(counts, (1, 1), "each had room for one");
 }
