@@ -4,7 +4,7 @@ use crate::name::QueueName;
 
 /// Commands that the functions run on a worker's behalf, and those of a connection. Functions run with their caller's
 /// rights, so a worker needs them itself; it gets no command that administers Redis, runs code or leaves the queue's keys.
-const COMMANDS: [&str; 53] = [
+const COMMANDS: [&str; 52] = [
     "fcall",
     "fcall_ro",
     "blpop",
@@ -48,7 +48,6 @@ const COMMANDS: [&str; 53] = [
     "zrange",
     "zrevrange",
     "zrangebyscore",
-    "zpopmin",
     "zremrangebyrank",
     "zunionstore",
     "xadd",
