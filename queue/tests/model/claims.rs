@@ -83,7 +83,7 @@ impl Generator {
         if self.chance(0.5) {
             type_limits.insert("limited".to_owned(), self.rng.random_range(0..=2));
         }
-        if self.chance(0.1) {
+        if self.chance(if self.mood == Mood::Room { 0.5 } else { 0.1 }) {
             let (name, _) = *TYPES.choose(&mut self.rng).expect("not empty");
             type_limits.insert(name.to_owned(), self.rng.random_range(0..=5));
         }

@@ -63,22 +63,15 @@ impl Model {
             }
             Op::Destroy => return Reply::Destroyed(self.destroy()),
             Op::Policy => return Reply::Policy(self.stored_policy().map(Box::new)),
-            Op::Subscribe(worker) => {
-                self.listening.insert(worker.boot.clone());
-                return Reply::Done;
-            }
-            Op::Unsubscribe(worker) => {
-                self.listening.remove(&worker.boot);
-                return Reply::Done;
-            }
+            Op::Subscribe(worker) => return self.listen(&worker.boot, true),
+            Op::Unsubscribe(worker) => return self.listen(&worker.boot, false),
             _ if self.stored.is_none() => return Reply::NoPolicy,
             _ => {}
         }
         match op {
             Op::Enqueue(jobs) => {
                 let outcomes = self.enqueue(jobs, now_ms, given);
-                let handed = self.hand_over(&outcomes, now_us, given);
-                Reply::Enqueued(outcomes).telling(handed)
+                self.hand_over(outcomes, now_us, given)
             }
             Op::Work { worker, done, want } => {
                 let settled = self.settle_all(worker, done, now_us);

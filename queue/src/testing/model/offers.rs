@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::given::Given;
+use super::reply::Reply;
 use super::state::{Model, Place};
 use crate::types::{ClaimReply, ClaimRequest, Claimed, Enqueued, HandedOver, Offer, WorkerIdentity};
 
@@ -108,16 +109,11 @@ impl Model {
         self.offers.of.insert(worker.boot.clone(), kept);
     }
 
-    /// Hands over what may go at once of the jobs that an enqueue took in; the messages, in order. All jobs of a type go, and to
-    /// one worker, or none does.
-    pub(super) fn hand_over(
-        &mut self,
-        outcomes: &[Enqueued],
-        now_us: u64,
-        given: &Given,
-    ) -> Vec<(String, HandedOver)> {
+    /// Hands over what may go at once of the jobs that an enqueue took in, and answers it. All jobs of a type go, and to one
+    /// worker, or none does.
+    pub(super) fn hand_over(&mut self, outcomes: Vec<Enqueued>, now_us: u64, given: &Given) -> Reply {
         let mut told = Vec::new();
-        let came = self.came(outcomes);
+        let came = self.came(&outcomes);
         let own: BTreeSet<String> = came.iter().flat_map(|(_, ids)| ids).cloned().collect();
         for (kind, ids) in came {
             let Some(lane) = self.goes_at_once(&kind, ids.len(), &own, now_us) else { continue };
@@ -129,7 +125,7 @@ impl Model {
         if !told.is_empty() {
             self.touch(now_us / 1_000);
         }
-        told
+        Reply::Enqueued(outcomes).telling(told)
     }
 
     /// The jobs of a call that are due, by type; types and jobs in the order in which they came.
@@ -210,6 +206,16 @@ impl Model {
     pub(super) fn forget_silent_offers(&mut self) {
         let workers = &self.workers;
         self.offers.forget_unless(|boot| workers.contains_key(boot));
+    }
+
+    /// The worker subscribes to its channel, or gives that up.
+    pub(super) fn listen(&mut self, boot: &str, on: bool) -> Reply {
+        if on {
+            self.listening.insert(boot.to_owned());
+        } else {
+            self.listening.remove(boot);
+        }
+        Reply::Done
     }
 
     /// What a worker that made offers would hear with its heartbeat: the epoch, and how many jobs it was handed in it.
