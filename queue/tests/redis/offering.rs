@@ -1,5 +1,6 @@
 //! Several workers that offer room, and those that fall silent.
 
+use lanekeeper_queue::Queue;
 use lanekeeper_queue::types::{ClaimRequest, Expired, Offer};
 
 use crate::common::*;
@@ -108,7 +109,7 @@ async fn each_queue_has_offers_of_its_own() {
     let (w, theirs) = (worker("w"), worker("theirs"));
     let mut ear = Ear::of(&bed, &w).await;
     claims(&bed, &w, &offer(&["fast"], 1, 0)).await;
-    let other = bed.redis.queue("apps/other").await.unwrap();
+    let other = Queue::connect(&bed.redis.options(), "apps/other".parse().unwrap()).await.unwrap();
     other.configure(&bed.policy, false).await.unwrap();
     other.settle_and_claim(&theirs, &[], &offer(&["fast"], 1, 0)).await.unwrap();
     let id = bed.accept(job("mail", b"")).await;
