@@ -80,16 +80,34 @@ local function deal(lines, most, peeked)
   return list
 end
 
+-- Reads as much of each line as makes up `most` jobs where all have as much: long lines are many, and reading them costs more than
+-- all else. Returns the lines and whether some may have more.
+local function read_lines(ctx, ty, most, uniform)
+  for _ = 1, 4 do
+    local lines, empty = groups_that_go(ctx, ty, most), false
+    local cut = read_heads(ty, lines, floor((most - 1) / max(1, #lines)) + 1, uniform)
+    for _, line in ipairs(lines) do
+      if not line.heads[1] then
+        -- Damage: it has a turn and no line.
+        lk.place_group(ctx, ty, line.group)
+        empty = true
+      end
+    end
+    if not empty then
+      return lines, cut
+    end
+  end
+  return {}, false
+end
+
 -- The next jobs of a grouped type, at most `most`, in turns: {id, score, ...} as a line's head.
 function lk.peek_groups(ctx, ty, most)
   lk.regroup(ctx, ty)
   lk.let_groups_in(ctx, ty, 64)
-  local lines, peeked = groups_that_go(ctx, ty, most), {}
+  local uniform, peeked = lk.is_uniform(ty.ready), {}
+  local lines, cut = read_lines(ctx, ty, most, uniform)
   ctx.peeked = ctx.peeked or {}
   ctx.peeked[ty] = peeked
-  -- As much of each as makes up the whole where all have as much: long lines are many, and reading them costs more than all else.
-  local uniform = lk.is_uniform(ty.ready)
-  local cut = read_heads(ty, lines, floor((most - 1) / max(1, #lines)) + 1, uniform)
   local list = deal(lines, most, peeked)
   if cut and #list < 2 * most then
     read_heads(ty, lines, most, uniform)

@@ -166,6 +166,22 @@ async fn finding_goes_page_by_page_over_all_types() {
 }
 
 #[tokio::test]
+async fn a_page_goes_on_behind_a_job_that_has_moved_meanwhile() {
+    let bed = Bed::new().await;
+    let first = bed.accept(job("mail", "1")).await;
+    bed.tick().await;
+    let second = bed.accept(job("mail", "2")).await;
+    let mut find =
+        Find { limit: 1, job_type: Some("mail".into()), state: Some(JobState::Ready), ..Find::default() };
+    let page = bed.queue.find(&find).await.unwrap();
+    assert_eq!(page.jobs[0].id, first);
+    let far = (NOON_MS * 2).to_string();
+    bed.poke(&["ZADD", &bed.key("q:mail"), &far, &first]).await;
+    find.cursor = page.cursor;
+    assert_eq!(bed.queue.find(&find).await.unwrap().jobs[0].id, second);
+}
+
+#[tokio::test]
 async fn finished_jobs_are_kept_in_bounded_numbers() {
     let bed = Bed::with(|p| {
         p.job_types.get_mut("mail").unwrap().completed = Retention { keep: 2, for_ms: 86_400_000 };

@@ -148,3 +148,28 @@ async fn a_key_with_many_jobs_fills_what_those_with_few_leave_of_a_claim() {
     }
     assert_eq!(bed.claim(&w, &["fast"], 8).await.len(), 8);
 }
+
+#[tokio::test]
+async fn a_key_with_many_jobs_fills_what_those_at_their_limit_leave_of_a_claim() {
+    let bed = Bed::with(key_of_mail(Some(5), None)).await;
+    let w = worker("w");
+    for _ in 0..10 {
+        bed.accept(of("b")).await;
+    }
+    assert_eq!(bed.claim(&w, &["fast"], 4).await.len(), 4, "one more of b may run");
+    for _ in 0..10 {
+        bed.accept(of("a")).await;
+    }
+    assert_eq!(bed.claim(&w, &["fast"], 6).await.len(), 6);
+}
+
+#[tokio::test]
+async fn a_key_that_has_a_turn_and_no_line_holds_up_no_claim() {
+    let bed = Bed::with(key_of_mail(Some(5), None)).await;
+    let w = worker("w");
+    bed.accept(of("a")).await;
+    let of_b = bed.accept(of("b")).await;
+    bed.poke(&["DEL", &bed.key("y:mail:a")]).await;
+    assert_eq!(ids(&bed.claim(&w, &["fast"], 1).await), [of_b]);
+    assert_eq!(bed.raw::<u64>(&["ZCARD", &bed.key("yt:mail")]).await.unwrap(), 0);
+}

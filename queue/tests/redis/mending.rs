@@ -206,3 +206,16 @@ async fn one_letter_of_many_that_left_the_index_of_all_or_of_its_type_comes_back
         assert!(back.is_some(), "{index}");
     }
 }
+
+#[tokio::test]
+async fn of_many_leases_without_an_expiry_none_is_forgotten() {
+    let bed = Bed::with(|policy| policy.job_types.get_mut("mail").unwrap().per_worker = None).await;
+    let w = worker("w");
+    for _ in 0..4 {
+        bed.queue.enqueue(&vec![job("mail", "x"); 200]).await.unwrap();
+        assert_eq!(bed.claim(&w, &["fast"], 200).await.len(), 200);
+    }
+    bed.poke(&["DEL", &bed.key("r")]).await;
+    bed.queue.sweep(&worker("s"), 1).await.unwrap();
+    assert_eq!(bed.raw::<u64>(&["ZCARD", &bed.key("r")]).await.unwrap(), 800);
+}

@@ -111,4 +111,11 @@ async fn news_of_a_death_that_cannot_be_brought_are_told_as_lost() {
     let news = since(&bed, &mut last).await;
     let lost = ("news-lost", "mail", "onDead: a job of type nope cannot be made of it");
     assert_eq!(told(&news), [lost, ("dead", "mail", "PermanentError")]);
+    bed.change(|policy| {
+        policy.job_types.get_mut("mail").unwrap().on_dead = Some(OnDead { r#type: "report".into() });
+    })
+    .await;
+    bed.dead(job("mail", "{}")).await;
+    let kinds: Vec<_> = since(&bed, &mut last).await.into_iter().map(|(kind, ..)| kind).collect();
+    assert_eq!(kinds, ["policy", "dead"], "nothing is lost now");
 }

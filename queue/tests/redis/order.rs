@@ -309,13 +309,14 @@ async fn the_operator_hears_when_a_line_fills_and_when_the_policy_changes() {
     bed.accept(job("mail", "1")).await;
     bed.accept(job("mail", "2")).await;
     bed.change(|p| p.max_payload = 5).await;
+    bed.queue.pause("ops", "a deploy", &[]).await.unwrap();
     let mut heard = Vec::new();
     let mut messages = pubsub.on_message();
-    while heard.len() < 2 {
+    while heard.len() < 3 {
         let message = tokio::time::timeout(Duration::from_secs(5), messages.next()).await.unwrap().unwrap();
         heard.push(message.get_payload::<String>().unwrap());
     }
-    assert_eq!(heard, ["ready:fast", "policy"]);
+    assert_eq!(heard, ["ready:fast", "policy", "gates"]);
 }
 
 #[tokio::test]
