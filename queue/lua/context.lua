@@ -39,7 +39,6 @@ local function compile_type(keys, name, lane, spec)
   return {
     name = name,
     lane = lane,
-    known = spec ~= nil,
     ready = keys.ready_of .. name,
     scheduled = keys.scheduled_of .. name,
     finished = keys.finished_of .. name,
