@@ -219,3 +219,19 @@ async fn of_many_leases_without_an_expiry_none_is_forgotten() {
     bed.queue.sweep(&worker("s"), 1).await.unwrap();
     assert_eq!(bed.raw::<u64>(&["ZCARD", &bed.key("r")]).await.unwrap(), 800);
 }
+
+#[tokio::test]
+async fn a_kept_key_goes_back_to_the_job_that_succeeded_under_it() {
+    let bed = Bed::still(|policy| policy.job_types.get_mut("mail").unwrap().key_for_ms = 60_000).await;
+    let w = worker("w");
+    for _ in 0..10 {
+        let cancelled = bed.accept(keyed("c", "k")).await;
+        bed.queue.cancel(&[cancelled], "ops").await.unwrap();
+    }
+    let done = bed.running(&w, keyed("s", "k")).await;
+    bed.settle(&w, &done, success()).await;
+    bed.poke(&["HDEL", &bed.key("k"), "k"]).await;
+    sweep(&bed).await;
+    let owner: String = bed.raw(&["HGET", &bed.key("k"), "k"]).await.unwrap();
+    assert!(owner.starts_with(&done.id), "{owner}");
+}
