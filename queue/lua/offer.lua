@@ -5,7 +5,8 @@
 --
 -- A message may be lost. So the offer counts what was handed out, the worker says with every claim how much it has heard of, and
 -- what it has not heard of takes up room until it has. A worker that subscribed anew begins a new count (`epoch`) and looks up its
--- leases; whoever is not subscribed is handed nothing.
+-- leases; whoever is not subscribed is handed nothing. Nor is whoever has not been heard from for longer than heartbeats take, or
+-- has not said for a while that it heard of what it was handed: it may be frozen, and what it is handed waits for a whole lease.
 --
 -- Offers are kept in the memory of this server only: where they are lost with it, its workers subscribe and offer anew.
 
@@ -13,6 +14,9 @@
 local offered, offered_count = {}, 0
 -- Most workers of a queue whose room is known, and that one call looks at.
 local MOST, LOOKED_AT = 1000, 4
+-- Longest time since a sign of life of a worker, which gives one every 5 s; and since the first job that it was handed and has not
+-- told of: long for a message, and short beside a lease. Both in ms.
+local FRESH, UNHEARD = 7500, 100
 
 local function offers_of(root)
   local own = offered[root]
@@ -107,7 +111,11 @@ function lk.keep_offer(ctx, who, identity, said, want, left)
     return
   end
   local own, boot = offers_of(ctx.keys.root), who[1]
-  local lanes = {}
+  local before, lanes, unheard = own.of[boot], {}, nil
+  if said.handed > said.heard then
+    local same = before and before.epoch == said.epoch and before.heard == said.heard
+    unheard = same and before.unheard or ctx.now
+  end
   for _, lane in ipairs(want.lanes) do
     lanes[lane.name] = true
   end
@@ -115,7 +123,7 @@ function lk.keep_offer(ctx, who, identity, said, want, left)
   local room = said.offers and #own.boots < MOST and max(0, left) or 0
   own.of[boot] = {
     identity = identity, lanes = lanes, several = #want.lanes > 1, limits = want.limits, room = room, handed = said.handed,
-    epoch = said.epoch, version = ctx.policy.version,
+    heard = said.heard, unheard = unheard, epoch = said.epoch, version = ctx.policy.version, seen = ctx.now,
   }
   if room > 0 then
     -- Behind all others: a worker that claims after each job would have its turn before them again and again.
@@ -124,13 +132,20 @@ function lk.keep_offer(ctx, who, identity, said, want, left)
   end
 end
 
--- The epoch of a worker's offer and how many jobs it was handed in it; nothing where it made none.
+-- A worker gives a sign of life. The epoch of its offer and how many jobs it was handed in it; nothing where it made none.
 function lk.handed_to(ctx, boot)
   local own = offered[ctx.keys.root]
   local offer = own and own.of[boot]
   if offer then
+    offer.seen = ctx.now
     return offer.epoch, offer.handed
   end
+end
+
+-- Whether the worker may be taken to hear at once what it is handed.
+local function is_awake(ctx, offer)
+  local silent, unheard = ctx.now - offer.seen, offer.unheard and ctx.now - offer.unheard or 0
+  return silent >= 0 and silent <= FRESH and unheard <= UNHEARD
 end
 
 -- How many listen to the worker's channel, if it may be handed so many jobs of the type. Its limits are those of the policy under which
@@ -138,7 +153,7 @@ end
 local function takes(ctx, offer, boot, ty, count)
   local channel = ctx.keys.calls_of .. boot
   return offer.version == ctx.policy.version and offer.lanes[ty.lane.name] and offer.room >= count + (offer.several and 1 or 0)
-    and (offer.limits[ty.name] or count) >= count
+    and (offer.limits[ty.name] or count) >= count and is_awake(ctx, offer)
     -- Whoever enqueues may have no right to talk to workers.
     and redis.acl_check_cmd('PUBLISH', channel, '') and call('PUBSUB', 'NUMSUB', channel)[2]
 end
@@ -185,7 +200,7 @@ local function hand_to(ctx, stage, ty, ready, boot, offer, records)
   else
     offer.room = offer.room - count
   end
-  offer.handed = offer.handed + count
+  offer.handed, offer.unheard = offer.handed + count, offer.unheard or ctx.now
   offer.limits[ty.name] = offer.limits[ty.name] and offer.limits[ty.name] - count
   return {ctx.keys.calls_of .. boot, pack({offer.epoch, reply})}
 end

@@ -1,7 +1,7 @@
 //! Several workers that offer room, and those that fall silent.
 
 use lanekeeper_queue::Queue;
-use lanekeeper_queue::types::{ClaimRequest, Expired, Offer};
+use lanekeeper_queue::types::{ClaimRequest, Expired, JobState, Offer};
 
 use crate::common::*;
 use crate::offers::{Ear, claims, handed_ids, offer, tokens};
@@ -127,4 +127,46 @@ async fn the_key_of_a_job_that_was_handed_over_is_told_of_its_success() {
     bed.settle(&w, &handed[0].claim.jobs[0], success()).await;
     let owner: String = bed.raw(&["HGET", &bed.key("k"), "k"]).await.unwrap();
     assert!(owner.contains(' '), "how long it stays taken: {owner}");
+}
+
+#[tokio::test]
+async fn who_does_not_tell_that_it_heard_of_its_jobs_is_handed_no_more() {
+    let bed = Bed::still(|_| {}).await;
+    let w = worker("w");
+    let mut ear = Ear::of(&bed, &w).await;
+    claims(&bed, &w, &offer(&["fast"], 9, 0)).await;
+    bed.at(1_000).await;
+    bed.accept(job("mail", b"")).await;
+    bed.at(1_100).await;
+    bed.accept(job("mail", b"")).await;
+    assert_eq!(handed_ids(&ear.handed(&bed, &w).await).len(), 2);
+    bed.at(1_101).await;
+    let third = bed.accept(job("mail", b"")).await;
+    assert_eq!((bed.state(&third).await, tokens(&bed).await), (JobState::Ready, 1), "it may be frozen");
+
+    // It tells of the first one: the second may be on its way.
+    assert_eq!(ids(&claims(&bed, &w, &offer(&["fast"], 9, 1)).await.jobs), [third]);
+    bed.at(1_201).await;
+    bed.accept(job("mail", b"")).await;
+    assert_eq!(handed_ids(&ear.handed(&bed, &w).await).len(), 1);
+    bed.at(1_202).await;
+    let last = bed.accept(job("mail", b"")).await;
+    assert_eq!(bed.state(&last).await, JobState::Ready);
+}
+
+#[tokio::test]
+async fn who_gives_no_sign_of_life_is_handed_nothing() {
+    let bed = Bed::still(|_| {}).await;
+    let w = worker("w");
+    let mut ear = Ear::of(&bed, &w).await;
+    claims(&bed, &w, &offer(&["fast"], 9, 0)).await;
+    bed.at(5_000).await;
+    bed.beat(&w, &[]).await;
+    bed.at(12_501).await;
+    let first = bed.accept(job("mail", b"")).await;
+    assert_eq!(bed.state(&first).await, JobState::Ready, "no heartbeat for 7.5 s");
+    assert_eq!(ids(&claims(&bed, &w, &offer(&["fast"], 9, 0)).await.jobs), [first]);
+    bed.at(20_001).await;
+    let second = bed.accept(job("mail", b"")).await;
+    assert_eq!(handed_ids(&ear.handed(&bed, &w).await), [second]);
 }

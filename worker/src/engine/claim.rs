@@ -116,9 +116,11 @@ impl Loop {
     async fn go_round(&mut self) -> Result<(), Error> {
         loop {
             self.shared.health.round();
+            self.offers.woke(Instant::now(), self.shared.policy().map(|policy| policy.lease));
             self.hear().await;
             self.collect();
-            if self.drain.step(&self.shared, self.flights.count()) {
+            let unsure = self.offers.stands() || self.reply_lost;
+            if self.drain.step(&self.shared, self.flights.count(), unsure) {
                 return Drain::result(&self.shared);
             }
             let now = Instant::now();

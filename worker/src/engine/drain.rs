@@ -14,12 +14,16 @@ use crate::shutdown::Shutdown;
 const MARGIN: Duration = Duration::from_secs(8);
 /// Between dropping every handler and handing back jobs whose handlers block.
 const BLINK: Duration = Duration::from_millis(300);
+/// For how long a worker waits to hear that nothing can be handed to it any more.
+const WITHDRAW: Duration = Duration::from_secs(3);
 /// Forgetting the heartbeat is a courtesy.
 const LEAVE: Duration = Duration::from_secs(1);
 
 /// When each stage of a drain begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Plan {
+    /// Whoever offered room has said that it offers none, and knows what it was handed.
+    withdrawn: Instant,
     /// Handlers are told to stop.
     stop: Instant,
     /// Handlers are dropped.
@@ -34,12 +38,19 @@ impl Plan {
     fn new(now: Instant, total: Duration) -> Self {
         let margin = MARGIN.min(total / 4);
         let end = now + total;
-        Self { stop: end - margin, drop: end - margin / 4, hand_back: end - margin / 5, end }
+        Self {
+            withdrawn: now + WITHDRAW.min(total),
+            stop: end - margin,
+            drop: end - margin / 4,
+            hand_back: end - margin / 5,
+            end,
+        }
     }
 
     /// The plan of the second signal; never later than the first one's.
     fn at_once(self, now: Instant) -> Self {
         Self {
+            withdrawn: self.withdrawn,
             stop: now.min(self.stop),
             drop: now.min(self.drop),
             hand_back: (now + BLINK).min(self.hand_back),
@@ -92,11 +103,12 @@ impl Drain {
     pub(super) fn next(&self) -> Option<Instant> {
         let plan = self.plan?;
         let now = Instant::now();
-        [plan.stop, plan.drop, plan.hand_back, plan.end].into_iter().find(|at| *at > now)
+        [plan.withdrawn, plan.stop, plan.drop, plan.hand_back, plan.end].into_iter().find(|at| *at > now)
     }
 
-    /// Does what is due; true when the worker may leave. Calls under way may still bring jobs.
-    pub(super) fn step(&mut self, shared: &Shared, calls: usize) -> bool {
+    /// Does what is due; true when the worker may leave. Calls under way may still bring jobs, and so may messages while it is not
+    /// sure that it was handed nothing that it does not know of.
+    pub(super) fn step(&mut self, shared: &Shared, calls: usize, unsure: bool) -> bool {
         if !self.began() {
             return false;
         }
@@ -120,7 +132,8 @@ impl Drain {
             let table = shared.table();
             (table.live(), table.unsettled())
         };
-        (live + unsettled + calls == 0) || now >= plan.end
+        let unsure = unsure && now < plan.withdrawn;
+        (live + unsettled + calls == 0 && !unsure) || now >= plan.end
     }
 
     /// How it went: an error when something could not be handed back.

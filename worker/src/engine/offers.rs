@@ -11,6 +11,8 @@ use tokio::sync::Notify;
 
 /// A message takes no longer than this.
 pub(super) const ON_ITS_WAY: Duration = Duration::from_secs(1);
+/// The claim loop goes round at least as often, if only to see that nothing has happened.
+const ROUND: Duration = super::wake::BLOCK;
 /// How long a lease that was given up is remembered: the message that hands it over may be on its way.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
@@ -93,6 +95,9 @@ pub(super) struct Offers {
     stands: bool,
     /// About how many more jobs may be handed over.
     left: u32,
+    /// When the claim loop went round last, and until when what is heard may be old, for it did not go round for long.
+    round: Option<Instant>,
+    stale_until: Option<Instant>,
     /// Leases that were handed back because nobody here had heard of them.
     given_up: HashMap<String, (u64, Instant)>,
 }
@@ -117,6 +122,21 @@ impl Offers {
             (self.epoch, self.left) = (state.epoch, 0);
         }
         News { messages: std::mem::take(&mut state.messages), anew, lost }
+    }
+
+    /// The claim loop goes round. Where it did not for so long that a lease may be half over, the process was frozen: the messages that
+    /// come first now are from before, and others may have their jobs.
+    pub(super) fn woke(&mut self, now: Instant, lease: Option<Duration>) {
+        let most = lease.map(|lease| ROUND + lease / 4);
+        let slept = self.round.replace(now).map(|round| now.duration_since(round));
+        if slept.zip(most).is_some_and(|(slept, most)| slept >= most) {
+            self.stale_until = Some(now + ON_ITS_WAY);
+        }
+    }
+
+    /// Whether what is heard now may be older than it looks.
+    pub(super) fn overslept(&self, now: Instant) -> bool {
+        self.stale_until.is_some_and(|until| now < until)
     }
 
     /// So many jobs were handed over.
@@ -198,6 +218,20 @@ mod tests {
         ears.told(1, 9, now);
         ears.told(1, 9, now + ON_ITS_WAY);
         assert!(!deaf().await, "of an earlier epoch");
+    }
+
+    #[test]
+    fn what_is_heard_right_after_a_freeze_may_be_old() {
+        let (mut offers, mut now) = (Offers::default(), Instant::now());
+        let lease = Some(Duration::from_secs(4));
+        offers.woke(now, lease);
+        now += ROUND;
+        offers.woke(now, lease);
+        assert!(!offers.overslept(now));
+        now += ROUND + Duration::from_secs(1);
+        offers.woke(now, lease);
+        assert!(offers.overslept(now) && offers.overslept(now + ON_ITS_WAY / 2));
+        assert!(!offers.overslept(now + ON_ITS_WAY));
     }
 
     #[test]

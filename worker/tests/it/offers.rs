@@ -133,3 +133,31 @@ async fn a_message_that_is_lost_with_its_connection_costs_nothing() {
 async fn a_connection_on_which_messages_stay_away_is_made_anew() {
     survives_a_lost_message(true).await;
 }
+
+#[tokio::test]
+async fn a_worker_that_leaves_while_jobs_come_hands_back_what_it_was_handed() {
+    let bed = Bed::new(&policy()).await;
+    let mut engine = bed.engine(Settings::default(), does(|_| async { done() }));
+    let mut ids = Vec::new();
+    for _ in 0..8 {
+        is_handed_jobs(&bed, &engine).await;
+        let enqueuing = async {
+            let mut ids = Vec::new();
+            for _ in 0..60 {
+                ids.extend(bed.enqueue("mail", &[b""]).await);
+            }
+            ids
+        };
+        let leaving = async {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            engine.stop().await.unwrap();
+        };
+        ids.extend(tokio::join!(enqueuing, leaving).0);
+        engine = bed.engine(Settings::default(), does(|_| async { done() }));
+    }
+    for id in ids {
+        let job = bed.becomes(&id, JobState::Succeeded).await;
+        assert_eq!((job.crashes, job.tries), (0, 0), "{job:?}");
+    }
+    engine.stop().await.unwrap();
+}

@@ -55,7 +55,7 @@ impl Model {
         let next = self.next_due().into_iter().chain(opens).min();
         let next_due_ms = if jobs.len() < slots { next } else { None };
         if let Some(said) = said {
-            self.keep_offer(worker, want, said, slots - jobs.len(), limits);
+            self.keep_offer(worker, want, said, slots - jobs.len(), limits, now_ms);
         }
         self.touch(now_ms);
         ClaimReply { now_ms, policy_version: self.version(), jobs, next_due_ms, held, waits }

@@ -34,6 +34,7 @@ impl Model {
         let beat = WorkerInfo { seen_ms: now_ms, started_ms, ..worker.clone() };
         self.workers.insert(worker.identity.boot.clone(), beat);
         self.touch(now_ms);
+        self.offers.beat(&worker.identity.boot, now_ms);
         let handed = self.offers.handed_to(&worker.identity.boot);
         HeartbeatReply { now_ms, policy_version: self.version(), lost, cancelled, handed }
     }

@@ -12,6 +12,10 @@ use crate::types::{ClaimReply, ClaimRequest, Claimed, Enqueued, HandedOver, Offe
 const MOST_JOBS: usize = 8;
 /// Most workers that are looked at for them.
 const MOST_LOOKS: usize = 4;
+/// Longest silence of a worker that is handed anything.
+const FRESH_MS: u64 = 7_500;
+/// Longest time for which it may leave unsaid that it heard of what it was handed.
+const UNHEARD_MS: u64 = 100;
 
 /// What is known of workers that make offers.
 #[derive(Debug, Clone, Default)]
@@ -35,13 +39,22 @@ struct Kept {
     /// Most jobs of a type, as far as the worker has said.
     limits: BTreeMap<String, u32>,
     epoch: u64,
-    /// Jobs of this epoch that were handed to it.
+    /// Jobs of this epoch that were handed to it, and of how many it has said that it heard.
     handed: u64,
+    heard: u64,
+    /// When it was handed the first of those that it has not said it heard of; or when it last said that it heard of some more.
+    unheard_since_ms: Option<u64>,
+    /// Its last claim or heartbeat.
+    seen_ms: u64,
 }
 
 impl Kept {
-    fn fits(&self, version: u64, kind: &str, lane: &str, count: usize) -> bool {
-        self.version == version
+    fn fits(&self, version: u64, kind: &str, lane: &str, count: usize, now_ms: u64) -> bool {
+        let fresh = (self.seen_ms..=self.seen_ms + FRESH_MS).contains(&now_ms);
+        let answers = self.unheard_since_ms.is_none_or(|since| now_ms <= since + UNHEARD_MS);
+        fresh
+            && answers
+            && self.version == version
             && self.lanes.contains(lane)
             && self.room >= count + usize::from(self.several_lanes)
             && self.limits.get(kind).is_none_or(|most| *most as usize >= count)
@@ -63,6 +76,22 @@ impl Offers {
     /// The epoch of a worker's offer, and how many jobs it was handed in it.
     pub(super) fn handed_to(&self, boot: &str) -> Option<(u64, u64)> {
         self.of.get(boot).map(|kept| (kept.epoch, kept.handed))
+    }
+
+    /// The worker sent a heartbeat.
+    pub(super) fn beat(&mut self, boot: &str, now_ms: u64) {
+        if let Some(kept) = self.of.get_mut(boot) {
+            kept.seen_ms = now_ms;
+        }
+    }
+
+    /// Since when a worker owes word, at a claim that says this.
+    fn unheard_since(&self, boot: &str, said: &Offer, now_ms: u64) -> Option<u64> {
+        if self.unheard(boot, said) == 0 {
+            return None;
+        }
+        let before = self.of.get(boot).filter(|kept| kept.epoch == said.epoch && kept.heard == said.heard);
+        Some(before.and_then(|kept| kept.unheard_since_ms).unwrap_or(now_ms))
     }
 
     fn withdraw(&mut self, boot: &str) {
@@ -89,6 +118,7 @@ impl Model {
         said: &Offer,
         left: usize,
         limits: BTreeMap<String, u32>,
+        now_ms: u64,
     ) {
         let known: Vec<String> =
             want.lanes.iter().filter(|lane| self.policy().lane(lane).is_some()).cloned().collect();
@@ -101,6 +131,9 @@ impl Model {
             limits,
             epoch: said.epoch,
             handed: self.offers.handed_in(&worker.boot, said),
+            heard: said.heard,
+            unheard_since_ms: self.offers.unheard_since(&worker.boot, said, now_ms),
+            seen_ms: now_ms,
         };
         self.offers.withdraw(&worker.boot);
         if kept.room > 0 {
@@ -117,7 +150,7 @@ impl Model {
         let own: BTreeSet<String> = came.iter().flat_map(|(_, ids)| ids).cloned().collect();
         for (kind, ids) in came {
             let Some(lane) = self.goes_at_once(&kind, ids.len(), &own, now_us) else { continue };
-            if let Some(boot) = self.taker(&kind, &lane, ids.len()) {
+            if let Some(boot) = self.taker(&kind, &lane, ids.len(), now_us / 1_000) {
                 let handed = self.hand_to(&boot, &kind, &lane, &ids, now_us / 1_000, given);
                 told.push((boot, handed));
             }
@@ -161,10 +194,10 @@ impl Model {
 
     /// The worker whose turn it is among those that may be handed so many jobs of a type. Whoever would be handed them and does
     /// not listen is forgotten.
-    fn taker(&mut self, kind: &str, lane: &str, count: usize) -> Option<String> {
+    fn taker(&mut self, kind: &str, lane: &str, count: usize, now_ms: u64) -> Option<String> {
         for _ in 0..self.offers.turns.len().min(MOST_LOOKS) {
             let boot = self.offers.turns.pop_front()?;
-            let fits = self.offers.of[&boot].fits(self.version(), kind, lane, count);
+            let fits = self.offers.of[&boot].fits(self.version(), kind, lane, count, now_ms);
             if fits && !self.listening.contains(&boot) {
                 self.offers.of.remove(&boot);
                 continue;
@@ -191,6 +224,7 @@ impl Model {
         if let Some(kept) = self.offers.of.get_mut(boot) {
             kept.room -= ids.len();
             kept.handed += ids.len() as u64;
+            kept.unheard_since_ms = kept.unheard_since_ms.or(Some(now_ms));
             kept.limits.entry(kind.to_owned()).and_modify(|most| *most -= ids.len() as u32);
             if kept.room == 0 {
                 self.offers.withdraw(boot);

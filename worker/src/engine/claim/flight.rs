@@ -106,8 +106,11 @@ impl Loop {
             Ok((results, reply)) => {
                 batch.settled(&self.shared, &results);
                 self.answered();
-                if let (Some(ask), Some(reply)) = (ask, reply) {
+                if let (Some(ask), Some(mut reply)) = (ask, reply) {
                     self.shared.metrics.claim_duration.observe(sent.elapsed().as_secs_f64());
+                    // Nothing is offered any more: what was handed over before that, and is not heard of, goes back.
+                    self.reply_lost |= self.drain.began();
+                    self.hand_back_late(sent, &mut reply);
                     self.claimed(&ask, reply, tokens).await;
                 }
             }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lanekeeper_queue::types::{Claimed, Outcome, Settlement};
+use lanekeeper_queue::types::{ClaimReply, Claimed, Outcome, Settlement};
 
 use super::Loop;
 use crate::engine::health::{Backoff, bounded};
@@ -45,6 +45,16 @@ impl Loop {
         }
         self.reply_lost = false;
         true
+    }
+
+    /// Jobs of a reply that was read so late that their leases may be over: the process was frozen, and others may have them.
+    pub(super) fn hand_back_late(&mut self, sent: Instant, reply: &mut ClaimReply) {
+        let late = self.shared.policy().is_some_and(|policy| sent.elapsed() >= policy.lease * 2 / 3);
+        if late {
+            for job in std::mem::take(&mut reply.jobs) {
+                self.release(job.id, job.token, "the reply to its claim came too late", reply.policy_version);
+            }
+        }
     }
 
     /// Unknown here, perhaps known to a newer worker: handed back, and not taken again at once.

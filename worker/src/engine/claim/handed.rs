@@ -56,9 +56,16 @@ impl Loop {
             self.offers.handed(&self.shared.ears, handed.epoch, handed.count);
             let mut claim = handed.claim;
             claim.jobs.retain(|job| !self.offers.gave_up(&job.id, job.token));
-            if self.drain.began() {
+            let why = if self.drain.began() {
+                Some("the worker is draining")
+            } else if self.offers.overslept(Instant::now()) {
+                Some("the worker was frozen, and this may have been handed to it long ago")
+            } else {
+                None
+            };
+            if let Some(why) = why {
                 for job in claim.jobs {
-                    self.release(job.id, job.token, "the worker is draining", claim.policy_version);
+                    self.release(job.id, job.token, why, claim.policy_version);
                 }
                 continue;
             }
