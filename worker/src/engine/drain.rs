@@ -103,7 +103,10 @@ impl Drain {
     pub(super) fn next(&self) -> Option<Instant> {
         let plan = self.plan?;
         let now = Instant::now();
-        [plan.withdrawn, plan.stop, plan.drop, plan.hand_back, plan.end].into_iter().find(|at| *at > now)
+        [plan.withdrawn, plan.stop, plan.drop, plan.hand_back, plan.end]
+            .into_iter()
+            .filter(|at| *at > now)
+            .min()
     }
 
     /// Does what is due; true when the worker may leave. Calls under way may still bring jobs, and so may messages while it is not
