@@ -139,7 +139,7 @@ async fn a_worker_that_leaves_while_jobs_come_hands_back_what_it_was_handed() {
     let bed = Bed::new(&policy()).await;
     let mut engine = bed.engine(Settings::default(), does(|_| async { done() }));
     let mut ids = Vec::new();
-    for _ in 0..8 {
+    for _ in 0..20 {
         is_handed_jobs(&bed, &engine).await;
         let enqueuing = async {
             let mut ids = Vec::new();
