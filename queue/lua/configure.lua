@@ -26,7 +26,7 @@ local function rate_is_sound(rate)
 end
 
 local function check_policy(text)
-  local ok, doc = pcall(json.decode, text)
+  local ok, doc = lk.from_json(text)
   if not ok or type(doc) ~= 'table' then
     return 'it is not valid JSON'
   end
@@ -204,6 +204,9 @@ end
 -- lk_policy root  ->  {policy as JSON, version}, or an empty list when there is none
 local function read_policy(keys)
   local root = keys[1]
+  if #keys ~= 1 then
+    return lk.error('LKARGS', 'give exactly one key, the root of the queue: lk:{<namespace>/<queue>}')
+  end
   local version = redis.call('HGET', root .. ':m', 'v')
   local text = redis.call('GET', root .. ':p')
   if not version or not text then

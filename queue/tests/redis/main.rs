@@ -38,5 +38,6 @@ mod restart;
 mod review;
 mod robust;
 mod settle;
+mod texts;
 mod waking;
 mod words;
