@@ -125,7 +125,7 @@ function lk.wake_lanes(keys, policy, held)
   for _, lane in ipairs(policy.lanes) do
     for _, ty in ipairs(lane.types) do
       local waiting = call('ZCARD', ty.ready)
-      local room = lk.WAKE_CAP - call('LLEN', lane.wake)
+      local room = lk.WAKE_CAP - lk.tokens_of({keys = keys}, lane)
       for _ = 1, min(waiting, room) do
         call('RPUSH', lane.wake, '1')
       end
@@ -215,5 +215,5 @@ local function read_policy(keys)
   return {text, tonumber(version)}
 end
 
-redis.register_function{function_name = 'lk_configure', callback = configure, flags = {'allow-oom'}}
-redis.register_function{function_name = 'lk_policy', callback = read_policy, flags = {'no-writes'}}
+lk.register('lk_configure', configure, {'allow-oom'})
+lk.register('lk_policy', read_policy, {'no-writes'})

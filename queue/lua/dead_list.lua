@@ -187,4 +187,4 @@ local function dead_list(keys, args)
   return {ctx.now, views, cursor}
 end
 
-redis.register_function{function_name = 'lk_dead_list', callback = dead_list, flags = {'no-writes'}}
+lk.register('lk_dead_list', dead_list, {'no-writes'})

@@ -59,4 +59,4 @@ local function events(keys, args)
   return reply
 end
 
-redis.register_function{function_name = 'lk_events', callback = events, flags = {'no-writes'}}
+lk.register('lk_events', events, {'no-writes'})

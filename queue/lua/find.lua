@@ -133,4 +133,4 @@ local function search(keys, args)
   return {ctx.now, views, next_cursor}
 end
 
-redis.register_function{function_name = 'lk_find', callback = search, flags = {'no-writes'}}
+lk.register('lk_find', search, {'no-writes'})

@@ -15,6 +15,7 @@ mod enqueue;
 mod events;
 mod exact;
 mod fairness;
+mod foreign;
 mod gates;
 mod gates_change;
 mod grouping;
