@@ -182,6 +182,14 @@ function lk.before(a, b)
   return #a < #b
 end
 
+-- Whether a text is JSON, and what it says or else what is wrong. cjson ends at a NUL, whatever follows.
+function lk.from_json(text)
+  if find(text, '\0', 1, true) then
+    return false, 'it has a NUL byte'
+  end
+  return pcall(json.decode, text)
+end
+
 -- `unpack` for msgpack that came from a client: nil when it is not a table.
 function lk.decode(blob)
   local ok, value = pcall(unpack_blob, blob)

@@ -48,4 +48,4 @@ local function cancel(keys, args)
   end)
 end
 
-redis.register_function{function_name = 'lk_cancel', callback = cancel, flags = {'allow-oom'}}
+lk.register('lk_cancel', cancel, {'allow-oom'})

@@ -301,4 +301,4 @@ local function claim(keys, args)
   return out.reply
 end
 
-redis.register_function{function_name = 'lk_claim', callback = claim, flags = {'allow-oom'}}
+lk.register('lk_claim', claim, {'allow-oom'})

@@ -26,7 +26,7 @@ local function rate_is_sound(rate)
 end
 
 local function check_policy(text)
-  local ok, doc = pcall(json.decode, text)
+  local ok, doc = lk.from_json(text)
   if not ok or type(doc) ~= 'table' then
     return 'it is not valid JSON'
   end
@@ -125,7 +125,7 @@ function lk.wake_lanes(keys, policy, held)
   for _, lane in ipairs(policy.lanes) do
     for _, ty in ipairs(lane.types) do
       local waiting = call('ZCARD', ty.ready)
-      local room = lk.WAKE_CAP - call('LLEN', lane.wake)
+      local room = lk.WAKE_CAP - lk.tokens_of({keys = keys}, lane)
       for _ = 1, min(waiting, room) do
         call('RPUSH', lane.wake, '1')
       end
@@ -204,6 +204,9 @@ end
 -- lk_policy root  ->  {policy as JSON, version}, or an empty list when there is none
 local function read_policy(keys)
   local root = keys[1]
+  if #keys ~= 1 then
+    return lk.error('LKARGS', 'give exactly one key, the root of the queue: lk:{<namespace>/<queue>}')
+  end
   local version = redis.call('HGET', root .. ':m', 'v')
   local text = redis.call('GET', root .. ':p')
   if not version or not text then
@@ -212,5 +215,5 @@ local function read_policy(keys)
   return {text, tonumber(version)}
 end
 
-redis.register_function{function_name = 'lk_configure', callback = configure, flags = {'allow-oom'}}
-redis.register_function{function_name = 'lk_policy', callback = read_policy, flags = {'no-writes'}}
+lk.register('lk_configure', configure, {'allow-oom'})
+lk.register('lk_policy', read_policy, {'no-writes'})

@@ -156,6 +156,23 @@ local function lease_now(lease, now, longer, till)
 end
 lk.lease_now = lease_now
 
+-- No token comes near this, which the clock reaches in the year 2112, µs.
+local MOST_TOKEN = 2 ^ 52
+
+-- The last token that was given; and whether that had to be told from the leases, because the counter is none.
+local function last_token(ctx, text)
+  local token = tonumber(text)
+  if not text or (token and token >= 0 and token < MOST_TOKEN) then
+    return floor(token or 0), false
+  end
+  local last = ctx.us
+  for _, raw in ipairs(call('HVALS', ctx.keys.leases)) do
+    local lease = lk.read_lease(raw)
+    last = lease and lease[L_TOKEN] < MOST_TOKEN and max(last, lease[L_TOKEN]) or last
+  end
+  return last, true
+end
+
 -- Opens a call: the context, or nil and an error reply. `serves`: the call is a worker's and deals with leases.
 function lk.open(keys, serves)
   if not lk.booted then
@@ -184,7 +201,8 @@ function lk.open(keys, serves)
     notes = meta[3] and true or false,
   }
   if serves then
-    ctx.activity, ctx.token, ctx.outage = tonumber(meta[4]), tonumber(meta[5]) or 0, tonumber(meta[6]) or 0
+    ctx.activity, ctx.outage = tonumber(meta[4]), tonumber(meta[6]) or 0
+    ctx.token, ctx.token_lost = last_token(ctx, meta[5])
     ctx.back = tonumber(meta[7])
     ctx.lease = lease_now(policy.lease, ctx.now, tonumber(meta[8]), tonumber(meta[9]))
   end
@@ -212,6 +230,9 @@ end
 function lk.touch(ctx)
   local last = ctx.activity
   local now = ctx.now
+  if ctx.token_lost then
+    lk.damaged(ctx, 1)
+  end
   if last and now < last then
     ctx.back = now
     call('HSET', ctx.keys.meta, 'back', now)

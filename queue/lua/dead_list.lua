@@ -57,8 +57,9 @@ local function read_filter(ctx, text)
   if text == '' then
     return {index = ctx.keys.dead}
   end
-  local ok, doc = pcall(json.decode, text)
-  if not ok or type(doc) ~= 'table' then
+  local ok, doc = lk.from_json(text)
+  -- An empty array decodes like an empty object.
+  if not ok or not find(text, '^%s*{') then
     return nil, 'the filter must be a JSON object'
   end
   for name, value in pairs(doc) do
@@ -186,4 +187,4 @@ local function dead_list(keys, args)
   return {ctx.now, views, cursor}
 end
 
-redis.register_function{function_name = 'lk_dead_list', callback = dead_list, flags = {'no-writes'}}
+lk.register('lk_dead_list', dead_list, {'no-writes'})

@@ -87,5 +87,5 @@ local function edit(keys, args)
   end)
 end
 
-redis.register_function{function_name = 'lk_dead_replay', callback = replay}
-redis.register_function{function_name = 'lk_dead_edit', callback = edit}
+lk.register('lk_dead_replay', replay)
+lk.register('lk_dead_edit', edit)

@@ -57,5 +57,5 @@ local function reviewing(act)
   end
 end
 
-redis.register_function{function_name = 'lk_dead_ack', callback = reviewing(ack_one), flags = {'allow-oom'}}
-redis.register_function{function_name = 'lk_dead_discard', callback = reviewing(discard_one), flags = {'allow-oom'}}
+lk.register('lk_dead_ack', reviewing(ack_one), {'allow-oom'})
+lk.register('lk_dead_discard', reviewing(discard_one), {'allow-oom'})

@@ -34,4 +34,4 @@ local function destroy(keys)
   return jobs
 end
 
-redis.register_function{function_name = 'lk_destroy', callback = destroy, flags = {'allow-oom'}}
+lk.register('lk_destroy', destroy, {'allow-oom'})

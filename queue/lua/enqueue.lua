@@ -21,6 +21,19 @@ local function too_much(args)
   end
 end
 
+-- Fails, while nothing is written, where jobs could not be put in line or on schedule.
+local function require_lines(stage)
+  for _, ty in ipairs(stage.touched) do
+    local has = stage.types[ty].has
+    if has.ready then
+      call('ZCARD', ty.ready)
+    end
+    if has.scheduled then
+      call('ZCARD', ty.scheduled)
+    end
+  end
+end
+
 local function enqueue(keys, args)
   local serves = lk.has_offers(keys[1])
   local ctx, failure = lk.open(keys, serves)
@@ -41,6 +54,7 @@ local function enqueue(keys, args)
   end
   local stage = lk.stage()
   lk.admit(ctx, stage, specs, replies, true)
+  require_lines(stage)
   local told = {}
   if serves then
     -- Whoever may not do what that takes has enqueued all the same.
@@ -56,4 +70,4 @@ local function enqueue(keys, args)
   return replies
 end
 
-redis.register_function{function_name = 'lk_enqueue', callback = enqueue}
+lk.register('lk_enqueue', enqueue)

@@ -39,7 +39,7 @@ local function events(keys, args)
     return failure
   end
   local after, limit = args[1] or '', tonumber(args[2])
-  if #args ~= 2 or not limit or limit < 1 or not (after == '' or find(after, '^%d+%-%d+$')) then
+  if #args ~= 2 or not limit or not (limit >= 1) or not (after == '' or find(after, '^%d+%-%d+$')) then
     return lk.error('LKARGS', 'lk_events takes the id of an event or nothing, and a limit of 1 to 1000')
   end
   limit = floor(min(limit, 1000))
@@ -59,4 +59,4 @@ local function events(keys, args)
   return reply
 end
 
-redis.register_function{function_name = 'lk_events', callback = events, flags = {'no-writes'}}
+lk.register('lk_events', events, {'no-writes'})

@@ -85,4 +85,4 @@ function lk.read_heartbeat(raw)
   return times, sub(raw, at + 1)
 end
 
-redis.register_function{function_name = 'lk_extend', callback = extend, flags = {'allow-oom'}}
+lk.register('lk_extend', extend, {'allow-oom'})

@@ -123,7 +123,7 @@ local function search(keys, args)
     return failure
   end
   local state, type_name, key, limit, cursor = args[1], args[2], args[3], tonumber(args[4]), args[5]
-  if #args ~= 5 or not limit or limit < 1 then
+  if #args ~= 5 or not limit or not (limit >= 1) then
     return lk.error('LKARGS', 'lk_find takes state, type, key, limit and cursor; the limit is 1 to 200')
   end
   if key ~= '' then
@@ -133,4 +133,4 @@ local function search(keys, args)
   return {ctx.now, views, next_cursor}
 end
 
-redis.register_function{function_name = 'lk_find', callback = search, flags = {'no-writes'}}
+lk.register('lk_find', search, {'no-writes'})

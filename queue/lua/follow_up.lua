@@ -69,15 +69,25 @@ local function quoted(text)
   return sub(json.encode({lk.clean(text)}), 2, -2)
 end
 
+-- The payload where it is a JSON object, or nil. cjson takes control characters in strings, which JSON does not allow:
+-- those of its white space become spaces, which mean nothing outside of strings; with any other it is no JSON.
+local function object_of(payload)
+  if not find(payload, '^%s*{') or find(payload, '[%z\1-\8\11\12\14-\31]') or not lk.from_json(payload)
+    or not lk.is_utf8(payload) then
+    return nil
+  end
+  return (string.gsub(payload, '[\t\n\r]', ' '))
+end
+
 -- The payload of the job that tells of a death: {job, type, key, reason, attempts, error: {class, code, message}, payload}.
--- The dead job's payload stands in it as it came where it is a JSON object, else it is left out.
+-- The dead job's payload stands in it as it came but for white space where it is a JSON object, else it is left out.
 local function obituary(id, job, payload, ty, word)
-  local object = find(payload, '^%s*{') and pcall(json.decode, payload) and lk.is_utf8(payload)
+  local object = object_of(payload)
   return concat({
     '{"job":', quoted(id), ',"type":', quoted(ty.name), ',"key":', job[KEY] ~= '' and quoted(job[KEY]) or 'null', ',"reason":',
     quoted(word.reason), ',"attempts":', lk.digits(job[ATTEMPTS]), ',"error":{"class":', quoted(word.class), ',"code":',
     quoted(word.code), ',"message":', quoted(lk.clip(word.message, MESSAGE_OLD)), '}', object and ',"payload":' or '',
-    object and payload or '', '}',
+    object or '', '}',
   })
 end
 

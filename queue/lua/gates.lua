@@ -198,13 +198,19 @@ function lk.wake_for_room(ctx)
   end
 end
 
+local function words(text)
+  return type(text) == 'string' and lk.clean(text) or ''
+end
+
 -- What holds lanes now, for people: {lane ('' the queue), gate, until or -1, since or -1, by, why}.
 function lk.closed_gates(ctx)
   local gates, out = state_of(ctx), {}
   local function paused(lane, raw)
-    local pause = raw and lk.decode(raw)
-    if pause then
-      out[#out + 1] = {lane, 'paused', -1, pause[1], pause[2], pause[3]}
+    if raw then
+      -- One that cannot be read holds all the same: nobody could find out why nothing goes.
+      local pause = lk.decode(raw) or NONE
+      local since = type(pause[1]) == 'number' and pause[1] >= 0 and pause[1] or -1
+      out[#out + 1] = {lane, 'paused', -1, since, words(pause[2]), words(pause[3])}
     end
   end
   paused('', gates.p)

@@ -44,4 +44,4 @@ local function get(keys, args)
   return {ctx.now, (lk.views(ctx, {unpack_list(args, 2)}, args[1] == '1'))}
 end
 
-redis.register_function{function_name = 'lk_get', callback = get, flags = {'no-writes'}}
+lk.register('lk_get', get, {'no-writes'})

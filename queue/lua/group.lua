@@ -29,4 +29,4 @@ local function group(keys, args)
   }
 end
 
-redis.register_function{function_name = 'lk_group', callback = group, flags = {'no-writes'}}
+lk.register('lk_group', group, {'no-writes'})

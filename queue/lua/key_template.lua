@@ -64,6 +64,7 @@ local function source_of(text, path)
   end
   return sub(text, at, after_value(text, at) - 1)
 end
+lk.source_of = source_of
 
 local function escape(s)
   if not find(s, '[%%:]') then
@@ -116,7 +117,7 @@ function lk.render_key(parts, payload)
   if not find(payload, '^%s*{') then
     return nil, 'the payload is not a JSON object, which the idempotency key of this job type is made from'
   end
-  local ok, doc = pcall(json.decode, payload)
+  local ok, doc = lk.from_json(payload)
   if not ok then
     return nil, 'the payload is not valid JSON, which the idempotency key of this job type is made from: '
       .. lk.clip(tostring(doc), 200)

@@ -23,4 +23,4 @@ local function leases(keys, args)
   return reply
 end
 
-redis.register_function{function_name = 'lk_leases', callback = leases, flags = {'no-writes'}}
+lk.register('lk_leases', leases, {'no-writes'})

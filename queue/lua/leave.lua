@@ -15,4 +15,4 @@ local function leave(keys, args)
   return call('HDEL', ctx.keys.workers, who[1])
 end
 
-redis.register_function{function_name = 'lk_leave', callback = leave, flags = {'allow-oom'}}
+lk.register('lk_leave', leave, {'allow-oom'})

@@ -183,6 +183,9 @@ end
 -- Leases the jobs of a type that a call is about to put in line, {score, id, ...}, to a worker that offered room.
 local function hand_to(ctx, stage, ty, ready, boot, offer, records)
   local count, expiry = #ready / 2, lk.digits(ctx.now + ctx.lease)
+  -- Fails where leases cannot be written: the jobs stand in line then, as without offers.
+  call('HLEN', ctx.keys.leases)
+  call('ZCARD', ctx.keys.running)
   local token = lk.new_token(ctx)
   local reply = {ctx.now, ctx.policy.version, -1, '', '', token, {}, {}, 0}
   for i = 2, #ready, 2 do

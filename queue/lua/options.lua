@@ -10,8 +10,9 @@ local function whole(value, low, high)
   return type(value) == 'number' and value == floor(value) and value >= low and value <= high
 end
 
-local function check_meta(meta)
-  if type(meta) ~= 'table' then
+local function check_meta(meta, text)
+  -- An empty array decodes like an empty object.
+  if type(meta) ~= 'table' or (next(meta) == nil and byte(lk.source_of(text, {'meta'})) ~= 123) then
     return nil, 'meta must be an object of strings'
   end
   local names, bytes = {}, 0
@@ -80,7 +81,7 @@ local function parse(text)
   if not find(text, '^%s*{') then
     return nil, 'the options are not a JSON object'
   end
-  local ok, doc = pcall(json.decode, text)
+  local ok, doc = lk.from_json(text)
   if not ok or type(doc) ~= 'table' then
     return nil, 'the options are not valid JSON: ' .. lk.clip(tostring(doc), 200)
   end
@@ -90,7 +91,7 @@ local function parse(text)
   end
   local meta
   if doc.meta ~= nil then
-    meta, why = check_meta(doc.meta)
+    meta, why = check_meta(doc.meta, text)
     if not meta then
       return nil, why
     end

@@ -22,4 +22,4 @@ local function pass_on(keys, args)
   return passed
 end
 
-redis.register_function{function_name = 'lk_pass_on', callback = pass_on, flags = {'allow-oom'}}
+lk.register('lk_pass_on', pass_on, {'allow-oom'})

@@ -57,5 +57,5 @@ local function resume(keys, args)
   end)
 end
 
-redis.register_function{function_name = 'lk_pause', callback = pause, flags = {'allow-oom'}}
-redis.register_function{function_name = 'lk_resume', callback = resume, flags = {'allow-oom'}}
+lk.register('lk_pause', pause, {'allow-oom'})
+lk.register('lk_resume', resume, {'allow-oom'})

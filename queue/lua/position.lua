@@ -25,4 +25,4 @@ local function position(keys, args)
   return {lk.ahead_of(ty.lane, tonumber(score), id), waiting}
 end
 
-redis.register_function{function_name = 'lk_position', callback = position, flags = {'no-writes'}}
+lk.register('lk_position', position, {'no-writes'})

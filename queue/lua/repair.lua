@@ -5,6 +5,16 @@
 -- Bytes of records one step may read, about; most leases that are counted at once.
 local STEP_BYTES, COUNT_LEASES = 1048576, 5000
 
+-- How many members an index has; what is none has none, and is told as damage.
+local function size_of(ctx, key)
+  local size = redis.pcall('ZCARD', key)
+  if type(size) == 'number' then
+    return size
+  end
+  lk.damaged(ctx, 1)
+  return 0
+end
+
 local function missing(key, id)
   return call('ZSCORE', key, id) == false
 end
@@ -93,7 +103,9 @@ local function mend_all(ctx, ids, records)
   local pasts, stage, found = call('HMGET', ctx.keys.pasts, unpack_list(ids)), lk.stage(), 0
   local unreadable = 0
   for i, id in ipairs(ids) do
-    local mended, readable = mend(ctx, stage, id, records[i], pasts[i])
+    -- Where an index cannot be written its jobs count as unreadable: looking again at once would change nothing.
+    local ok, mended, readable = pcall(mend, ctx, stage, id, records[i], pasts[i])
+    mended, readable = ok and mended, ok and readable
     found = found + (mended and 1 or 0)
     unreadable = unreadable + (readable and 0 or 1)
   end
@@ -215,12 +227,12 @@ local function count_standing(ctx, names)
   local standing, dead, discarded = call('ZCARD', ctx.keys.running), 0, 0
   for _, name in ipairs(names) do
     local ty = lk.type_of(ctx.policy, name)
-    local scheduled = call('ZCARD', ty.scheduled)
+    local scheduled = size_of(ctx, ty.scheduled)
     if scheduled > 0 and missing(ctx.keys.next, name) then
       lk.refresh_next(ctx, ty)
     end
-    standing = standing + scheduled + call('ZCARD', ty.ready) + call('ZCARD', ty.finished)
-    dead, discarded = dead + call('ZCARD', ty.dead), discarded + call('ZCARD', ty.discarded)
+    standing = standing + scheduled + size_of(ctx, ty.ready) + size_of(ctx, ty.finished)
+    dead, discarded = dead + size_of(ctx, ty.dead), discarded + size_of(ctx, ty.discarded)
   end
   return standing + dead + discarded, dead, discarded
 end
@@ -232,8 +244,8 @@ function lk.repair(ctx)
     call('SADD', ctx.keys.types, name)
   end
   local names = call('SMEMBERS', ctx.keys.types)
-  mend_leases(ctx)
-  mend_gauges(ctx, names)
+  lk.try(ctx, mend_leases)
+  lk.try(ctx, mend_gauges, names)
   local jobs = call('HLEN', ctx.keys.jobs)
   if jobs == 0 then
     call('HDEL', ctx.keys.meta, 'rc')

@@ -308,4 +308,4 @@ local function settle(keys, args)
   return {ctx.now, ctx.policy.version, letters, refusals}
 end
 
-redis.register_function{function_name = 'lk_settle', callback = settle, flags = {'allow-oom'}}
+lk.register('lk_settle', settle, {'allow-oom'})

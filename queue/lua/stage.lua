@@ -1,5 +1,6 @@
 -- Staged writes. A transition decides on everything first and stages what it wants; `lk.commit` then writes it in
--- few, batched commands. Nothing can be refused half-way, because everything was checked before.
+-- few, batched commands. Nothing can be refused half-way, because everything was checked before; but a key may be damaged.
+-- Once records, pasts and leases are written the call has happened: what a sweep can mend or nobody misses costs no reply.
 
 -- A list that is asked for comes to be, and is known to `has`: most calls use few of the many there are, and tables are
 -- what Lua's collector works on.
@@ -11,6 +12,24 @@ end}
 
 function lk.stage()
   return setmetatable({has = {}, types = {}, touched = {}}, lists)
+end
+
+-- Counts damage: entries without a readable record, keys that are of another type.
+function lk.damaged(ctx, count)
+  if count > 0 then
+    call('HINCRBY', ctx.keys.meta, 'x', count)
+  end
+end
+
+-- Does `work(ctx, ...)`, whose failing must not cost the call its reply: that is counted as damage. Whether it went well, and
+-- what it returned.
+function lk.try(ctx, work, ...)
+  local ok, first, second = pcall(work, ctx, ...)
+  if not ok then
+    lk.damaged(ctx, 1)
+    return false
+  end
+  return true, first, second
 end
 
 -- The staged index changes of one type.
@@ -157,13 +176,24 @@ local function tell(ctx, ty, added, tokens)
   end
 end
 
+-- How many tokens wake workers of the lane. What is no list holds nothing of value and would wake nobody ever again.
+function lk.tokens_of(ctx, lane)
+  local tokens = redis.pcall('LLEN', lane.wake)
+  if type(tokens) == 'number' then
+    return tokens
+  end
+  call('DEL', lane.wake)
+  lk.damaged(ctx, 1)
+  return 0
+end
+
 -- Wakes about one worker per job that became ready, and the operator when nobody knew of waiting jobs before.
-local function announce(ctx, ty, added)
+function lk.announce(ctx, ty, added)
   local lane = ty.lane
   if not lane or ctx.policy.held then
     return
   end
-  local tokens = call('LLEN', lane.wake)
+  local tokens = lk.tokens_of(ctx, lane)
   tell(ctx, ty, added, tokens)
   local room = min(added, lk.WAKE_CAP - tokens)
   if room == 1 then
@@ -256,7 +286,7 @@ local function commit_type(ctx, stage, ty)
     if ty.groups then
       lk.line_up(ctx, ty, has.ready)
     end
-    announce(ctx, ty, #has.ready / 2)
+    lk.announce(ctx, ty, #has.ready / 2)
   end
   if has.finished then
     write('ZADD', ty.finished, has.finished)
@@ -265,7 +295,7 @@ local function commit_type(ctx, stage, ty)
   end
 end
 
-local function commit_counts(ctx, stage)
+local function count_all(ctx, stage)
   for _, ty in ipairs(stage.touched) do
     for letter, by in pairs(stage.types[ty].counts) do
       if by ~= 0 then
@@ -274,16 +304,16 @@ local function commit_counts(ctx, stage)
     end
   end
 end
-lk.commit_counts = commit_counts
 
--- Writes everything but the counters.
-function lk.commit_jobs(ctx, stage)
+function lk.commit_counts(ctx, stage)
+  if stage.touched[1] then
+    lk.try(ctx, count_all, stage)
+  end
+end
+
+-- Whose keys are whose, who is dead, and what is told of jobs beside their records.
+local function commit_beside(ctx, stage)
   local keys, has = ctx.keys, stage.has
-  write('HSET', keys.jobs, has.record_set)
-  write('HDEL', keys.pasts, has.past_del)
-  write('HSET', keys.pasts, has.past_set)
-  write('HSET', keys.leases, has.lease_set)
-  write('ZADD', keys.running, has.running_add)
   write('HDEL', keys.group_of, has.group_del)
   write('HSET', keys.group_of, has.group_set)
   if has.notes then
@@ -292,8 +322,6 @@ function lk.commit_jobs(ctx, stage)
   if has.class_set then
     lk.commit_classes(ctx, has.class_set)
   end
-  write('HDEL', keys.leases, has.lease_del)
-  write('ZREM', keys.running, has.running_del)
   if has.ended_keys then
     end_keys(ctx, stage, has.ended_keys)
   end
@@ -306,15 +334,28 @@ function lk.commit_jobs(ctx, stage)
   if has.letters then
     lk.commit_letters(ctx, has.letters)
   end
+end
+
+-- Writes everything but the counters.
+function lk.commit_jobs(ctx, stage)
+  local keys, has = ctx.keys, stage.has
+  write('HSET', keys.jobs, has.record_set)
+  write('HDEL', keys.pasts, has.past_del)
+  write('HSET', keys.pasts, has.past_set)
+  write('HSET', keys.leases, has.lease_set)
+  write('ZADD', keys.running, has.running_add)
+  write('HDEL', keys.leases, has.lease_del)
+  write('ZREM', keys.running, has.running_del)
+  lk.try(ctx, commit_beside, stage)
   -- Before anything is trimmed: a job that goes at once takes the name of its group with it.
   for _, ty in ipairs(stage.touched) do
     local freed = stage.types[ty].has.freed
     if ty.groups and freed then
-      lk.groups_freed(ctx, ty, freed)
+      lk.try(ctx, lk.groups_freed, ty, freed)
     end
   end
   for _, ty in ipairs(stage.touched) do
-    commit_type(ctx, stage, ty)
+    lk.try(ctx, commit_type, stage, ty)
   end
   lk.forget_jobs(ctx, has.record_del)
   if has.events then
@@ -324,61 +365,5 @@ end
 
 function lk.commit(ctx, stage)
   lk.commit_jobs(ctx, stage)
-  commit_counts(ctx, stage)
-end
-
--- Counts entries without a readable record.
-function lk.damaged(ctx, count)
-  if count > 0 then
-    call('HINCRBY', ctx.keys.meta, 'x', count)
-  end
-end
-
--- When the next scheduled job falls due, ms; nil when none is scheduled.
-function lk.next_scheduled(ctx)
-  return tonumber(call('ZRANGE', ctx.keys.next, 0, 0, 'WITHSCORES')[2])
-end
-
--- Moves jobs that became due into their lines, at most `most`; returns how many moved and whether more are due.
-function lk.promote(ctx, most)
-  local keys, now = ctx.keys, ctx.now
-  local due = call('ZRANGEBYSCORE', keys.next, '-inf', now, 'LIMIT', 0, 32)
-  local moved, more = 0, #due == 32
-  for _, name in ipairs(due) do
-    local ty = lk.type_of(ctx.policy, name)
-    local room = most - moved
-    if room <= 0 then
-      return moved, true
-    end
-    local found = call('ZRANGEBYSCORE', ty.scheduled, '-inf', now * 10 + 9, 'WITHSCORES', 'LIMIT', 0, room)
-    local count = #found / 2
-    if count > 0 then
-      local ready = {}
-      for i = 1, #found, 2 do
-        local score = tonumber(found[i + 1])
-        local priority = score % 10
-        push2(ready, priority * lk.PRIORITY_STEP + (score - priority) / 10, found[i])
-      end
-      call('ZREMRANGEBYRANK', ty.scheduled, 0, count - 1)
-      call('ZADD', ty.ready, unpack_list(ready))
-      if ty.groups then
-        lk.line_up(ctx, ty, ready)
-      end
-      announce(ctx, ty, count)
-      moved = moved + count
-    end
-    lk.refresh_next(ctx, ty)
-    more = more or count == room
-  end
-  return moved, more
-end
-
--- Puts the type's next due time right, after jobs left its schedule.
-function lk.refresh_next(ctx, ty)
-  local head = call('ZRANGE', ty.scheduled, 0, 0, 'WITHSCORES')
-  if head[1] then
-    call('ZADD', ctx.keys.next, floor(tonumber(head[2]) / 10), ty.name)
-  else
-    call('ZREM', ctx.keys.next, ty.name)
-  end
+  lk.commit_counts(ctx, stage)
 end

@@ -95,4 +95,4 @@ local function stats(keys)
   }
 end
 
-redis.register_function{function_name = 'lk_stats', callback = stats, flags = {'no-writes'}}
+lk.register('lk_stats', stats, {'no-writes'})

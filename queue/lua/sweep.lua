@@ -85,24 +85,27 @@ local function expire(ctx, stage, identity, limit, reply)
   return #ids == limit
 end
 
+-- Of one type, at most `limit`; returns how many.
+local function trim_type(ctx, ty, limit)
+  local removed = lk.trim_count(ctx, ty, limit, 0)
+  if removed < limit then
+    local old = call('ZRANGEBYSCORE', ty.finished, '-inf', ctx.now - ty.keep_for, 'LIMIT', 0, limit - removed)
+    if old[1] then
+      call('ZREM', ty.finished, unpack_list(old))
+      lk.forget_finished(ctx, old)
+      removed = removed + #old
+    end
+  end
+  return removed + lk.trim_discarded(ctx, ty, limit - removed)
+end
+
 -- Removes finished records beyond their age or number, and discarded dead letters beyond their age.
 local function trim(ctx, limit)
   local names = call('SMEMBERS', ctx.keys.types)
   local removed = 0
   for _, name in ipairs(names) do
-    local ty = lk.type_of(ctx.policy, name)
-    if removed < limit then
-      removed = removed + lk.trim_count(ctx, ty, limit - removed, 0)
-    end
-    if removed < limit then
-      local old = call('ZRANGEBYSCORE', ty.finished, '-inf', ctx.now - ty.keep_for, 'LIMIT', 0, limit - removed)
-      if old[1] then
-        call('ZREM', ty.finished, unpack_list(old))
-        lk.forget_finished(ctx, old)
-        removed = removed + #old
-      end
-    end
-    removed = removed + lk.trim_discarded(ctx, ty, limit - removed)
+    local _, count = lk.try(ctx, trim_type, lk.type_of(ctx.policy, name), limit - removed)
+    removed = removed + (count or 0)
   end
   return removed + lk.make_room(ctx, min(lk.pressure(ctx), limit - removed))
 end
@@ -144,6 +147,39 @@ local function forget_workers(ctx)
   end
 end
 
+local function wake_all(ctx)
+  for _, lane in ipairs(lk.queue_held(ctx) and NONE or ctx.policy.lanes) do
+    lk.wake_again(ctx, lane)
+  end
+end
+
+local function tidy_groups(ctx, ty)
+  lk.forget_groups(ctx, ty)
+  return lk.regroup(ctx, ty)
+end
+
+-- What a sweep does beside leases: how many jobs were promoted, how many trimmed, and whether there is `more` to do at once.
+-- Each part for itself: leases were taken over, and a reply that is lost for a damaged key would leave them to nobody.
+local function tidy_up(ctx, limit, more)
+  local _, promoted, more_due = lk.try(ctx, lk.promote, limit)
+  local _, trimmed = lk.try(ctx, trim, limit)
+  local _, more_keys = lk.try(ctx, forget_keys, limit)
+  lk.try(ctx, forget_workers)
+  lk.try(ctx, lk.forget_stray_notes)
+  local _, more_repairs = lk.try(ctx, lk.repair)
+  lk.try(ctx, wake_all)
+  lk.try(ctx, lk.estimate)
+  for _, ty in pairs(ctx.policy.types) do
+    if ty.groups then
+      local _, unsorted = lk.try(ctx, tidy_groups, ty)
+      more_repairs = unsorted or more_repairs
+    end
+  end
+  promoted, trimmed = promoted or 0, trimmed or 0
+  more = more or more_due or trimmed >= limit or more_keys or more_repairs
+  return promoted, trimmed, more and 1 or 0
+end
+
 local function sweep(keys, args)
   local ctx, failure = lk.open(keys, true)
   if failure then
@@ -164,26 +200,9 @@ local function sweep(keys, args)
     more_leases = expire(ctx, stage, args[1], limit, reply)
   end
   lk.commit(ctx, stage)
-  local promoted, more_due = lk.promote(ctx, limit)
-  local trimmed = trim(ctx, limit)
-  local more_keys = forget_keys(ctx, limit)
-  forget_workers(ctx)
-  lk.forget_stray_notes(ctx)
-  local more_repairs = lk.repair(ctx)
-  for _, lane in ipairs(lk.queue_held(ctx) and NONE or ctx.policy.lanes) do
-    lk.wake_again(ctx, lane)
-  end
-  lk.estimate(ctx)
-  for _, ty in pairs(ctx.policy.types) do
-    if ty.groups then
-      lk.forget_groups(ctx, ty)
-      more_repairs = lk.regroup(ctx, ty) or more_repairs
-    end
-  end
+  reply[4], reply[5], reply[6] = tidy_up(ctx, limit, more_leases)
   call('HSET', ctx.keys.meta, 't', ctx.token)
-  reply[4], reply[5] = promoted, trimmed
-  reply[6] = (more_leases or more_due or trimmed >= limit or more_keys or more_repairs) and 1 or 0
   return reply
 end
 
-redis.register_function{function_name = 'lk_sweep', callback = sweep, flags = {'allow-oom'}}
+lk.register('lk_sweep', sweep, {'allow-oom'})

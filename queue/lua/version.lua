@@ -4,4 +4,4 @@ local function version()
   return {LIBRARY_VERSION, LIBRARY_FINGERPRINT}
 end
 
-redis.register_function{function_name = 'lk_version', callback = version, flags = {'no-writes'}}
+lk.register('lk_version', version, {'no-writes'})

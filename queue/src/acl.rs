@@ -4,7 +4,7 @@ use crate::name::QueueName;
 
 /// Commands that the functions run on a worker's behalf, and those of a connection. Functions run with their caller's
 /// rights, so a worker needs them itself; it gets no command that administers Redis, runs code or leaves the queue's keys.
-const COMMANDS: [&str; 52] = [
+const COMMANDS: [&str; 53] = [
     "fcall",
     "fcall_ro",
     "blpop",
@@ -18,6 +18,7 @@ const COMMANDS: [&str; 52] = [
     "time",
     "get",
     "exists",
+    "type",
     "del",
     "hget",
     "hmget",

@@ -42,6 +42,7 @@ pub use enqueue::{MAX_BYTES_PER_CALL, MAX_JOBS_PER_CALL};
 pub use error::{Error, Result};
 pub use library::{LIBRARY_VERSION, install_library, library_source};
 pub use name::QueueName;
+pub use policy::Replaceable;
 pub use restart::Restarts;
 pub use safety::{Safety, safety};
 pub use wake::{Waker, hear};

@@ -16,13 +16,15 @@ const SHARED: [&str; 3] =
     [include_str!("../lua/base.lua"), include_str!("../lua/record.lua"), include_str!("../lua/lease.lua")];
 
 /// One transition or helper per file, each in a scope of its own.
-const SCOPED: [&str; 38] = [
+const SCOPED: [&str; 40] = [
+    include_str!("../lua/register.lua"),
     include_str!("../lua/context.lua"),
     include_str!("../lua/gates.lua"),
     include_str!("../lua/groups.lua"),
     include_str!("../lua/turns.lua"),
     include_str!("../lua/events.lua"),
     include_str!("../lua/stage.lua"),
+    include_str!("../lua/due.lua"),
     include_str!("../lua/notes.lua"),
     include_str!("../lua/dead_letter.lua"),
     include_str!("../lua/key_template.lua"),
@@ -138,6 +140,11 @@ async fn installed(conn: &mut ConnectionManager) -> Result<Option<Installed>> {
         Err(error) if is_function_missing(&error) => Ok(None),
         Err(error) => Err(Error::from_redis(error)),
     }
+}
+
+/// Whether the library in this Redis is from a newer program than this one.
+pub(crate) async fn is_newer_loaded(conn: &mut ConnectionManager) -> Result<bool> {
+    Ok(installed(conn).await?.is_some_and(|found| found.version > LIBRARY_VERSION))
 }
 
 /// Whether Redis says that the library is not there.

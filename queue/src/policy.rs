@@ -4,8 +4,18 @@ use lanekeeper_api::policy::QueuePolicy;
 
 use crate::client::Queue;
 use crate::error::{Error, Result};
+use crate::library::is_newer_loaded;
 use crate::types::Configured;
 use crate::wire::Reply;
+
+/// What stands where a policy is about to be written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Replaceable {
+    /// The stored policy and its version, where there is one that can be read.
+    pub policy: Option<(QueuePolicy, u64)>,
+    /// What is wrong with a stored policy that cannot be read.
+    pub damage: Option<String>,
+}
 
 impl Queue {
     /// Writes the policy, unless a newer one or another owner's is there. `adopt` takes it over from another owner.
@@ -33,6 +43,33 @@ impl Queue {
             "foreign" => Configured::Foreign { owner: reply.text()? },
             other => return Err(reply.wrong(&format!("unknown outcome {other}"))),
         })
+    }
+
+    /// The stored policy for whoever writes a new one: one that is damaged is no reason not to, as nothing else mends it.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached, or the policy cannot be read and a newer program than this one was at work there: it
+    /// may be sound.
+    pub async fn replaceable_policy(&self) -> Result<Replaceable> {
+        match self.policy().await {
+            Ok(policy) => Ok(Replaceable { policy, damage: None }),
+            Err(Error::Reply { what, .. }) if !is_newer_loaded(&mut self.connection()).await? => {
+                Ok(Replaceable { policy: None, damage: Some(what) })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes a policy in the place of a damaged one. That its generation is not known any more makes no policy stale: the
+    /// new one gets the next.
+    ///
+    /// # Errors
+    /// As `configure`.
+    pub async fn replace_damaged(&self, policy: &mut QueuePolicy, adopt: bool) -> Result<Configured> {
+        let configured = self.configure(policy, adopt).await?;
+        let Configured::Stale { generation } = configured else { return Ok(configured) };
+        policy.source.generation = generation + 1;
+        self.configure(policy, adopt).await
     }
 
     /// The stored policy and its version.

@@ -9,7 +9,7 @@ use lanekeeper_api::policy::{QueuePolicy, Source};
 use lanekeeper_api::validate;
 use lanekeeper_operator::local::apply::{OWNER, SAFE_ADVICE, stamp};
 use lanekeeper_queue::types::Configured;
-use lanekeeper_queue::{Queue, RedisOptions, Safety, install_library, safety};
+use lanekeeper_queue::{Queue, RedisOptions, Replaceable, Safety, install_library, safety};
 use serde::Serialize;
 
 use crate::args::{OutputArgs, WhereArgs};
@@ -58,7 +58,7 @@ struct Applied {
 struct Planned {
     queue: Queue,
     policy: QueuePolicy,
-    stored: Option<(QueuePolicy, u64)>,
+    stored: Replaceable,
 }
 
 /// Applies.
@@ -127,9 +127,9 @@ async fn plan(
             }
         };
         require_safety(manifest, &queue, whereabouts).await?;
-        let stored = queue.policy().await.map_err(|error| Failure::queue(&error, whereabouts))?;
-        let foreign =
-            stored.as_ref().map(|(policy, _)| policy.source.owner.as_str()).filter(|owner| *owner != OWNER);
+        let stored = stored(&queue, whereabouts).await?;
+        let before = stored.policy.as_ref().map(|(policy, _)| policy);
+        let foreign = before.map(|policy| policy.source.owner.as_str()).filter(|owner| *owner != OWNER);
         if let Some(owner) = foreign.filter(|_| !args.adopt) {
             return Err(foreign_failure(queue.name(), owner));
         }
@@ -138,10 +138,22 @@ async fn plan(
             Failure::invalid(format!("{}: JobQueue {} is invalid", manifest.origin, queue.name()))
                 .details(problems.iter().map(ToString::to_string))
         })?;
-        let policy = stamp(policy, stored.as_ref().map(|(policy, _)| policy), clock::now_ms());
+        let policy = stamp(policy, before, clock::now_ms());
         planned.push(Planned { queue, policy, stored });
     }
     Ok(planned)
+}
+
+/// What is stored; one that cannot be read is told of, as it counts as none.
+async fn stored(queue: &Queue, whereabouts: &str) -> Result<Replaceable> {
+    let stored = queue.replaceable_policy().await.map_err(|error| Failure::queue(&error, whereabouts))?;
+    if let Some(damage) = &stored.damage {
+        out::note(&format!(
+            "warning: the policy of queue {} in {whereabouts} cannot be read and is to be replaced: {damage}",
+            queue.name()
+        ));
+    }
+    Ok(stored)
 }
 
 fn foreign_failure(queue: &lanekeeper_queue::QueueName, owner: &str) -> Failure {
@@ -172,21 +184,25 @@ async fn require_safety(manifest: &Loaded<JobQueue>, queue: &Queue, whereabouts:
 }
 
 async fn write(args: &ApplyArgs, planned: Planned, whereabouts: &str) -> Result<Applied> {
-    let Planned { queue, policy, stored } = planned;
-    let before = stored.as_ref().map(|(policy, _)| policy);
+    let Planned { queue, mut policy, stored } = planned;
+    let before = stored.policy.as_ref().map(|(policy, _)| policy);
     let changes = diff::changes(before, &policy);
     let outcome = match before {
+        None if stored.damage.is_some() => "changed",
         None => "created",
         Some(_) if changes.is_empty() => "unchanged",
         Some(_) => "changed",
     };
     let name = queue.name().to_string();
-    let stored_version = stored.as_ref().map(|(_, version)| *version);
+    let stored_version = stored.policy.as_ref().map(|(_, version)| *version);
     if args.dry_run {
         return Ok(Applied { queue: name, outcome, policy_version: stored_version, changes });
     }
-    let configured =
-        queue.configure(&policy, args.adopt).await.map_err(|error| Failure::queue(&error, whereabouts))?;
+    let configured = match stored.damage {
+        Some(_) => queue.replace_damaged(&mut policy, args.adopt).await,
+        None => queue.configure(&policy, args.adopt).await,
+    };
+    let configured = configured.map_err(|error| Failure::queue(&error, whereabouts))?;
     match configured {
         Configured::Applied { version } | Configured::Unchanged { version } => {
             warn_of_orphans(&queue).await;

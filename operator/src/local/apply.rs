@@ -43,13 +43,19 @@ pub async fn apply(
     install_library(&mut conn).await?;
     let safety = safety(&mut conn).await?;
     let queue = Queue::on(conn, name.clone());
-    let stored = queue.policy().await?.map(|(stored, _)| stored);
+    let stored = queue.replaceable_policy().await?;
+    if let Some(damage) = &stored.damage {
+        tracing::warn!(queue = %name, damage, "the stored policy cannot be read: it is replaced");
+    }
     let mut policy = policy.clone();
     if matches!(safety, Safety::Unsafe { .. }) && !allow_unsafe {
         policy.closed = Some(UNSAFE.to_owned());
     }
-    let policy = stamp(policy, stored.as_ref(), clock::wall_ms());
-    let configured = queue.configure(&policy, adopt).await?;
+    let mut policy = stamp(policy, stored.policy.as_ref().map(|(stored, _)| stored), clock::wall_ms());
+    let configured = match stored.damage {
+        Some(_) => queue.replace_damaged(&mut policy, adopt).await?,
+        None => queue.configure(&policy, adopt).await?,
+    };
     Ok(Applied { policy, configured, safety })
 }
 

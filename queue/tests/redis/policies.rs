@@ -118,3 +118,40 @@ async fn of_two_objects_made_at_the_same_time_the_replaced_one_stays_replaced() 
     assert_eq!(bed.queue.configure(&bed.policy, false).await.unwrap(), Configured::Stale { generation: 1 });
     assert!(matches!(bed.queue.configure(&twin, false).await.unwrap(), Configured::Unchanged { .. }));
 }
+
+#[tokio::test]
+async fn a_damaged_policy_is_replaced_under_the_next_generation() {
+    let mut bed = Bed::new().await;
+    bed.change(|_| {}).await;
+    let stored = bed.queue.replaceable_policy().await.unwrap();
+    assert_eq!((stored.policy.map(|(policy, _)| policy), stored.damage), (Some(bed.policy.clone()), None));
+    for junk in ["garbage", "{}"] {
+        bed.poke(&["SET", &bed.key("p"), junk]).await;
+        assert!(bed.queue.policy().await.is_err());
+        let stored = bed.queue.replaceable_policy().await.unwrap();
+        assert!(stored.policy.is_none() && stored.damage.unwrap().contains("stored policy"), "{junk}");
+        let mut next = policy();
+        let configured = bed.queue.replace_damaged(&mut next, false).await.unwrap();
+        assert!(matches!(configured, Configured::Applied { .. }), "{junk}: {configured:?}");
+        assert_eq!(bed.queue.policy().await.unwrap().unwrap().0, next);
+        bed.accept(job("mail", "x")).await;
+    }
+    let mut foreign = policy();
+    foreign.source.owner = "cli".into();
+    bed.poke(&["SET", &bed.key("p"), "garbage"]).await;
+    let refused = bed.queue.replace_damaged(&mut foreign, false).await.unwrap();
+    assert_eq!(refused, Configured::Foreign { owner: "kubernetes:a".into() });
+}
+
+#[tokio::test]
+async fn a_policy_that_a_newer_program_may_have_written_is_no_damage() {
+    let bed = Bed::new().await;
+    bed.poke(&["SET", &bed.key("p"), "{}"]).await;
+    let newer = lanekeeper_queue::library_source().replacen(
+        "LIBRARY_FINGERPRINT = 5, '",
+        "LIBRARY_FINGERPRINT = 99, '",
+        1,
+    );
+    bed.poke(&["FUNCTION", "LOAD", "REPLACE", &newer]).await;
+    assert!(refusal(bed.queue.replaceable_policy().await).contains("stored policy"));
+}

@@ -335,8 +335,16 @@ async fn safety_is_told_from_the_servers_settings() {
 #[tokio::test]
 async fn foreign_keys_under_the_prefix_make_an_error_and_no_half_written_job() {
     let bed = Bed::new().await;
-    bed.poke(&["SET", &bed.key("q:mail"), "not a sorted set"]).await;
-    assert!(bed.queue.enqueue(&[job("mail", "x")]).await.is_err());
-    bed.poke(&["DEL", &bed.key("q:mail")]).await;
+    let later = with(job("mail", "x"), |o| o.delay = Some(60_000));
+    for (key, refused) in [("q:mail", job("mail", "x")), ("s:mail", later)] {
+        bed.poke(&["SET", &bed.key(key), "not a sorted set"]).await;
+        assert!(bed.queue.enqueue(&[job("report", "x"), refused.clone()]).await.is_err());
+        assert_eq!(
+            bed.raw::<u64>(&["EXISTS", &bed.key("j"), &bed.key("q:report")]).await.unwrap(),
+            0,
+            "{key}"
+        );
+        bed.poke(&["DEL", &bed.key(key)]).await;
+    }
     bed.accept(job("mail", "x")).await;
 }

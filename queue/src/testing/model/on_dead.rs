@@ -58,7 +58,9 @@ impl Model {
             ..EnqueueOptions::default()
         };
         let text = std::str::from_utf8(&job.payload).ok();
-        let object = text.filter(|text| serde_json::from_str::<serde_json::Map<_, _>>(text).is_ok());
+        let text = text.map(|text| text.replace(['\t', '\n', '\r'], " "));
+        let object =
+            text.as_deref().filter(|text| serde_json::from_str::<serde_json::Map<_, _>>(text).is_ok());
         let read = |payload| {
             let new = NewJob { payload: obituary(id, job, reason, error, payload), options: options.clone() };
             self.read(&new, now_ms)

@@ -1,0 +1,83 @@
+-- Registers functions so that a call which fails at a key of another type says which one that is.
+
+local FIXED = {
+  {'policy', 'string'}, {'meta', 'hash'}, {'jobs', 'hash'}, {'pasts', 'hash'}, {'leases', 'hash'}, {'running', 'zset'},
+  {'next', 'zset'}, {'keys', 'hash'}, {'keys_by_expiry', 'zset'}, {'dead', 'zset'}, {'discarded', 'zset'}, {'cards', 'hash'},
+  {'counters', 'hash'}, {'gates', 'hash'}, {'types', 'set'}, {'workers', 'hash'}, {'events', 'stream'}, {'notes', 'hash'},
+  {'group_of', 'hash'},
+}
+local OF_TYPE = {
+  {'ready_of', '', 'zset'}, {'scheduled_of', '', 'zset'}, {'finished_of', '', 'zset'}, {'dead_of', '', 'zset'},
+  {'discarded_of', '', 'zset'}, {'groups', 't:', 'zset'}, {'groups', 'p:', 'zset'}, {'groups', 'r:', 'hash'},
+  {'groups', 'a:', 'hash'}, {'groups', 'h:', 'hash'}, {'groups', 'c:', 'hash'},
+}
+local WORDS = {zset = 'sorted set', none = 'nothing'}
+
+-- What stands at the key, where that is neither nothing nor of the type.
+local function other(key, kind)
+  local found = redis.pcall('TYPE', key)
+  found = found and found.ok
+  if found and found ~= 'none' and found ~= kind then
+    return fmt(
+      'WRONGTYPE %s holds a %s where the queue keeps a %s: something else wrote there. Rename that key; what can be found '
+        .. 'again from the jobs themselves is, by the next sweeps', key, WORDS[found] or found, WORDS[kind] or kind
+    )
+  end
+end
+
+-- Names of types and lanes that have keys.
+local function names(keys)
+  local types, lanes = redis.pcall('SMEMBERS', keys.types), {}
+  local read, policy = pcall(json.decode, call('GET', keys.policy))
+  for _, lane in ipairs(read and policy.lanes or {}) do
+    lanes[#lanes + 1] = lane.name
+  end
+  return types.err and {} or types, lanes
+end
+
+local function find_other(root)
+  local keys = lk.keys_of(root)
+  for _, key in ipairs(FIXED) do
+    local words = other(keys[key[1]], key[2])
+    if words then
+      return words
+    end
+  end
+  local types, lanes = names(keys)
+  for _, name in ipairs(types) do
+    for _, key in ipairs(OF_TYPE) do
+      local words = other(keys[key[1]] .. key[2] .. name, key[3])
+      if words then
+        return words
+      end
+    end
+  end
+  for _, lane in ipairs(lanes) do
+    local words = other(keys.wake_of .. lane, 'list')
+    if words then
+      return words
+    end
+  end
+end
+
+-- The error reply for what a command failed with; nil where that was no command.
+local function reply_for(root, failure)
+  -- Redis' own `pcall` returns the text of an error.
+  local text = tostring(failure)
+  if sub(text, 1, 10) == 'WRONGTYPE ' then
+    local ok, words = pcall(find_other, root)
+    text = ok and words or text
+  end
+  return find(text, '^%u+ ') and redis.error_reply(text) or nil
+end
+
+function lk.register(name, work, flags)
+  local function callback(keys, args)
+    local ok, reply = pcall(work, keys, args)
+    if ok then
+      return reply
+    end
+    return reply_for(keys[1], reply) or error(reply, 0)
+  end
+  redis.register_function{function_name = name, callback = callback, flags = flags}
+end

@@ -1,0 +1,176 @@
+//! Keys that hold something of another type, and values of the queue's own state that are none.
+
+use super::common::*;
+use super::offers::{Ear, claims, offer};
+use lanekeeper_api::policy::{ConcurrencyKey, KeyPart};
+use lanekeeper_queue::types::*;
+
+/// A string in the place of a key.
+async fn spoil(bed: &Bed, key: &str) {
+    bed.poke(&["DEL", &bed.key(key)]).await;
+    bed.poke(&["SET", &bed.key(key), "x"]).await;
+}
+
+async fn damaged(bed: &Bed) -> u64 {
+    bed.raw::<Option<u64>>(&["HGET", &bed.key("m"), "x"]).await.unwrap().unwrap_or(0)
+}
+
+#[tokio::test]
+async fn a_sweep_hands_back_what_it_took_over_whatever_else_it_trips_over() {
+    for key in
+        ["f:report", "dx:report", "s:report", "q:report", "kx", "h", "o", "t", "c", "w:slow", "n", "d:report"]
+    {
+        let bed = Bed::new().await;
+        let (w, s) = (worker("w"), worker("s"));
+        let running = bed.running(&w, job("mail", "x")).await;
+        spoil(&bed, key).await;
+        if key == "s:report" {
+            bed.poke(&["ZADD", &bed.key("n"), "1", "report"]).await;
+        }
+        bed.expire(&running.id).await;
+        bed.calm().await;
+        let swept = bed.queue.sweep(&s, 10).await.expect(key);
+        assert_eq!(swept.expired.iter().map(|e| &e.job.id).collect::<Vec<_>>(), [&running.id], "{key}");
+        let again = &swept.expired[0].job;
+        assert_eq!(bed.settle(&s, again, retry(0)).await, Settled::Done, "{key}");
+        if key == "n" {
+            bed.poke(&["DEL", &bed.key("n")]).await;
+        }
+        assert_eq!(ids(&bed.claim(&w, &["fast"], 5).await), [&running.id], "{key}");
+        if !["o", "q:report", "w:slow"].contains(&key) {
+            assert!(damaged(&bed).await > 0, "{key}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_spoilt_schedule_stops_neither_others_nor_itself_once_it_is_whole() {
+    let bed = Bed::still(|_| {}).await;
+    let w = worker("w");
+    let later = |kind| with(job(kind, "x"), |o| o.delay = Some(10));
+    let one = bed.accept(later("mail")).await;
+    let two = bed.accept(later("reset")).await;
+    spoil(&bed, "s:mail").await;
+    bed.at(20).await;
+    let reply = bed.claim_reply(&w, &want(&["fast"], 5)).await;
+    assert_eq!(ids(&reply.jobs), [&two]);
+    assert_eq!(reply.next_due_ms, None, "nobody comes back at once for what cannot go");
+    bed.poke(&["DEL", &bed.key("s:mail")]).await;
+    for _ in 0..3 {
+        bed.queue.sweep(&w, 10).await.unwrap();
+    }
+    assert_eq!(ids(&bed.claim(&w, &["fast"], 5).await), [&one]);
+}
+
+#[tokio::test]
+async fn what_only_counts_or_wakes_fails_no_enqueue() {
+    for key in ["c", "w:fast", "l", "n", "e"] {
+        let bed = Bed::new().await;
+        let w = worker("w");
+        spoil(&bed, key).await;
+        let id = bed.accept(job("mail", "x")).await;
+        if key == "l" || key == "n" {
+            bed.poke(&["DEL", &bed.key(key)]).await;
+        }
+        assert_eq!(bed.state(&id).await, JobState::Ready, "{key}");
+        assert_eq!(ids(&bed.claim(&w, &["fast"], 5).await), [&id], "{key}");
+        assert_eq!(bed.claim(&w, &["fast"], 5).await, [], "{key}");
+        if key == "c" || key == "w:fast" {
+            assert!(damaged(&bed).await > 0, "{key}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_wake_list_that_is_none_wakes_again() {
+    let bed = Bed::new().await;
+    spoil(&bed, "w:fast").await;
+    bed.accept(job("mail", "x")).await;
+    assert_eq!(bed.raw::<u64>(&["LLEN", &bed.key("w:fast")]).await.unwrap(), 1);
+    spoil(&bed, "w:fast").await;
+    bed.queue.pause("me", "", &[]).await.unwrap();
+    bed.queue.resume("me", &[]).await.unwrap();
+    assert_eq!(bed.raw::<u64>(&["LLEN", &bed.key("w:fast")]).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_pause_that_cannot_be_read_is_told_as_it_holds() {
+    let bed = Bed::new().await;
+    let w = worker("w");
+    bed.accept(job("mail", "x")).await;
+    let g = bed.key("g");
+    for junk in ["junk", "\u{1}", ""] {
+        bed.poke(&["HSET", &g, "p:fast", junk]).await;
+        bed.poke(&["HSET", &g, "p", junk]).await;
+        assert!(bed.claim(&w, &["fast"], 1).await.is_empty());
+        let told: Vec<_> = bed.queue.stats().await.unwrap().gates;
+        assert_eq!(told.iter().map(|gate| gate.lane.as_deref()).collect::<Vec<_>>(), [None, Some("fast")]);
+        for gate in told {
+            assert_eq!((gate.gate, gate.since_ms), (Gate::Paused, None), "{junk:?}");
+            assert_eq!((gate.by, gate.why), (None, None), "{junk:?}");
+        }
+    }
+    bed.queue.resume("me", &[]).await.unwrap();
+    bed.queue.resume("me", &["fast".into()]).await.unwrap();
+    assert_eq!(bed.claim(&w, &["fast"], 1).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_counter_of_tokens_that_is_none_goes_on_above_all_leases() {
+    for junk in ["9223372036854775807", "4503599627370496", "-5", "nan", "inf", "x", ""] {
+        let bed = Bed::new().await;
+        let w = worker("w");
+        // The clock went back since.
+        let high = 4_000_000_000_000_000_u64;
+        bed.poke(&["HSET", &bed.key("m"), "t", &high.to_string()]).await;
+        let held = bed.running(&w, job("mail", "1")).await;
+        assert_eq!(held.token, high + 1);
+        bed.poke(&["HSET", &bed.key("m"), "t", junk]).await;
+        let next = bed.running(&w, job("mail", "2")).await;
+        assert_eq!(next.token, high + 2, "{junk}");
+        assert_eq!(damaged(&bed).await, 1, "{junk}: told once");
+        assert_eq!(bed.running(&w, job("mail", "3")).await.token, high + 3, "{junk}");
+        assert_eq!(bed.settle(&w, &held, success()).await, Settled::Done, "{junk}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_handed_over_where_leases_cannot_be_written() {
+    for key in ["l", "r"] {
+        let bed = Bed::still(|_| {}).await;
+        let w = worker("w");
+        let mut ear = Ear::of(&bed, &w).await;
+        claims(&bed, &w, &offer(&["fast"], 9, 0)).await;
+        spoil(&bed, key).await;
+        let id = bed.accept(job("mail", "x")).await;
+        assert!(ear.handed(&bed, &w).await.is_empty(), "{key}");
+        bed.poke(&["DEL", &bed.key(key)]).await;
+        assert_eq!(ids(&bed.claim(&w, &["fast"], 5).await), [&id], "{key}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_fails_at_a_key_says_which_and_what_to_do() {
+    let kinds =
+        [("n", "sorted set"), ("c", "hash"), ("g", "hash"), ("d", "sorted set"), ("q:mail", "sorted set")];
+    for (key, kind) in kinds {
+        let bed = Bed::new().await;
+        bed.poke(&["SADD", &bed.key("t"), "mail"]).await;
+        spoil(&bed, key).await;
+        let told = refusal(bed.queue.stats().await);
+        let expected = format!("{} holds a string where the queue keeps a {kind}", bed.key(key));
+        assert!(told.contains(&expected) && told.contains("Rename that key"), "{key}: {told}");
+    }
+    let bed = Bed::with(|policy| {
+        policy.job_types.get_mut("mail").unwrap().concurrency_key = Some(ConcurrencyKey {
+            key: vec![KeyPart::Path(vec!["to".into()])],
+            limit: Some(1),
+            rate_limit: None,
+        });
+    })
+    .await;
+    bed.accept(job("mail", r#"{"to":"a"}"#)).await;
+    spoil(&bed, "yt:mail").await;
+    let told = refusal(bed.queue.settle_and_claim(&worker("w"), &[], &want(&["fast"], 1)).await);
+    assert!(told.contains(&bed.key("yt:mail")), "{told}");
+}
