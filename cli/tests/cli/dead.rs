@@ -204,7 +204,8 @@ async fn a_job_is_replayed_with_another_payload_and_keeps_the_first() {
     world
         .run(&["dead", "replay", &id, "--payload", "large"])
         .exits(1)
-        .prints(&["payload-too-large", "maxPayload"]);
+        .prints(&["payload-too-large", "maxPayload"])
+        .says(&["the payload has 292.97 KiB", "`spec.maxPayload` lets through 256.00 KiB"]);
     world
         .run(&["dead", "replay", &id, "--payload", "mended.json", "--why", "typo"])
         .exits(0)
