@@ -59,7 +59,13 @@ fn paused() {
 fn closed() {
     let mut world = World::new();
     world.stats.closed = Some("RedisUnsafe".into());
-    world.says(&job(JobState::Ready), 0, Cause::Closed, &["RedisUnsafe"]);
+    // Who asks may have either: the advice is true in both.
+    let words = [
+        "RedisUnsafe",
+        "in a cluster the conditions of the JobQueue",
+        "in the local mode what `lanekeeper up`",
+    ];
+    world.says(&job(JobState::Ready), 0, Cause::Closed, &words);
 }
 
 #[test]
