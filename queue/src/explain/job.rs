@@ -217,7 +217,9 @@ fn dead(job: &Job, scene: &Scene<'_>) -> Explanation {
         Some(DeadReason::PermanentError) => "its handler said that another try cannot help".to_owned(),
         Some(DeadReason::TriesExhausted) => format!("all its {} failed", count(job.tries.into(), "try")),
         Some(DeadReason::CrashBudgetExhausted) => {
-            format!("{} were lost with their workers", count(job.crashes.into(), "attempt"))
+            let (were, their) =
+                if job.crashes == 1 { ("was", "its worker") } else { ("were", "their workers") };
+            format!("{} {were} lost with {their}", count(job.crashes.into(), "attempt"))
         }
         Some(DeadReason::GaveUp) => {
             "its giveUpAfter has passed, or would have before the next try".to_owned()

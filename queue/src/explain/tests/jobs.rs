@@ -224,7 +224,7 @@ fn dead() {
     let reasons = [
         (DeadReason::PermanentError, "another try cannot help"),
         (DeadReason::TriesExhausted, "all its 4 tries failed"),
-        (DeadReason::CrashBudgetExhausted, "3 attempts were lost"),
+        (DeadReason::CrashBudgetExhausted, "3 attempts were lost with their workers"),
         (DeadReason::GaveUp, "giveUpAfter"),
     ];
     for (reason, words) in reasons {
@@ -236,6 +236,9 @@ fn dead() {
             &["dead for 1 h", words, "HttpStatus: 422 no such user.", "replay"],
         );
     }
+    dead.crashes = 1;
+    dead.dead_reason = Some(DeadReason::CrashBudgetExhausted);
+    World::new().says(&dead, 0, Cause::Dead, &["because 1 attempt was lost with its worker."]);
 }
 
 /// The handler said that all went well: who replays must know that the work may be done.
