@@ -6,6 +6,7 @@ use lanekeeper_queue::explain::{self, Cause, Explanation, Place, PoolView, Scene
 use lanekeeper_queue::types::{Job, JobState, Stats};
 use serde::Serialize;
 
+use super::get::{KeyArg, Owner, kept_sentence, owner, server_now};
 use crate::args::{OutputArgs, QueueArgs};
 use crate::failure::{Failure, Result};
 use crate::target::{self, Opened};
@@ -16,12 +17,14 @@ use crate::{out, pools, present};
 #[command(
     after_help = "The cause is a stable name that programs may match (`-o json`, field `cause`). A name that is both a lane and a \
 pool means the lane; lane/NAME, pool/NAME and job/ID leave no doubt. A job type means its lane.\n\n\
-Examples:\n  lanekeeper why 01K…\n  lanekeeper why user-fast\n  lanekeeper why pool/interactive -o json | jq -r .cause"
+Examples:\n  lanekeeper why 01K…\n  lanekeeper why --key mail:17\n  lanekeeper why user-fast\n  lanekeeper why pool/interactive -o json | jq -r .cause"
 )]
 pub(crate) struct WhyArgs {
     /// Id of a job, or name of a lane or pool.
-    #[arg(value_name = "JOB|LANE|POOL")]
-    what: String,
+    #[arg(value_name = "JOB|LANE|POOL", required_unless_present = "key", conflicts_with = "key")]
+    what: Option<String>,
+    #[command(flatten)]
+    by_key: KeyArg,
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]
@@ -61,7 +64,11 @@ struct Answer<'a> {
 pub(crate) async fn run(args: &WhyArgs) -> Result<()> {
     let opened = target::open(&args.queue).await?;
     let seen = look(&opened).await?;
-    let (kind, name) = subject(&args.what, &seen);
+    let what = match &args.by_key.key {
+        Some(key) => format!("job/{}", owner_id(&opened, key).await?),
+        None => args.what.clone().unwrap_or_default(),
+    };
+    let (kind, name) = subject(&what, &seen);
     let job = if kind == Kind::Job { find(&opened, name).await? } else { None };
     let explanation = match kind {
         Kind::Job => explain_job(&opened, name, job.as_ref(), &seen).await?,
@@ -134,6 +141,16 @@ fn subject<'a>(what: &'a str, seen: &'a Seen) -> (Kind, &'a str) {
     match seen.policy.job_types.get(what) {
         Some(job_type) => (Kind::Lane, &job_type.lane),
         None => (Kind::Job, what),
+    }
+}
+
+/// The job that has the key. Of one whose record went before its key did there is nothing to explain but that.
+async fn owner_id(opened: &Opened, key: &str) -> Result<String> {
+    match owner(opened, key).await? {
+        Owner::Job(job) => Ok(job.id),
+        Owner::Kept(kept) => {
+            Err(Failure::not_found(kept_sentence(key, &kept, server_now(&opened.queue).await)))
+        }
     }
 }
 
