@@ -3,7 +3,7 @@
 use clap::Args;
 use lanekeeper_api::policy::QueuePolicy;
 use lanekeeper_queue::explain::{self, Cause, Explanation, Place, PoolView, Scene};
-use lanekeeper_queue::types::{Job, JobState, Stats};
+use lanekeeper_queue::types::{Find, Job, JobState, Stats};
 use serde::Serialize;
 
 use super::get::{KeyArg, Owner, kept_sentence, owner, server_now};
@@ -72,7 +72,7 @@ pub(crate) async fn run(args: &WhyArgs) -> Result<()> {
     let job = if kind == Kind::Job { find(&opened, name).await? } else { None };
     let explanation = match kind {
         Kind::Job => explain_job(&opened, name, job.as_ref(), &seen).await?,
-        Kind::Lane => explain::lane(name, &seen.scene()),
+        Kind::Lane => explain_lane(&opened, name, &seen).await?,
         Kind::Pool if seen.pools.is_none() => {
             return Err(Failure::invalid("pools cannot be seen through a Redis alone")
                 .advice("ask where they run: in the directory of the local mode, or with --context"));
@@ -159,13 +159,41 @@ async fn find(opened: &Opened, id: &str) -> Result<Option<Job>> {
     Ok(found.into_iter().next().flatten())
 }
 
+/// What holds back the first in line, figures alone do not tell: they know nothing of concurrency keys.
+async fn explain_lane(opened: &Opened, name: &str, seen: &Seen) -> Result<Explanation> {
+    let first = first_in_line(opened, name, seen).await?;
+    Ok(explain::lane(name, first.as_ref().map(|(job, place)| (job, place)), &seen.scene()))
+}
+
+/// Each type has a line of its own: the first of the lane is the one of their heads before which nobody goes.
+async fn first_in_line(opened: &Opened, lane: &str, seen: &Seen) -> Result<Option<(Job, Place)>> {
+    let lanes = seen.stats.lanes.iter().filter(|stats| stats.name == lane);
+    let mut first: Option<(Job, Place)> = None;
+    for stats in lanes.flat_map(|stats| &stats.types).filter(|stats| stats.ready > 0) {
+        let (state, job_type) = (Some(JobState::Ready), Some(stats.name.clone()));
+        let find = Find { state, job_type, limit: 1, ..Find::default() };
+        let found = opened.queue.find(&find).await.map_err(|error| opened.failure(&error))?;
+        let Some(job) = found.jobs.into_iter().next() else { continue };
+        let place = place(opened, &job.id).await?;
+        let ahead = |place: &Place| place.position.map_or(u64::MAX, |position| position.ahead);
+        if first.as_ref().is_none_or(|(_, best)| ahead(&place) < ahead(best)) {
+            first = Some((job, place));
+        }
+    }
+    Ok(first)
+}
+
+async fn place(opened: &Opened, id: &str) -> Result<Place> {
+    Ok(Place {
+        position: opened.queue.position(id).await.map_err(|error| opened.failure(&error))?,
+        key: opened.queue.key_standing(id).await.map_err(|error| opened.failure(&error))?,
+    })
+}
+
 async fn explain_job(opened: &Opened, id: &str, job: Option<&Job>, seen: &Seen) -> Result<Explanation> {
     let waits = job.is_some_and(|job| job.state == JobState::Ready);
     let place = match waits {
-        true => Place {
-            position: opened.queue.position(id).await.map_err(|error| opened.failure(&error))?,
-            key: opened.queue.key_standing(id).await.map_err(|error| opened.failure(&error))?,
-        },
+        true => place(opened, id).await?,
         false => Place::default(),
     };
     Ok(explain::job(id, job, &place, &seen.scene()))

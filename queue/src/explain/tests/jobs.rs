@@ -3,6 +3,7 @@
 use super::*;
 use crate::explain;
 use crate::types::{CheckpointLeft, ProgressTold, Review};
+use lanekeeper_api::policy::{Handler, HttpHandler, JobTypePolicy};
 
 #[test]
 fn unknown_job() {
@@ -158,6 +159,33 @@ fn behind_others() {
 #[test]
 fn next() {
     World::new().pool(1, 1).worker(3).says(&job(JobState::Ready), 0, Cause::Next, &["any moment"]);
+}
+
+/// A world in which jobs run in as many slots of two workers that have more; their type has this bound.
+pub(super) fn bounded(per_worker: u32, running: u64) -> World {
+    let mut world = World::new().pool(2, 2).worker(0).worker(0);
+    world.stats.lanes[0].types[0].running = running;
+    let mut mail = JobTypePolicy::new("fast", Handler::Http(HttpHandler::to("http://mailer/")));
+    mail.per_worker = Some(per_worker);
+    world.policy.job_types.insert("mail".into(), mail);
+    world
+}
+
+#[test]
+fn type_at_per_worker() {
+    let words = [
+        "due for 5 s",
+        "Type mail is at its perWorker of 2: 4 jobs of it running in 2 workers.",
+        "`spec.jobTypes[].perWorker`",
+    ];
+    bounded(2, 4).says(&job(JobState::Ready), 0, Cause::TypeAtPerWorker, &words);
+    // However many go first: it could not go if it were the first.
+    let behind = [&words[..], &["3 jobs of lane fast go first"]].concat();
+    bounded(2, 4).says(&job(JobState::Ready), 3, Cause::TypeAtPerWorker, &behind);
+    bounded(2, 3).says(&job(JobState::Ready), 0, Cause::Next, &["any moment"]);
+    let mut world = bounded(2, 4);
+    world.policy.job_types.clear();
+    world.says(&job(JobState::Ready), 0, Cause::Next, &["any moment"]);
 }
 
 fn leased(expires_ms: u64) -> Job {
