@@ -39,6 +39,7 @@ impl Slots {
     pub(super) fn full(&self, workers: usize, lane: &str) -> String {
         let (slots, workers) = (self.open, count(workers as u64, "worker"));
         let busy = match slots {
+            0 => format!("No slot of the {workers} of lane {lane} is open: they drain"),
             1 => format!("The only slot of the {workers} of lane {lane} is busy"),
             _ => format!("All {slots} slots of the {workers} of lane {lane} are busy"),
         };
@@ -53,13 +54,14 @@ impl Slots {
 /// Busy slots and slots in all; a draining worker has none free. Heartbeats are older than the other figures: no more slots are
 /// busy than jobs run that may be in them, those of types that no lane claims any more included.
 pub(super) fn usage(workers: &[&WorkerInfo], scene: &Scene<'_>) -> (u64, u64) {
-    let (busy, slots) = workers.iter().fold((0, 0), |(busy, slots), worker| {
-        let open = if worker.draining { worker.busy } else { worker.slots };
-        (busy + u64::from(worker.busy), slots + u64::from(open))
-    });
     let served =
         |lane: &str| lane.is_empty() || workers.iter().any(|worker| worker.lanes.iter().any(|l| l == lane));
     let lanes = scene.stats.lanes.iter().filter(|lane| served(&lane.name));
     let running: u64 = lanes.flat_map(|lane| &lane.types).map(|t| t.running).sum();
-    (busy.min(running), slots)
+    let sum = |draining: bool, of: fn(&WorkerInfo) -> u32| -> u64 {
+        workers.iter().filter(|worker| worker.draining == draining).map(|worker| u64::from(of(worker))).sum()
+    };
+    let busy = sum(false, |worker| worker.busy).min(running);
+    let leaving = sum(true, |worker| worker.busy).min(running - busy);
+    (busy + leaving, sum(false, |worker| worker.slots) + leaving)
 }

@@ -117,6 +117,9 @@ fn slots_in_which_nothing_runs_are_not_busy() {
     assert!(!found.sentence.contains("busy"), "{found:?}");
     let found = explain::pool("interactive", &world.scene());
     expect(&found, Cause::Working, &["0 of 10 slots are busy"]);
+    world.stats.workers[0].draining = true;
+    expect(&lane(&world), Cause::SlotsBusy, &["No slot of the 1 worker of lane fast is open"]);
+    world.stats.workers[0].draining = false;
     // Jobs of types that left the policy are in slots as well.
     let left = TypeStats { name: "old".into(), running: 10, ..TypeStats::default() };
     world.stats.lanes.push(LaneStats { name: String::new(), types: vec![left] });
