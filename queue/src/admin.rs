@@ -5,7 +5,7 @@ use redis::Value;
 use crate::client::Queue;
 use crate::error::Result;
 use crate::record::{read_lease, read_progress, split};
-use crate::types::{Acted, CheckpointLeft, Find, Job, JobState, Lease, Page, Position, Review};
+use crate::types::{Acted, CheckpointLeft, Find, Job, JobState, KeptKey, Lease, Page, Position, Review};
 use crate::wire::Reply;
 
 /// Most ids of one call.
@@ -49,6 +49,15 @@ impl Queue {
             .arg(find.cursor.as_deref().unwrap_or_default());
         let function = call.function();
         read_page(Reply::new(function, call.run().await?)?)
+    }
+
+    /// Which job keeps the key after its success, where one does: [`Queue::find`] no longer knows it once its record went.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached.
+    pub async fn kept_key(&self, key: &str) -> Result<Option<KeptKey>> {
+        let entry = self.field(&self.name().keys_hash(), key).await?;
+        Ok(entry.as_deref().and_then(read_kept))
     }
 
     /// Where a ready job stands in its lane; none when it is not in line.
@@ -105,6 +114,12 @@ impl Queue {
         }
         Ok(acted)
     }
+}
+
+/// `<id> <until>`; an entry without a time is that of a job that has not succeeded.
+fn read_kept(entry: &str) -> Option<KeptKey> {
+    let (id, until) = entry.split_once(' ')?;
+    Some(KeptKey { id: id.to_owned(), until_ms: until.parse().ok()? })
 }
 
 pub(crate) fn read_acted(mut entry: Reply) -> Result<Acted> {

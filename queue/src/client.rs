@@ -95,6 +95,15 @@ impl Queue {
         &self.gather
     }
 
+    /// A field of one of the queue's hashes, where no function of the library tells it.
+    pub(crate) async fn field(&self, hash: &str, field: &str) -> Result<Option<String>> {
+        let (mut conn, number) = self.link.get();
+        redis::cmd("HGET").arg(hash).arg(field).query_async(&mut conn).await.map_err(|error| {
+            self.link.failed(number, &error);
+            Error::from_redis(error)
+        })
+    }
+
     /// Starts a call of a function that writes.
     pub(crate) fn call(&self, function: &'static str) -> Call<'_> {
         Call::new(self, "FCALL", function)

@@ -51,7 +51,12 @@ impl QueueName {
         format!("{}:x:{boot}", self.root())
     }
 
-    /// The list of wake tokens of a lane: the only key that is touched from outside the function library, by `BLPOP`.
+    /// The hash of idempotency keys and their owners: looked at from outside the function library, never written.
+    pub(crate) fn keys_hash(&self) -> String {
+        format!("{}:k", self.root())
+    }
+
+    /// The list of wake tokens of a lane: the only key that is changed from outside the function library, by `BLPOP`.
     #[must_use]
     pub fn wake_list(&self, lane: &str) -> String {
         format!("{}:w:{lane}", self.root())

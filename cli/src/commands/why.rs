@@ -3,9 +3,10 @@
 use clap::Args;
 use lanekeeper_api::policy::QueuePolicy;
 use lanekeeper_queue::explain::{self, Cause, Explanation, Place, PoolView, Scene};
-use lanekeeper_queue::types::{Job, JobState, Stats};
+use lanekeeper_queue::types::{Find, Job, JobState, Stats};
 use serde::Serialize;
 
+use super::get::{KeyArg, Owner, kept_sentence, owner, server_now};
 use crate::args::{OutputArgs, QueueArgs};
 use crate::failure::{Failure, Result};
 use crate::target::{self, Opened};
@@ -16,12 +17,14 @@ use crate::{out, pools, present};
 #[command(
     after_help = "The cause is a stable name that programs may match (`-o json`, field `cause`). A name that is both a lane and a \
 pool means the lane; lane/NAME, pool/NAME and job/ID leave no doubt. A job type means its lane.\n\n\
-Examples:\n  lanekeeper why 01K…\n  lanekeeper why user-fast\n  lanekeeper why pool/interactive -o json | jq -r .cause"
+Examples:\n  lanekeeper why 01K…\n  lanekeeper why --key mail:17\n  lanekeeper why user-fast\n  lanekeeper why pool/interactive -o json | jq -r .cause"
 )]
 pub(crate) struct WhyArgs {
     /// Id of a job, or name of a lane or pool.
-    #[arg(value_name = "JOB|LANE|POOL")]
-    what: String,
+    #[arg(value_name = "JOB|LANE|POOL", required_unless_present = "key", conflicts_with = "key")]
+    what: Option<String>,
+    #[command(flatten)]
+    by_key: KeyArg,
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]
@@ -61,11 +64,15 @@ struct Answer<'a> {
 pub(crate) async fn run(args: &WhyArgs) -> Result<()> {
     let opened = target::open(&args.queue).await?;
     let seen = look(&opened).await?;
-    let (kind, name) = subject(&args.what, &seen);
+    let what = match &args.by_key.key {
+        Some(key) => format!("job/{}", owner_id(&opened, key).await?),
+        None => args.what.clone().unwrap_or_default(),
+    };
+    let (kind, name) = subject(&what, &seen);
     let job = if kind == Kind::Job { find(&opened, name).await? } else { None };
     let explanation = match kind {
         Kind::Job => explain_job(&opened, name, job.as_ref(), &seen).await?,
-        Kind::Lane => explain::lane(name, &seen.scene()),
+        Kind::Lane => explain_lane(&opened, name, &seen).await?,
         Kind::Pool if seen.pools.is_none() => {
             return Err(Failure::invalid("pools cannot be seen through a Redis alone")
                 .advice("ask where they run: in the directory of the local mode, or with --context"));
@@ -137,18 +144,56 @@ fn subject<'a>(what: &'a str, seen: &'a Seen) -> (Kind, &'a str) {
     }
 }
 
+/// The job that has the key. Of one whose record went before its key did there is nothing to explain but that.
+async fn owner_id(opened: &Opened, key: &str) -> Result<String> {
+    match owner(opened, key).await? {
+        Owner::Job(job) => Ok(job.id),
+        Owner::Kept(kept) => {
+            Err(Failure::not_found(kept_sentence(key, &kept, server_now(&opened.queue).await)))
+        }
+    }
+}
+
 async fn find(opened: &Opened, id: &str) -> Result<Option<Job>> {
     let found = opened.queue.get(&[id.to_owned()], false).await.map_err(|error| opened.failure(&error))?;
     Ok(found.into_iter().next().flatten())
 }
 
+/// What holds back the first in line, figures alone do not tell: they know nothing of concurrency keys.
+async fn explain_lane(opened: &Opened, name: &str, seen: &Seen) -> Result<Explanation> {
+    let first = first_in_line(opened, name, seen).await?;
+    Ok(explain::lane(name, first.as_ref().map(|(job, place)| (job, place)), &seen.scene()))
+}
+
+/// Each type has a line of its own: the first of the lane is the one of their heads before which nobody goes.
+async fn first_in_line(opened: &Opened, lane: &str, seen: &Seen) -> Result<Option<(Job, Place)>> {
+    let lanes = seen.stats.lanes.iter().filter(|stats| stats.name == lane);
+    let mut first: Option<(Job, Place)> = None;
+    for stats in lanes.flat_map(|stats| &stats.types).filter(|stats| stats.ready > 0) {
+        let (state, job_type) = (Some(JobState::Ready), Some(stats.name.clone()));
+        let find = Find { state, job_type, limit: 1, ..Find::default() };
+        let found = opened.queue.find(&find).await.map_err(|error| opened.failure(&error))?;
+        let Some(job) = found.jobs.into_iter().next() else { continue };
+        let place = place(opened, &job.id).await?;
+        let ahead = |place: &Place| place.position.map_or(u64::MAX, |position| position.ahead);
+        if first.as_ref().is_none_or(|(_, best)| ahead(&place) < ahead(best)) {
+            first = Some((job, place));
+        }
+    }
+    Ok(first)
+}
+
+async fn place(opened: &Opened, id: &str) -> Result<Place> {
+    Ok(Place {
+        position: opened.queue.position(id).await.map_err(|error| opened.failure(&error))?,
+        key: opened.queue.key_standing(id).await.map_err(|error| opened.failure(&error))?,
+    })
+}
+
 async fn explain_job(opened: &Opened, id: &str, job: Option<&Job>, seen: &Seen) -> Result<Explanation> {
     let waits = job.is_some_and(|job| job.state == JobState::Ready);
     let place = match waits {
-        true => Place {
-            position: opened.queue.position(id).await.map_err(|error| opened.failure(&error))?,
-            key: opened.queue.key_standing(id).await.map_err(|error| opened.failure(&error))?,
-        },
+        true => place(opened, id).await?,
         false => Place::default(),
     };
     Ok(explain::job(id, job, &place, &seen.scene()))

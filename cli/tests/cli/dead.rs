@@ -165,6 +165,9 @@ async fn dead_letters_are_grouped_and_replayed_by_what_they_have_in_common() {
         let swapped = [&["dead"], act, &["--since", "1h", "--until", "2h"]].concat();
         world.run(&swapped).exits(2).says(&["--since is later than --until"]);
     }
+    for filter in ["--match", "--type", "--lane"] {
+        world.run(&["dead", "replay", filter, "", "--yes"]).exits(2).says(&["it is empty", "--all"]);
+    }
     assert_eq!(counted(&["--until", "2000-01-01T00:00:00Z"]), 0);
     world
         .run(&["dead", "replay", "--match", "mail:2"])
@@ -201,7 +204,8 @@ async fn a_job_is_replayed_with_another_payload_and_keeps_the_first() {
     world
         .run(&["dead", "replay", &id, "--payload", "large"])
         .exits(1)
-        .prints(&["payload-too-large", "maxPayload"]);
+        .prints(&["payload-too-large", "maxPayload"])
+        .says(&["the payload has 292.97 KiB", "`spec.maxPayload` lets through 256.00 KiB"]);
     world
         .run(&["dead", "replay", &id, "--payload", "mended.json", "--why", "typo"])
         .exits(0)

@@ -221,6 +221,50 @@ async fn a_job_is_shown_and_called_off() {
 }
 
 #[tokio::test]
+async fn a_job_is_found_by_its_key() {
+    let world = World::new().await;
+    let state = |key: &str| {
+        let json = world.run(&["get", "--key", key, "-o", "json"]).exits(0).json();
+        (json["id"].as_str().unwrap().to_owned(), json["state"].as_str().unwrap().to_owned())
+    };
+    let id = world.enqueue(&["mail", r#"{"userId":1}"#]);
+    assert_eq!(state("mail:1"), (id.clone(), "ready".to_owned()));
+    world.run(&["get", "--key", "mail:1"]).exits(0).prints(&[&id, "mail:1"]);
+    world.run(&["get", "--key", "mail:1", "--payload"]).exits(0).prints(&[r#"{"userId":1}"#]);
+    assert_eq!(world.run(&["why", "--key", "mail:1", "-o", "json"]).exits(0).json()["job"]["id"], *id);
+    let job = world.claim("fast").await;
+    assert_eq!(state("mail:1").1, "running");
+    world.settle(&job, Outcome::Success { result: vec![], follow_ups: vec![] }).await;
+    assert_eq!(state("mail:1").1, "succeeded");
+    let dead = world.dead_letter("mail", "fast", r#"{"userId":2}"#).await;
+    assert_eq!(state("mail:2"), (dead, "dead".to_owned()));
+    for command in ["get", "why"] {
+        let nobody = world.run(&[command, "--key", "mail:3"]).exits(4);
+        nobody.says(&["no job with the key `mail:3`", "keyFor"]);
+        world.run(&[command, "--key", ""]).exits(2).says(&["it is empty"]);
+        world.run(&[command, "--key", "mail:1", &id]).exits(2).says(&["cannot be used with"]);
+        world.run(&[command]).exits(2).says(&["required"]);
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_outlives_its_job_is_still_told() {
+    let world = World::with(&QUEUE.replace("  defaults:", "  defaults:\n    completed: {keep: 0}")).await;
+    let id = world.enqueue(&["mail", r#"{"userId":1}"#]);
+    let job = world.claim("fast").await;
+    world.settle(&job, Outcome::Success { result: vec![], follow_ups: vec![] }).await;
+    world.run(&["get", &id]).exits(4);
+    world.run(&["enqueue", "mail", r#"{"userId":1}"#]).exits(0).prints(&["duplicate", "succeeded"]);
+    let told = [&format!("by job {id}, which succeeded"), "mail:1 is taken until", "no longer kept"];
+    world.run(&["get", "--key", "mail:1"]).exits(0).prints(&told);
+    let json = world.run(&["get", "--key", "mail:1", "-o", "json"]).exits(0).json();
+    assert_eq!((json["id"].as_str(), json["state"].as_str()), (Some(id.as_str()), Some("succeeded")));
+    assert!(json["keyUntilMs"].as_u64() > job.claimed_ms.into() && json["recordKept"] == false, "{json}");
+    world.run(&["get", "--key", "mail:1", "--payload"]).exits(4).says(&told);
+    world.run(&["why", "--key", "mail:1"]).exits(4).says(&told);
+}
+
+#[tokio::test]
 async fn status_shows_lanes_types_and_workers() {
     let world = World::new().await;
     world.enqueue(&["mail", r#"{"userId":1}"#]);

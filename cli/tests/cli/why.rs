@@ -2,7 +2,7 @@
 
 use lanekeeper_queue::types::{AttemptError, ErrorClass, Note, Outcome, Progress, Spends};
 
-use crate::support::{QUEUE, World, error};
+use crate::support::{QUEUE, World, error, wait_for};
 
 impl World {
     /// Asks, and fails unless this is the cause.
@@ -57,9 +57,30 @@ async fn a_job_behind_others_and_the_next_one() {
 #[tokio::test]
 async fn a_job_while_every_slot_is_busy() {
     let world = World::new().await;
+    for _ in 0..4 {
+        world.enqueue(&["report", "{}"]);
+        world.claim("slow").await;
+    }
     let id = world.enqueue(&["report", "{}"]);
     world.heartbeat(&["slow"], 4, 4).await;
     world.because(&id, "SlotsBusy");
+}
+
+#[tokio::test]
+async fn a_job_whose_type_is_at_its_per_worker_bound() {
+    let bounded = "lane: slow\n    perWorker: 1";
+    let world = World::with(
+        &QUEUE.replace("- name: report\n    lane: slow", &format!("- name: report\n    {bounded}")),
+    )
+    .await;
+    world.enqueue(&["report", "{}"]);
+    world.claim("slow").await;
+    let id = world.enqueue(&["report", "{}"]);
+    world.heartbeat(&["slow"], 4, 1).await;
+    let answer = world.because(&id, "TypeAtPerWorker");
+    let sentence = answer["sentence"].as_str().unwrap();
+    assert!(sentence.contains("perWorker of 1: 1 job of it running in 1 worker"), "{sentence}");
+    world.because("slow", "TypeAtPerWorker");
 }
 
 #[tokio::test]
@@ -177,6 +198,11 @@ async fn gates_of_lanes_and_keys_are_named() {
     let answer = world.because(&ids[1], "KeyAtLimit");
     let sentence = answer["sentence"].as_str().unwrap();
     assert!(sentence.contains("Its key customer:7 is at its limit of 1"), "{sentence}");
+    // The lane is not said to work where what it could start may not go; for a moment that cannot be known.
+    wait_for("the lane's cause", || {
+        let answer = world.run(&["why", "slow", "-o", "json"]).exits(0).json();
+        (answer["cause"] == "KeyAtLimit" && answer["sentence"].as_str()?.contains(&ids[1])).then_some(())
+    });
     world.run(&["pause", "apps/saas", "--lane", "slow", "--why", "vendor is down"]).exits(0);
     let answer = world.because(&ids[1], "Paused");
     let sentence = answer["sentence"].as_str().unwrap();

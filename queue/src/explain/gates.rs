@@ -22,7 +22,11 @@ pub(super) fn of_queue(subject: &str, scene: &Scene<'_>) -> Option<Explanation> 
     let why = scene.stats.closed.as_ref()?;
     let found =
         Explanation::new(Cause::Closed, subject, format!("Queue {queue} is closed to workers: {why}."));
-    Some(found.advice("Remove the cause; the condition of that name on the JobQueue says more."))
+    // Who looks may not see what manages the queue: the sentence holds for each.
+    Some(found.advice(
+        "Remove the cause. What manages the queue says more: in a cluster the conditions of the JobQueue, in the local mode \
+         what `lanekeeper up` printed.",
+    ))
 }
 
 /// What holds a lane back.

@@ -2,6 +2,7 @@
 
 use super::gates;
 use super::lane::{gated, unserved};
+use super::per_worker;
 use super::words::{count, duration, first_line};
 use super::{Cause, Explanation, Scene};
 use crate::types::{
@@ -128,7 +129,8 @@ fn ready(job: &Job, place: &Place, scene: &Scene<'_>) -> Explanation {
     if let (Some(found), Some(of_key)) = (&mut found, &of_key) {
         found.also.push(of_key.sentence.clone());
     }
-    let mut found = match found.or(of_key).or_else(|| unserved(lane, id, scene)) {
+    let bounded = || per_worker::of_type(&job.job_type, lane, id, scene);
+    let mut found = match found.or(of_key).or_else(|| unserved(lane, id, scene)).or_else(bounded) {
         Some(mut found) => {
             found.sentence = format!("Job {id} has been due for {waited}. {}", found.sentence);
             found.also.extend(in_lane);
@@ -147,6 +149,12 @@ fn ready(job: &Job, place: &Place, scene: &Scene<'_>) -> Explanation {
     };
     found.also.extend(key.and_then(gates::turns));
     found
+}
+
+/// What holds a job back that its lane would let go: its key, or its type.
+pub(super) fn held(job: &Job, place: &Place, lane: &str, scene: &Scene<'_>) -> Option<Explanation> {
+    let of_key = place.key.as_ref().and_then(|standing| gates::of_key(standing, lane, scene));
+    of_key.or_else(|| per_worker::of_type(&job.job_type, lane, lane, scene))
 }
 
 fn ahead(place: Position, lane: &str) -> String {
@@ -217,7 +225,9 @@ fn dead(job: &Job, scene: &Scene<'_>) -> Explanation {
         Some(DeadReason::PermanentError) => "its handler said that another try cannot help".to_owned(),
         Some(DeadReason::TriesExhausted) => format!("all its {} failed", count(job.tries.into(), "try")),
         Some(DeadReason::CrashBudgetExhausted) => {
-            format!("{} were lost with their workers", count(job.crashes.into(), "attempt"))
+            let (were, their) =
+                if job.crashes == 1 { ("was", "its worker") } else { ("were", "their workers") };
+            format!("{} {were} lost with {their}", count(job.crashes.into(), "attempt"))
         }
         Some(DeadReason::GaveUp) => {
             "its giveUpAfter has passed, or would have before the next try".to_owned()

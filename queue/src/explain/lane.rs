@@ -1,14 +1,20 @@
 //! Why the jobs of a lane wait.
 
 use super::gates;
+use super::job::{Place, held};
+use super::per_worker;
 use super::pool::trouble;
+use super::slots::Slots;
 use super::words::{count, duration};
 use super::{Cause, Explanation, PoolView, Scene};
-use crate::types::WorkerInfo;
+use crate::types::Job;
 
-/// Explains a lane: what keeps its jobs, or that they flow.
+/// A worker with a free slot takes a job at once: what has waited longer beside one is held, or the figures are behind.
+const AT_ONCE_MS: u64 = 1_000;
+
+/// Explains a lane: what keeps its jobs, or that they flow. `first` is the job that is first in line, and where it stands.
 #[must_use]
-pub fn lane(name: &str, scene: &Scene<'_>) -> Explanation {
+pub fn lane(name: &str, first: Option<(&Job, &Place)>, scene: &Scene<'_>) -> Explanation {
     let Some(policy) = scene.policy.lane(name) else {
         let known: Vec<&str> = scene.policy.lanes.iter().map(|lane| lane.name.as_str()).collect();
         return Explanation::new(
@@ -41,15 +47,42 @@ pub fn lane(name: &str, scene: &Scene<'_>) -> Explanation {
         found.sentence = format!("{waiting} {}", found.sentence);
         return found;
     }
-    if age > policy.start_within_ms {
-        return Explanation::new(
-            Cause::Late,
-            name,
-            format!("{waiting} Workers have free slots and take them."),
-        )
-        .advice("If this stays so, a job type's perWorker bound may be too low for what comes in.");
+    if let Some(mut found) = per_worker::of_lane(name, scene) {
+        found.sentence = format!("{waiting} {}", found.sentence);
+        return found;
     }
-    Explanation::new(Cause::Working, name, waiting)
+    if age <= AT_ONCE_MS {
+        return Explanation::new(Cause::Working, name, waiting);
+    }
+    let late = age > policy.start_within_ms;
+    beside_free_slots(name, &waiting, late, first, scene)
+}
+
+/// Workers have room and jobs wait all the same: what is known of the first in line, and where to look.
+fn beside_free_slots(
+    name: &str,
+    waiting: &str,
+    late: bool,
+    first: Option<(&Job, &Place)>,
+    scene: &Scene<'_>,
+) -> Explanation {
+    if let Some((job, mut found)) = first.and_then(|(job, place)| Some((job, held(job, place, name, scene)?)))
+    {
+        let id = &job.id;
+        found.sentence =
+            format!("{waiting} Workers have free slots. First in line is job {id}: {}", found.sentence);
+        found.also.push("Other jobs of the lane may go, or be held in the same way.".to_owned());
+        return found;
+    }
+    let cause = if late { Cause::Late } else { Cause::JobsHeld };
+    let sentence = format!(
+        "{waiting} Workers have free slots, so jobs may be held by their concurrency keys or by `perWorker` of their types."
+    );
+    let advice = match first {
+        Some((job, _)) => format!("Ask about the first in line: `lanekeeper why {}`.", job.id),
+        None => "Ask about one of them: `lanekeeper why JOB`.".to_owned(),
+    };
+    Explanation::new(cause, name, sentence).advice(advice)
 }
 
 /// What keeps due jobs of a lane from starting, most basic first; none when workers have room.
@@ -87,60 +120,6 @@ fn without_workers(lane: &str, subject: &str, scene: &Scene<'_>) -> Option<Expla
     let room = Slots::of(lane, &workers, scene);
     room.are_busy()
         .then(|| Explanation::new(Cause::SlotsBusy, subject, format!("{}.", room.full(workers.len(), lane))))
-}
-
-/// The slots of workers that jobs of a lane may have.
-struct Slots {
-    busy: u64,
-    open: u64,
-    /// Those that are free and kept for critical lanes.
-    kept: u64,
-}
-
-impl Slots {
-    fn of(lane: &str, workers: &[&WorkerInfo], scene: &Scene<'_>) -> Self {
-        let is_critical = |name: &str| scene.policy.lane(name).is_some_and(|lane| lane.critical);
-        let runs_critical = scene
-            .policy
-            .lanes
-            .iter()
-            .filter(|lane| lane.critical)
-            .any(|lane| scene.types_in(&lane.name).any(|t| t.running > 0));
-        let (busy, slots) = usage(workers.iter().copied());
-        // Which worker runs the jobs of critical lanes is not told: where there are any, the slot they are for may be theirs.
-        let keeps = |worker: &&&WorkerInfo| {
-            !worker.draining && worker.slots > 1 && worker.lanes.iter().any(|name| is_critical(name))
-        };
-        let kept =
-            if is_critical(lane) || runs_critical { 0 } else { workers.iter().filter(keeps).count() as u64 };
-        Self { busy, open: slots.saturating_sub(kept), kept }
-    }
-
-    fn are_busy(&self) -> bool {
-        self.busy >= self.open
-    }
-
-    /// That nobody has a slot free.
-    fn full(&self, workers: usize, lane: &str) -> String {
-        let (slots, workers) = (self.open, count(workers as u64, "worker"));
-        let busy = match slots {
-            1 => format!("The only slot of the {workers} of lane {lane} is busy"),
-            _ => format!("All {slots} slots of the {workers} of lane {lane} are busy"),
-        };
-        match self.kept {
-            0 => busy,
-            1 => format!("{busy}, beside one that is kept for critical lanes"),
-            kept => format!("{busy}, beside {kept} that are kept for critical lanes"),
-        }
-    }
-}
-
-/// Busy slots and slots in all; a draining worker has none free.
-pub(super) fn usage<'a>(workers: impl Iterator<Item = &'a WorkerInfo>) -> (u64, u64) {
-    workers.fold((0, 0), |(busy, slots), worker| {
-        let open = if worker.draining { worker.busy } else { worker.slots };
-        (busy + u64::from(worker.busy), slots + u64::from(open))
-    })
 }
 
 /// The lane has pools: whether they have workers, and those room.

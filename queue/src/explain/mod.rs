@@ -6,7 +6,9 @@
 mod gates;
 mod job;
 mod lane;
+mod per_worker;
 mod pool;
+mod slots;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -52,6 +54,8 @@ pub enum Cause {
     KeyHeld,
     /// The rate of its concurrency key is spent for now.
     KeyRateSpent,
+    /// As many jobs of its type run as `perWorker` lets its workers run.
+    TypeAtPerWorker,
     /// No pool serves its lane.
     NoPool,
     /// Its pools have no replicas and none is wanted.
@@ -86,6 +90,8 @@ pub enum Cause {
     Idle,
     /// Work flows.
     Working,
+    /// Jobs of the lane wait although its workers have free slots: bounds of their own hold them.
+    JobsHeld,
     /// Jobs wait longer than the lane promises.
     Late,
 }

@@ -1,6 +1,7 @@
 //! Why a pool has the workers it has.
 
-use super::lane::{gated, usage};
+use super::lane::gated;
+use super::slots::usage;
 use super::words::{count, first_line};
 use super::{Cause, Explanation, PodProblem, PoolView, Scene};
 
@@ -18,7 +19,8 @@ pub fn pool(name: &str, scene: &Scene<'_>) -> Explanation {
         return found;
     }
     let waiting: u64 = pool.lanes.iter().flat_map(|lane| scene.types_in(lane)).map(|t| t.ready).sum();
-    let (busy, slots) = usage(scene.stats.workers.iter().filter(|worker| worker.identity.pool == name));
+    let workers: Vec<_> = scene.stats.workers.iter().filter(|worker| worker.identity.pool == name).collect();
+    let (busy, slots) = usage(&workers, scene);
     let reason = if pool.reason.is_empty() { String::new() } else { format!(" ({})", pool.reason) };
     let state = format!(
         "Pool {name} has {} ready of {} wanted{reason}; {busy} of {slots} slots are busy, {waiting} due jobs wait in its lanes.",

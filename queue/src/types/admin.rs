@@ -81,6 +81,16 @@ pub struct Find {
     pub cursor: Option<String>,
 }
 
+/// An idempotency key that a job keeps after its success, and may keep for longer than its record is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeptKey {
+    /// The job that succeeded.
+    pub id: String,
+    /// Until when the key answers `duplicate`, server time ms; it may have passed.
+    pub until_ms: u64,
+}
+
 /// Result of an act on one job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -206,7 +206,9 @@ mod tests {
         {
             let http = HttpHandler { on_throttle, max_hold_ms: 7_200_000, ..HttpHandler::to("http://h/") };
             policy.handler = Handler::Http(http);
-            for (secs, held_ms) in [(0, 1_000), (3_600, 3_600_000), (86_400, 7_200_000)] {
+            for (secs, held_ms) in
+                [(0, 1_000), (3_600, 3_600_000), (86_400, 7_200_000), (u64::MAX, 7_200_000)]
+            {
                 let Some(Outcome::Snooze { delay_ms, holds, .. }) =
                     outcome(&job, &policy, after(secs), None, job.claimed_ms)
                 else {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::ActArgs;
 use crate::failure::{Failure, Result};
-use crate::{present, target, who};
+use crate::{human, present, target, who};
 
 /// Replays one job with another payload.
 pub(super) async fn run(args: &ActArgs, file: &Path, why: &str) -> Result<()> {
@@ -17,7 +17,21 @@ pub(super) async fn run(args: &ActArgs, file: &Path, why: &str) -> Result<()> {
     let payload = read(file)?;
     let opened = target::open(&args.queue).await?;
     let acted = opened.queue.dead_edit(job, &who::actor(), why, &payload).await;
-    present::acted::report(&[acted.map_err(|error| opened.failure(&error))?], args.output.json())
+    let acted = acted.map_err(|error| opened.failure(&error))?;
+    let too_large = acted.outcome == "payload-too-large";
+    match present::acted::report(&[acted], args.output.json()) {
+        Err(failure) if too_large => Err(failure.advice(limit(&opened, payload.len() as u64).await?)),
+        reported => reported,
+    }
+}
+
+/// How much too large a payload is.
+async fn limit(opened: &target::Opened, bytes: u64) -> Result<String> {
+    let policy = opened.queue.policy().await.map_err(|error| opened.failure(&error))?;
+    let most =
+        policy.map_or_else(String::new, |(policy, _)| format!(" {}", human::bytes(policy.max_payload)));
+    let bytes = human::bytes(bytes);
+    Ok(format!("the payload has {bytes}, `spec.maxPayload` lets through{most}: shorten it, or raise that"))
 }
 
 fn read(file: &Path) -> Result<Vec<u8>> {

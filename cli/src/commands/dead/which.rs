@@ -73,15 +73,23 @@ fn parse_fingerprint(text: &str) -> std::result::Result<String, String> {
     ))
 }
 
+/// A filter that says something: the queue takes an empty one for none, and an unset variable of a shell would mean all.
+fn parse_filter(text: &str) -> std::result::Result<String, String> {
+    if text.is_empty() {
+        return Err("it is empty (an unset variable?): say what to look for, or leave it out; --all means every dead letter".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
 /// Filters of dead letters. All must hold.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Which")]
 pub(super) struct FilterArgs {
     /// Of this job type.
-    #[arg(long = "type", value_name = "TYPE")]
+    #[arg(long = "type", value_name = "TYPE", value_parser = parse_filter)]
     job_type: Option<String>,
     /// Of this lane, by the present policy.
-    #[arg(long)]
+    #[arg(long, value_parser = parse_filter)]
     lane: Option<String>,
     /// That died of this error, as `dead ls` and `dead groups` show it.
     #[arg(long, value_name = "HEX", value_parser = parse_fingerprint)]
@@ -96,7 +104,7 @@ pub(super) struct FilterArgs {
     #[arg(long, value_name = "TIME")]
     until: Option<When>,
     /// Whose idempotency keys fit this pattern; * stands for anything.
-    #[arg(long = "match", value_name = "PATTERN")]
+    #[arg(long = "match", value_name = "PATTERN", value_parser = parse_filter)]
     key: Option<String>,
 }
 

@@ -49,7 +49,7 @@ fn a_lane_paused_by_hand() {
         Cause::Paused,
         &[&words[..], &["3 jobs of lane fast go first"]].concat(),
     );
-    expect(&explain::lane("fast", &world.scene()), Cause::Paused, &words);
+    expect(&explain::lane("fast", None, &world.scene()), Cause::Paused, &words);
     expect(&explain::pool("interactive", &world.scene()), Cause::Paused, &words);
     // Another lane's pause says nothing of this one.
     paused(Some("slow")).says(&job(JobState::Ready), 0, Cause::Next, &["any moment"]);
@@ -60,7 +60,7 @@ fn a_held_lane() {
     let world = closed(Some("fast"), Gate::Hold, Some(NOW + 30_000), Some(NOW - 120_000));
     let words = ["Lane fast is held for another 30 s, held for 2 min by now", "Retry-After"];
     world.says(&job(JobState::Ready), 0, Cause::LaneHeld, &words);
-    expect(&explain::lane("fast", &world.scene()), Cause::LaneHeld, &words);
+    expect(&explain::lane("fast", None, &world.scene()), Cause::LaneHeld, &words);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::*;
 use crate::explain;
 use crate::types::{CheckpointLeft, ProgressTold, Review};
+use lanekeeper_api::policy::{Handler, HttpHandler, JobTypePolicy};
 
 #[test]
 fn unknown_job() {
@@ -59,7 +60,13 @@ fn paused() {
 fn closed() {
     let mut world = World::new();
     world.stats.closed = Some("RedisUnsafe".into());
-    world.says(&job(JobState::Ready), 0, Cause::Closed, &["RedisUnsafe"]);
+    // Who asks may have either: the advice is true in both.
+    let words = [
+        "RedisUnsafe",
+        "in a cluster the conditions of the JobQueue",
+        "in the local mode what `lanekeeper up`",
+    ];
+    world.says(&job(JobState::Ready), 0, Cause::Closed, &words);
 }
 
 #[test]
@@ -154,6 +161,33 @@ fn next() {
     World::new().pool(1, 1).worker(3).says(&job(JobState::Ready), 0, Cause::Next, &["any moment"]);
 }
 
+/// A world in which jobs run in as many slots of two workers that have more; their type has this bound.
+pub(super) fn bounded(per_worker: u32, running: u64) -> World {
+    let mut world = World::new().pool(2, 2).worker(0).worker(0);
+    world.stats.lanes[0].types[0].running = running;
+    let mut mail = JobTypePolicy::new("fast", Handler::Http(HttpHandler::to("http://mailer/")));
+    mail.per_worker = Some(per_worker);
+    world.policy.job_types.insert("mail".into(), mail);
+    world
+}
+
+#[test]
+fn type_at_per_worker() {
+    let words = [
+        "due for 5 s",
+        "Type mail is at its perWorker of 2: 4 jobs of it running in 2 workers.",
+        "`spec.jobTypes[].perWorker`",
+    ];
+    bounded(2, 4).says(&job(JobState::Ready), 0, Cause::TypeAtPerWorker, &words);
+    // However many go first: it could not go if it were the first.
+    let behind = [&words[..], &["3 jobs of lane fast go first"]].concat();
+    bounded(2, 4).says(&job(JobState::Ready), 3, Cause::TypeAtPerWorker, &behind);
+    bounded(2, 3).says(&job(JobState::Ready), 0, Cause::Next, &["any moment"]);
+    let mut world = bounded(2, 4);
+    world.policy.job_types.clear();
+    world.says(&job(JobState::Ready), 0, Cause::Next, &["any moment"]);
+}
+
 fn leased(expires_ms: u64) -> Job {
     let mut running = job(JobState::Running);
     running.lease = Some(Lease {
@@ -218,7 +252,7 @@ fn dead() {
     let reasons = [
         (DeadReason::PermanentError, "another try cannot help"),
         (DeadReason::TriesExhausted, "all its 4 tries failed"),
-        (DeadReason::CrashBudgetExhausted, "3 attempts were lost"),
+        (DeadReason::CrashBudgetExhausted, "3 attempts were lost with their workers"),
         (DeadReason::GaveUp, "giveUpAfter"),
     ];
     for (reason, words) in reasons {
@@ -230,6 +264,9 @@ fn dead() {
             &["dead for 1 h", words, "HttpStatus: 422 no such user.", "replay"],
         );
     }
+    dead.crashes = 1;
+    dead.dead_reason = Some(DeadReason::CrashBudgetExhausted);
+    World::new().says(&dead, 0, Cause::Dead, &["because 1 attempt was lost with its worker."]);
 }
 
 /// The handler said that all went well: who replays must know that the work may be done.

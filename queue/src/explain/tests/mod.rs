@@ -73,7 +73,9 @@ impl World {
         self
     }
 
+    /// A worker of ten slots; what keeps them busy are jobs of lane `fast`.
     fn worker(mut self, busy: u32) -> Self {
+        self.stats.lanes[0].types[0].running += u64::from(busy);
         self.stats.workers.push(WorkerInfo {
             identity: WorkerIdentity {
                 name: "w".into(),

@@ -44,11 +44,14 @@ pub(super) fn classify(status: StatusCode, headers: &HeaderMap, now_ms: u64) -> 
     }
 }
 
-/// Seconds or an HTTP date; a date in the past holds for nothing.
+/// Seconds or an HTTP date; a date in the past holds for nothing, and more seconds than a number takes for as long as may be.
 fn retry_after(headers: &HeaderMap, now_ms: u64) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = value.parse::<u64>() {
         return Some(Duration::from_secs(seconds));
+    }
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(Duration::MAX);
     }
     let date = httpdate::parse_http_date(value).ok()?;
     let date = date.duration_since(UNIX_EPOCH).ok()?;
@@ -177,6 +180,8 @@ mod tests {
     fn retry_after_counts_for_429_and_503_only() {
         assert_eq!(class(429, Some("30")), Verdict::Hold(Duration::from_secs(30)));
         assert_eq!(class(503, Some(" 0 ")), Verdict::Hold(Duration::ZERO));
+        assert_eq!(class(503, Some("99999999999999999999")), Verdict::Hold(Duration::MAX));
+        assert_eq!(class(503, Some("")), Verdict::Retry);
         assert_eq!(class(500, Some("30")), Verdict::Retry);
         assert_eq!(class(408, Some("30")), Verdict::Retry);
     }
