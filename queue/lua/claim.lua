@@ -29,6 +29,7 @@ local function lease_all(ctx, stage, lane, ids, types, out)
     if not lk.is_live(ty, raw, past) then
       damage = damage + 1
       bad[ids[i]] = true
+      lk.tell_damaged(ctx, ids[i], ty, raw, past)
     else
       local note = notes and notes[ids[i]]
       local size = #raw + (past and #past or 0) + (note and #note or 0)

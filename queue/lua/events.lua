@@ -25,6 +25,14 @@ function lk.stage_event(stage, kind, id, ty, detail)
   lk.push2(stage.events, ty.name, detail)
 end
 
+-- Says of which job nothing can be read: nobody would find it by a counter of damage.
+function lk.tell_damaged(ctx, id, ty, raw, past)
+  if not lk.read_job(raw, past) then
+    local why = raw and fmt('its record cannot be read, of %d bytes', #raw) or 'it has no record'
+    lk.event(ctx, 'damaged', id, ty.name, why)
+  end
+end
+
 local function fields_of(entry)
   local fields = {}
   for i = 1, #entry[2], 2 do

@@ -237,6 +237,7 @@ function lk.settle_all(ctx, stage, who, list)
         end
       else
         damage = damage + 1
+        lk.tell_damaged(ctx, id, ty, call('HGET', ctx.keys.jobs, id), pasts[i])
       end
       if not wrong then
         lk.stage_unlease(stage, id, ty)

@@ -74,7 +74,9 @@ local function expire(ctx, stage, identity, limit, reply)
     else
       damage = damage + 1
       if lease then
-        lk.stage_unlease(stage, id, lk.type_of(ctx.policy, lease[L_TYPE]))
+        local ty = lk.type_of(ctx.policy, lease[L_TYPE])
+        lk.tell_damaged(ctx, id, ty, records[i], pasts[i])
+        lk.stage_unlease(stage, id, ty)
       else
         stage.lease_del[#stage.lease_del + 1] = id
         repair(ctx, stage, id, job)

@@ -40,7 +40,7 @@ pub use client::Queue;
 pub use connection::{RedisOptions, redacted};
 pub use enqueue::{MAX_BYTES_PER_CALL, MAX_JOBS_PER_CALL};
 pub use error::{Error, Result};
-pub use library::{LIBRARY_VERSION, install_library, library_source};
+pub use library::{LIBRARY_VERSION, install_library, library_source, newer_library};
 pub use name::QueueName;
 pub use policy::Replaceable;
 pub use restart::Restarts;

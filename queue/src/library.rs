@@ -142,9 +142,12 @@ async fn installed(conn: &mut ConnectionManager) -> Result<Option<Installed>> {
     }
 }
 
-/// Whether the library in this Redis is from a newer program than this one.
-pub(crate) async fn is_newer_loaded(conn: &mut ConnectionManager) -> Result<bool> {
-    Ok(installed(conn).await?.is_some_and(|found| found.version > LIBRARY_VERSION))
+/// The version of the library in this Redis, where that is from a newer program than this one; it is left as it is.
+///
+/// # Errors
+/// When Redis cannot be reached.
+pub async fn newer_library(conn: &mut ConnectionManager) -> Result<Option<i64>> {
+    Ok(installed(conn).await?.map(|found| found.version).filter(|version| *version > LIBRARY_VERSION))
 }
 
 /// Whether Redis says that the library is not there.

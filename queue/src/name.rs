@@ -56,6 +56,12 @@ impl QueueName {
         format!("{}:k", self.root())
     }
 
+    /// The hash of job records: looked at from outside the function library, never written.
+    #[must_use]
+    pub fn jobs_hash(&self) -> String {
+        format!("{}:j", self.root())
+    }
+
     /// The list of wake tokens of a lane: the only key that is changed from outside the function library, by `BLPOP`.
     #[must_use]
     pub fn wake_list(&self, lane: &str) -> String {

@@ -4,7 +4,7 @@ use lanekeeper_api::policy::QueuePolicy;
 
 use crate::client::Queue;
 use crate::error::{Error, Result};
-use crate::library::is_newer_loaded;
+use crate::library::newer_library;
 use crate::types::Configured;
 use crate::wire::Reply;
 
@@ -53,7 +53,7 @@ impl Queue {
     pub async fn replaceable_policy(&self) -> Result<Replaceable> {
         match self.policy().await {
             Ok(policy) => Ok(Replaceable { policy, damage: None }),
-            Err(Error::Reply { what, .. }) if !is_newer_loaded(&mut self.connection()).await? => {
+            Err(Error::Reply { what, .. }) if newer_library(&mut self.connection()).await?.is_none() => {
                 Ok(Replaceable { policy: None, damage: Some(what) })
             }
             Err(error) => Err(error),

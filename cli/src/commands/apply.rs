@@ -7,9 +7,9 @@ use lanekeeper_api::job_queue::JobQueue;
 use lanekeeper_api::manifest::{Loaded, Manifests};
 use lanekeeper_api::policy::{QueuePolicy, Source};
 use lanekeeper_api::validate;
-use lanekeeper_operator::local::apply::{OWNER, SAFE_ADVICE, stamp};
+use lanekeeper_operator::local::apply::{OWNER, SAFE_ADVICE, newer_words, stamp};
 use lanekeeper_queue::types::Configured;
-use lanekeeper_queue::{Queue, RedisOptions, Replaceable, Safety, install_library, safety};
+use lanekeeper_queue::{Queue, RedisOptions, Replaceable, Safety, install_library, newer_library, safety};
 use serde::Serialize;
 
 use crate::args::{OutputArgs, WhereArgs};
@@ -72,9 +72,7 @@ pub(crate) async fn run(args: &ApplyArgs) -> Result<()> {
     if !args.dry_run
         && let Some(first) = planned.first()
     {
-        install_library(&mut first.queue.connection())
-            .await
-            .map_err(|error| Failure::queue(&error, &whereabouts))?;
+        load_library(&first.queue, &whereabouts).await?;
     }
     for one in planned {
         applied.push(write(args, one, &whereabouts).await?);
@@ -142,6 +140,16 @@ async fn plan(
         planned.push(Planned { queue, policy, stored });
     }
     Ok(planned)
+}
+
+async fn load_library(queue: &Queue, whereabouts: &str) -> Result<()> {
+    let mut conn = queue.connection();
+    let failed = |error| Failure::queue(&error, whereabouts);
+    install_library(&mut conn).await.map_err(failed)?;
+    if let Some(version) = newer_library(&mut conn).await.map_err(failed)? {
+        out::note(&format!("warning: {}", newer_words(version)));
+    }
+    Ok(())
 }
 
 /// What is stored; one that cannot be read is told of, as it counts as none.

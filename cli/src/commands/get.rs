@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::args::{OutputArgs, QueueArgs};
 use crate::failure::{Failure, Result};
-use crate::human::{relative, timestamp};
+use crate::human::{bytes, relative, timestamp};
 use crate::target::Opened;
 use crate::{clock, out, present, target};
 
@@ -147,11 +147,39 @@ pub(crate) async fn owner(opened: &Opened, key: &str) -> Result<Owner> {
 /// The job, or a failure that says there is none.
 pub(crate) async fn fetch(opened: &Opened, id: &str, payload: bool) -> Result<Job> {
     let found = opened.queue.get(&[id.to_owned()], payload).await.map_err(|error| opened.failure(&error))?;
-    found.into_iter().next().flatten().ok_or_else(|| missing(opened, id))
+    match found.into_iter().next().flatten() {
+        Some(job) => Ok(job),
+        None => Err(missing(opened, id).await),
+    }
 }
 
-/// There is no such job.
-pub(crate) fn missing(opened: &Opened, id: &str) -> Failure {
+/// There is no such job, or none that can be read.
+pub(crate) async fn missing(opened: &Opened, id: &str) -> Failure {
+    match require_readable(opened, id).await {
+        Err(failure) => failure,
+        Ok(()) => absent(opened, id),
+    }
+}
+
+/// Fails where a record stands that nobody can read: its job was not done, nor is it over.
+pub(crate) async fn require_readable(opened: &Opened, id: &str) -> Result<()> {
+    let standing = opened.queue.record_bytes(id).await.map_err(|error| opened.failure(&error))?;
+    if standing == 0 {
+        return Ok(());
+    }
+    let key = opened.queue.name().jobs_hash();
+    let (queue, place) = (opened.queue.name(), &opened.whereabouts);
+    Err(Failure::failed(format!(
+        "the record of job `{id}` in queue {queue} in {place} is damaged: {} that cannot be read; nothing runs the job",
+        bytes(standing)
+    ))
+    .advice(format!(
+        "look at it with `redis-cli HGET '{key}' {id}`: put the record of a backup back with HSET, and the job goes on, or delete \
+         it with HDEL and enqueue the job again"
+    )))
+}
+
+fn absent(opened: &Opened, id: &str) -> Failure {
     Failure::not_found(format!("queue {} in {} has no job `{id}`", opened.queue.name(), opened.whereabouts))
         .advice(
             "finished jobs are kept only as long as `completed` in the policy says, discarded ones as long as \

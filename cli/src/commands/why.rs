@@ -6,7 +6,7 @@ use lanekeeper_queue::explain::{self, Cause, Explanation, Place, PoolView, Scene
 use lanekeeper_queue::types::{Find, Job, JobState, Stats};
 use serde::Serialize;
 
-use super::get::{KeyArg, Owner, kept_sentence, owner, server_now};
+use super::get::{KeyArg, Owner, kept_sentence, owner, require_readable, server_now};
 use crate::args::{OutputArgs, QueueArgs};
 use crate::failure::{Failure, Result};
 use crate::target::{self, Opened};
@@ -156,7 +156,11 @@ async fn owner_id(opened: &Opened, key: &str) -> Result<String> {
 
 async fn find(opened: &Opened, id: &str) -> Result<Option<Job>> {
     let found = opened.queue.get(&[id.to_owned()], false).await.map_err(|error| opened.failure(&error))?;
-    Ok(found.into_iter().next().flatten())
+    let job = found.into_iter().next().flatten();
+    if job.is_none() {
+        require_readable(opened, id).await?;
+    }
+    Ok(job)
 }
 
 /// What holds back the first in line, figures alone do not tell: they know nothing of concurrency keys.

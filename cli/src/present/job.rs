@@ -63,9 +63,12 @@ fn summary(job: &Job, now_ms: u64) -> Vec<(&'static str, String)> {
     if let Some(finished) = job.finished_ms {
         rows.push(("finished", moment(finished, now_ms)));
     }
+    // A replay gives all tries again.
+    let since =
+        if job.history.iter().any(|attempt| attempt.outcome == "replay") { "since its replay: " } else { "" };
     rows.push((
         "attempts",
-        format!("{} ({} failed, {} lost to crashes)", job.attempts, job.tries, job.crashes),
+        format!("{} ({since}{} failed, {} lost to crashes)", job.attempts, job.tries, job.crashes),
     ));
     rows.push(("payload", bytes(job.payload_bytes)));
     if let Some(original) = job.original_bytes {

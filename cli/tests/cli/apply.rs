@@ -105,3 +105,21 @@ async fn what_is_wrong_with_a_redis_is_told_apart() {
         ran.says(&["does not speak the Redis protocol", "check host and port"]);
     }
 }
+
+#[tokio::test]
+async fn a_damaged_policy_and_a_newer_library_are_told_and_do_not_stop_apply() {
+    let world = World::new().await;
+    let newer = lanekeeper_queue::library_source().replacen(
+        &format!("LIBRARY_FINGERPRINT = {}, '", lanekeeper_queue::LIBRARY_VERSION),
+        "LIBRARY_FINGERPRINT = 99, '",
+        1,
+    );
+    let policy = format!("{}:p", world.queue.name().root());
+    let mut conn = world.queue.connection();
+    redis::cmd("SET").arg(&policy).arg("junk").exec_async(&mut conn).await.unwrap();
+    world.write("queue.yaml", QUEUE);
+    let apply = || world.run(&["apply", "-f", "queue.yaml"]);
+    apply().exits(0).prints(&["changed"]).says(&["cannot be read", "replaced"]);
+    redis::cmd("FUNCTION").arg(&["LOAD", "REPLACE", &newer]).exec_async(&mut conn).await.unwrap();
+    apply().exits(0).prints(&["unchanged"]).says(&["version 99", "Update this program"]);
+}

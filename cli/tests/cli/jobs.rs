@@ -320,3 +320,16 @@ async fn watching_shows_changes_until_it_is_interrupted() {
     assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
     assert!(watching.wait().unwrap().success());
 }
+
+#[tokio::test]
+async fn a_job_whose_record_is_damaged_is_not_said_to_be_gone() {
+    let world = World::new().await;
+    let id = world.enqueue(&["report", "{}"]);
+    let hash = world.queue.name().jobs_hash();
+    let mut conn = world.queue.connection();
+    redis::cmd("HSET").arg(&hash).arg(&id).arg("junk").exec_async(&mut conn).await.unwrap();
+    for command in ["get", "why"] {
+        world.run(&[command, &id]).exits(1).says(&["is damaged", "4 B", "redis-cli HGET", &hash, "HSET"]);
+    }
+    world.run(&["get", "J9"]).exits(4).says(&["has no job `J9`"]);
+}

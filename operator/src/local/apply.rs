@@ -2,8 +2,11 @@
 
 use lanekeeper_api::policy::{QueuePolicy, Source};
 use lanekeeper_queue::types::Configured;
-use lanekeeper_queue::{Queue, QueueName, RedisOptions, Safety, install_library, safety};
+use lanekeeper_queue::{
+    LIBRARY_VERSION, Queue, QueueName, RedisOptions, Safety, install_library, newer_library, safety,
+};
 
+use super::event::LocalEventKind;
 use crate::clock;
 
 /// Owner of policies that were written from manifests without a cluster.
@@ -25,6 +28,10 @@ pub struct Applied {
     pub configured: Configured,
     /// What its Redis promises.
     pub safety: Safety,
+    /// What was wrong with the stored policy, where it could not be read and was replaced.
+    pub damage: Option<String>,
+    /// Version of the function library there, where a newer program than this one loaded it.
+    pub newer_library: Option<i64>,
 }
 
 /// Loads the function library, looks whether the Redis keeps jobs, and writes the policy, closed to workers when
@@ -41,22 +48,49 @@ pub async fn apply(
 ) -> lanekeeper_queue::Result<Applied> {
     let mut conn = redis.connect().await?;
     install_library(&mut conn).await?;
+    let newer_library = newer_library(&mut conn).await?;
     let safety = safety(&mut conn).await?;
     let queue = Queue::on(conn, name.clone());
     let stored = queue.replaceable_policy().await?;
-    if let Some(damage) = &stored.damage {
-        tracing::warn!(queue = %name, damage, "the stored policy cannot be read: it is replaced");
-    }
     let mut policy = policy.clone();
     if matches!(safety, Safety::Unsafe { .. }) && !allow_unsafe {
         policy.closed = Some(UNSAFE.to_owned());
     }
     let mut policy = stamp(policy, stored.policy.as_ref().map(|(stored, _)| stored), clock::wall_ms());
-    let configured = match stored.damage {
+    let configured = match &stored.damage {
         Some(_) => queue.replace_damaged(&mut policy, adopt).await?,
         None => queue.configure(&policy, adopt).await?,
     };
-    Ok(Applied { policy, configured, safety })
+    Ok(Applied { policy, configured, safety, damage: stored.damage, newer_library })
+}
+
+impl Applied {
+    /// What is worth telling of it; `first`: nothing was told of this queue before.
+    #[must_use]
+    pub fn news(&self, redis: &str, first: bool) -> Vec<(LocalEventKind, String)> {
+        let mut news = Vec::new();
+        if let Some(damage) = &self.damage {
+            let words =
+                format!("the policy that was in {redis} could not be read and was replaced: {damage}");
+            news.push((LocalEventKind::PolicyDamaged, words));
+        }
+        if let Some(version) = self.newer_library.filter(|_| first) {
+            news.push((LocalEventKind::LibraryNewer, format!("warning: {}", newer_words(version))));
+        }
+        if let Configured::Applied { version } = self.configured {
+            news.push((LocalEventKind::PolicyApplied, format!("policy version {version} is in {redis}")));
+        }
+        news
+    }
+}
+
+/// Says that a newer program was at work.
+#[must_use]
+pub fn newer_words(version: i64) -> String {
+    format!(
+        "the function library in this Redis is version {version}, newer than this program's {LIBRARY_VERSION}: it is left as it \
+         is. Update this program"
+    )
 }
 
 /// The policy with its source: the next generation when its content changed, else the one that is there.

@@ -172,23 +172,24 @@ impl Engine {
     /// Writes one queue's policy and hands the queue to the fleet.
     async fn apply(&self, name: &QueueName, queue: &DesiredQueue) -> Result<(), LocalError> {
         let applied = apply(&queue.redis, name, &queue.policy, queue.allow_unsafe, false).await;
-        let Applied { policy, configured, safety } = applied.map_err(|source| LocalError::Redis {
+        let applied = applied.map_err(|source| LocalError::Redis {
             queue: name.to_string(),
             redis: redacted(&queue.redis.url),
             source,
         })?;
-        let changed = matches!(configured, Configured::Applied { .. });
-        match configured {
-            Configured::Foreign { owner } => {
-                return Err(LocalError::Foreign { queue: name.to_string(), owner });
-            }
-            Configured::Applied { version } => {
-                let message = format!("policy version {version} is in {}", redacted(&queue.redis.url));
-                self.tell(LocalEvent::now(LocalEventKind::PolicyApplied, name, message));
-            }
-            Configured::Unchanged { .. } | Configured::Stale { .. } => {}
+        if let Configured::Foreign { owner } = applied.configured {
+            return Err(LocalError::Foreign { queue: name.to_string(), owner });
         }
-        let first = self.judge(name, queue, safety);
+        let changed = matches!(applied.configured, Configured::Applied { .. });
+        let first = !self.verdicts().contains_key(name);
+        for (kind, message) in applied.news(&redacted(&queue.redis.url), first) {
+            self.tell(LocalEvent::now(kind, name, message));
+        }
+        let Applied { policy, safety, .. } = applied;
+        self.judge(name, queue, safety);
+        if first && let Some(warning) = left::other_workers(name, &queue.redis).await {
+            self.tell(LocalEvent::now(LocalEventKind::OtherWorkers, name, warning));
+        }
         self.fleet.set_queue(name, QueueTarget { redis: queue.redis.clone(), policy: Arc::new(policy) });
         if changed || first {
             for warning in left::of_types(name, &queue.redis).await {
@@ -198,14 +199,13 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes note of what a Redis promises and tells what is new; answers whether this is the first that is known.
-    fn judge(&self, name: &QueueName, queue: &DesiredQueue, safety: Safety) -> bool {
+    /// Takes note of what a Redis promises and tells what is new.
+    fn judge(&self, name: &QueueName, queue: &DesiredQueue, safety: Safety) {
         let verdict = Verdict::new(&queue.redis, safety, queue.allow_unsafe);
         let before = self.verdicts().insert(name.clone(), verdict.clone());
         if let Some((kind, message)) = verdict.news(before.as_ref()) {
             self.tell(LocalEvent::now(kind, name, message));
         }
-        before.is_none()
     }
 
     fn verdicts(&self) -> MutexGuard<'_, BTreeMap<QueueName, Verdict>> {

@@ -25,6 +25,12 @@ pub enum LocalEventKind {
     PolicyApplied,
     /// A policy was not taken.
     PolicyRefused,
+    /// A stored policy could not be read and was replaced.
+    PolicyDamaged,
+    /// The function library in a Redis is newer than this program.
+    LibraryNewer,
+    /// Workers that are not of this local mode serve a queue as well.
+    OtherWorkers,
     /// A queue is closed to workers, because its Redis may lose jobs.
     RedisUnsafe,
     /// A queue is open to workers again, since its Redis keeps jobs now.

@@ -1,4 +1,4 @@
-//! Jobs that wait although nothing in the manifests will run them: a queue or a job type was taken out too early.
+//! What is found in Redis beside what the manifests say: jobs that nothing in them will run, workers of others.
 
 use std::time::Duration;
 
@@ -35,6 +35,20 @@ pub(super) async fn of_queue(name: &QueueName, redis: &RedisOptions) -> Option<S
             wait(waiting)
         )
     })
+}
+
+/// Workers that serve the queue already, before this local mode has started any.
+pub(super) async fn other_workers(name: &QueueName, redis: &RedisOptions) -> Option<String> {
+    let stats = stats(name, redis).await?;
+    let working: Vec<_> = stats.workers.iter().filter(|worker| !worker.draining).collect();
+    let first = &working.first()?.identity;
+    let count = working.len();
+    let many = if count == 1 { "1 worker".to_owned() } else { format!("{count} workers") };
+    Some(format!(
+        "warning: {many} that this local mode did not start already at work on {name} ({} on {}): another `lanekeeper up`, or \
+         a cluster. Jobs are shared between them and those started here",
+        first.name, first.node
+    ))
 }
 
 /// A warning that cannot be computed must not fail what was done.

@@ -189,6 +189,22 @@ async fn a_redis_that_may_lose_jobs_closes_the_queue_unless_allowed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn workers_that_are_there_before_it_are_told() {
+    let world = World::start(&yaml("", "")).await;
+    world.enqueue("sleep", 1).await;
+    let beats =
+        |s: &LocalSnapshot| s.queues["apps/test"].stats.as_ref().is_some_and(|s| !s.workers.is_empty());
+    world.until("a worker is heard of", beats).await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let second = local::start(options(&world.redis, &dir, &yaml("", "")), CancellationToken::new()).await;
+    let second = second.expect("it starts");
+    let told = event(&mut second.events(), LocalEventKind::OtherWorkers).await;
+    assert!(told.message.contains("1 worker that this local mode did not start"), "{told:?}");
+    second.drain().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_queue_closes_and_opens_as_its_redis_ceases_and_starts_to_keep_jobs() {
     let redis = TestRedis::start_with(&["--appendonly", "no"]).await.expect("redis starts");
     let mut world = World::on(redis, &yaml("", "")).await;

@@ -174,3 +174,30 @@ async fn a_call_that_fails_at_a_key_says_which_and_what_to_do() {
     let told = refusal(bed.queue.settle_and_claim(&worker("w"), &[], &want(&["fast"], 1)).await);
     assert!(told.contains(&bed.key("yt:mail")), "{told}");
 }
+
+#[tokio::test]
+async fn a_job_that_nobody_can_read_is_told_by_name() {
+    let bed = Bed::new().await;
+    let w = worker("w");
+    let held = bed.running(&w, job("mail", "1")).await;
+    let late = bed.running(&w, job("mail", "2")).await;
+    let waits = bed.accept(job("mail", "3")).await;
+    for id in [&held.id, &late.id, &waits] {
+        bed.poke(&["HSET", &bed.key("j"), id, "junk"]).await;
+    }
+    assert_eq!(bed.queue.record_bytes(&waits).await.unwrap(), 4);
+    assert_eq!(bed.queue.record_bytes("none").await.unwrap(), 0);
+    assert!(bed.claim(&w, &["fast"], 1).await.is_empty());
+    assert_eq!(bed.settle(&w, &held, retry(0)).await, Settled::Stale);
+    bed.expire(&late.id).await;
+    bed.calm().await;
+    bed.queue.sweep(&worker("s"), 10).await.unwrap();
+    let told = bed.queue.events(None, 100).await.unwrap();
+    let damaged: Vec<_> = told.iter().filter(|event| event.kind == "damaged").collect();
+    let named: Vec<_> = damaged.iter().map(|event| event.job.as_deref().unwrap()).collect();
+    assert_eq!(named, [&waits, &held.id, &late.id]);
+    for event in damaged {
+        assert_eq!(event.name.as_deref(), Some("mail"));
+        assert!(event.detail.as_deref().unwrap().contains("cannot be read, of 4 bytes"), "{event:?}");
+    }
+}

@@ -51,7 +51,9 @@ async fn watch(opened: &Opened, id: &str, deadline: Instant, seen: &mut Option<J
             }
             Ok(found) => {
                 away.is_back();
-                let job = found.into_iter().next().flatten().ok_or_else(|| missing(opened, id))?;
+                let Some(job) = found.into_iter().next().flatten() else {
+                    return Err(missing(opened, id).await);
+                };
                 if matches!(
                     job.state,
                     JobState::Succeeded | JobState::Dead | JobState::Cancelled | JobState::Discarded
