@@ -1,5 +1,6 @@
 //! Row 2: workers stop beyond their leases, peers finish their jobs, then they go on. Real workers hold their tongue about most
-//! of what they lost, so a hundred leases are held by a client without manners, which claims success for each.
+//! of what they lost, so a hundred leases are held by a client without manners, which claims success for each. Then workers freeze
+//! that are idle, and to whom jobs may be handed that they do not hear of.
 
 use std::time::Duration;
 
@@ -7,9 +8,33 @@ use anyhow::Result;
 
 use super::storm::count_stale;
 use super::{Cx, Report};
+use crate::client::Client;
+use crate::crew::Crew;
 use crate::policy::LEASE_MS;
 use crate::stage::{Stage, work};
 use crate::zombie::{Haunting, settle_when_superseded};
+
+/// Workers that freeze, of six.
+const FROZEN: usize = 3;
+/// Jobs that come while they are idle.
+const IDLE_JOBS: usize = 100;
+
+/// Freezes workers that wait for jobs, and lets jobs come one by one; how many of them nobody did until half a lease later.
+async fn freeze_idle(stage: &Stage, crew: &Crew, producer: &Client) -> Result<u64> {
+    for place in 0..FROZEN {
+        crew.freeze(place)?;
+    }
+    for n in 0..IDLE_JOBS {
+        producer.enqueue_all(&[work(format!("i{n}"), 1, 0)]).await?;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(LEASE_MS / 2)).await;
+    let waited = stage.left().await?;
+    for place in 0..FROZEN {
+        crew.thaw(place)?;
+    }
+    Ok(waited)
+}
 
 pub(super) async fn play(cx: Cx) -> Result<Report> {
     let mut stage = Stage::new(&[], |_| {}).await?;
@@ -27,7 +52,7 @@ pub(super) async fn play(cx: Cx) -> Result<Report> {
     let long: Vec<_> = (0..wanted).map(|n| work(format!("f{n}"), 3_000, 0)).collect();
     producer.enqueue_all(&long).await?;
     crate::storm::leases_held(&stage, (taken.len() + wanted / 2) as u64).await?;
-    for place in 0..3 {
+    for place in 0..FROZEN {
         crew.freeze(place)?;
     }
     let mut haunting = Haunting { taken: taken.len() as u64, ..Haunting::default() };
@@ -35,9 +60,11 @@ pub(super) async fn play(cx: Cx) -> Result<Report> {
         settle_when_superseded(&zombie, job, &mut haunting).await;
     }
     tokio::time::sleep(Duration::from_millis(LEASE_MS)).await;
-    for place in 0..3 {
+    for place in 0..FROZEN {
         crew.thaw(place)?;
     }
+    stage.drained(Duration::from_secs(60)).await?;
+    let waited = freeze_idle(&stage, &crew, &producer).await?;
     stage.healed(Duration::from_secs(60));
     stage.drained(Duration::from_secs(60)).await?;
     crew.drain().await?;
@@ -48,6 +75,11 @@ pub(super) async fn play(cx: Cx) -> Result<Report> {
     report.figure("staleSent", haunting.sent);
     report.figure("staleRefused", haunting.refused);
     report.figure("lateSettlementsOfWorkers", late);
+    report.figure("heldByFrozenIdleWorkers", waited);
+    report.must(
+        format!("{waited} of {IDLE_JOBS} jobs waited for {FROZEN} idle workers that were frozen"),
+        waited <= 5 * FROZEN as u64,
+    );
     report.figure("attemptsLostWithFrozenWorkers", judged.verdict.crashes);
     let all = haunting.refused == wanted as u64 && haunting.accepted == 0;
     report.must(format!("{} of {wanted} stale settlements refused", haunting.refused), all);
