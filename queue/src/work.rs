@@ -16,8 +16,8 @@ use crate::types::{
 use crate::unpack;
 use crate::wire::Reply;
 
-/// Most settlements, and most claimed jobs, of one call.
-pub const MAX_BATCH: usize = 200;
+/// Most settlements of one call: with 200, which the library takes, Redis is kept from others for up to 5 ms.
+pub const MAX_BATCH: usize = 100;
 /// Most leases extended by one call: more would keep Redis from others for too long.
 const MAX_HELD: usize = 400;
 /// Most bytes of notes (by [`Note::weight`]) that one heartbeat may bring.

@@ -10,7 +10,7 @@ use lanekeeper_queue::types::{
     AttemptError, ClaimRequest, Claimed, DeadReason, ErrorClass, Find, Held, JobState, NewJob, Outcome,
     Settled, Settlement, Spends, WorkerIdentity, WorkerInfo,
 };
-use lanekeeper_queue::{MAX_BATCH, Queue};
+use lanekeeper_queue::{MAX_BATCH, MAX_JOBS_PER_CALL, Queue};
 
 use super::at;
 use crate::ours::Bench;
@@ -40,7 +40,7 @@ pub(crate) async fn measure(jobs: usize, calls: usize, report: &mut Report) -> R
     produce::bulk(&bench.queue, jobs, PAD).await?;
     let mut run = Run::new(&bench, jobs, report);
     run.enqueue(many, 1).await?;
-    run.enqueue(batches, MAX_BATCH).await?;
+    run.enqueue(batches, MAX_JOBS_PER_CALL).await?;
     run.read(many).await?;
     let large = run.claim(many, 1).await?;
     run.claim(batches, MAX_BATCH).await?;
