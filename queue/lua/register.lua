@@ -11,7 +11,7 @@ local OF_TYPE = {
   {'discarded_of', '', 'zset'}, {'groups', 't:', 'zset'}, {'groups', 'p:', 'zset'}, {'groups', 'r:', 'hash'},
   {'groups', 'a:', 'hash'}, {'groups', 'h:', 'hash'}, {'groups', 'c:', 'hash'},
 }
-local WORDS = {zset = 'sorted set', none = 'nothing'}
+local WORDS = {zset = 'sorted set'}
 
 -- What stands at the key, where that is neither nothing nor of the type.
 local function other(key, kind)
@@ -25,16 +25,6 @@ local function other(key, kind)
   end
 end
 
--- Names of types and lanes that have keys.
-local function names(keys)
-  local types, lanes = redis.pcall('SMEMBERS', keys.types), {}
-  local read, policy = pcall(json.decode, call('GET', keys.policy))
-  for _, lane in ipairs(read and policy.lanes or {}) do
-    lanes[#lanes + 1] = lane.name
-  end
-  return types.err and {} or types, lanes
-end
-
 local function find_other(root)
   local keys = lk.keys_of(root)
   for _, key in ipairs(FIXED) do
@@ -43,19 +33,12 @@ local function find_other(root)
       return words
     end
   end
-  local types, lanes = names(keys)
-  for _, name in ipairs(types) do
+  for _, name in ipairs(call('SMEMBERS', keys.types)) do
     for _, key in ipairs(OF_TYPE) do
       local words = other(keys[key[1]] .. key[2] .. name, key[3])
       if words then
         return words
       end
-    end
-  end
-  for _, lane in ipairs(lanes) do
-    local words = other(keys.wake_of .. lane, 'list')
-    if words then
-      return words
     end
   end
 end

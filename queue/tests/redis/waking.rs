@@ -1,6 +1,9 @@
 //! Who is woken, and who is not: tokens for workers where something may go, none where nothing may.
 
+use std::time::Duration;
+
 use super::common::*;
+use futures::StreamExt;
 use lanekeeper_api::policy::{ConcurrencyKey, KeyPart, RateLimit};
 use lanekeeper_queue::types::*;
 
@@ -249,4 +252,18 @@ async fn a_claim_tells_whether_its_lanes_hold_more() {
     assert!(waits(0, &["fast"], &[]).await, "nobody looked");
     bed.queue.pause("ada", "", &[]).await.unwrap();
     assert!(waits(5, &["fast"], &[]).await, "nobody looked");
+}
+
+#[tokio::test]
+async fn a_pause_and_its_end_are_told_to_who_watches() {
+    let bed = Bed::new().await;
+    let mut pubsub = bed.redis.options().client().unwrap().get_async_pubsub().await.unwrap();
+    pubsub.subscribe(bed.queue.name().wake_channel()).await.unwrap();
+    let mut told = pubsub.on_message();
+    bed.queue.pause("me", "", &["fast".into()]).await.unwrap();
+    bed.queue.resume("me", &["fast".into()]).await.unwrap();
+    for _ in 0..2 {
+        let next = tokio::time::timeout(Duration::from_secs(5), told.next()).await.unwrap().unwrap();
+        assert_eq!(next.get_payload::<String>().unwrap(), "gates");
+    }
 }
