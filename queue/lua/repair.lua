@@ -64,12 +64,9 @@ local function mend_kept_key(ctx, id, job)
     expiry = tonumber(expiry)
     return expiry > ctx.now and call('HSETNX', keys.keys, key, id .. ' ' .. lk.digits(expiry)) == 1
   end
-  local entry = call('HGET', keys.keys, key) or ''
-  local kept = string.match(entry, ' (%d+)$')
-  if not kept or entry ~= id .. ' ' .. kept then
-    return false
-  end
-  return call('ZADD', keys.keys_by_expiry, kept, key) == 1
+  -- Whoever it is that keeps it.
+  local kept = string.match(call('HGET', keys.keys, key) or '', ' (%d+)$')
+  return kept and call('ZADD', keys.keys_by_expiry, kept, key) == 1
 end
 
 -- Puts right what stands wrong about one job; whether anything did, and whether it can be read at all.

@@ -49,6 +49,22 @@ async fn a_closed_lane_starves_no_other_by_deadline() {
 }
 
 #[tokio::test]
+async fn by_deadline_a_worker_is_told_when_a_lane_opens() {
+    let rate = RateLimit { limit: 1, per_ms: 60_000, burst: None, by: None };
+    let bed = Bed::still(|policy| policy.lanes[0].rate_limit = Some(rate)).await;
+    let w = worker("w");
+    bed.accept(job("mail", "1")).await;
+    bed.accept(job("mail", "2")).await;
+    let mut wish = want(&["fast", "slow"], 1);
+    wish.order = ClaimOrder::Deadline;
+    assert_eq!(bed.claim_reply(&w, &wish).await.jobs.len(), 1);
+    bed.at(1_000).await;
+    let reply = bed.claim_reply(&w, &wish).await;
+    assert!(reply.jobs.is_empty() && reply.waits);
+    assert_eq!(reply.next_due_ms.map(|due| due - reply.now_ms), Some(59_000));
+}
+
+#[tokio::test]
 async fn a_key_is_free_again_although_its_job_was_trimmed_at_once() {
     let bed = Bed::with(|policy| {
         by_vendor(1)(policy);

@@ -238,3 +238,19 @@ async fn a_kept_key_goes_back_to_the_job_that_succeeded_under_it() {
     let owner: String = bed.raw(&["HGET", &bed.key("k"), "k"]).await.unwrap();
     assert!(owner.starts_with(&done.id), "{owner}");
 }
+
+#[tokio::test]
+async fn a_key_that_another_has_by_now_makes_no_job_unreadable() {
+    let bed = Bed::still(|policy| policy.job_types.get_mut("mail").unwrap().key_for_ms = 10).await;
+    let w = worker("w");
+    let done = bed.running(&w, keyed("1", "k")).await;
+    bed.settle(&w, &done, success()).await;
+    bed.at(20).await;
+    let next = bed.accept(keyed("2", "k")).await;
+    assert_ne!(next, done.id);
+    bed.poke(&["ZREM", &bed.key("f:mail"), &done.id]).await;
+    sweep(&bed).await;
+    let unreadable: Option<u64> = bed.raw(&["HGET", &bed.key("m"), "rb"]).await.unwrap();
+    assert_eq!(unreadable, Some(0));
+    assert_eq!(bed.raw::<u64>(&["ZCARD", &bed.key("kx")]).await.unwrap(), 0);
+}

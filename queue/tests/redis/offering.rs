@@ -170,3 +170,20 @@ async fn who_gives_no_sign_of_life_is_handed_nothing() {
     let second = bed.accept(job("mail", b"")).await;
     assert_eq!(handed_ids(&ear.handed(&bed, &w).await), [second]);
 }
+
+#[tokio::test]
+async fn what_was_handed_over_unheard_counts_against_the_limit_of_its_type() {
+    let bed = Bed::still(|_| {}).await;
+    let w = worker("w");
+    let mut ear = Ear::of(&bed, &w).await;
+    let mut wish = offer(&["fast"], 9, 0);
+    wish.type_limits.insert("mail".into(), 1);
+    claims(&bed, &w, &wish).await;
+    let first = bed.accept(job("mail", b"")).await;
+    bed.accept(job("mail", b"")).await;
+    assert_eq!(handed_ids(&ear.handed(&bed, &w).await), [first]);
+    // Said before it heard of the first.
+    assert!(claims(&bed, &w, &wish).await.jobs.is_empty());
+    wish.type_limits.insert("mail".into(), 2);
+    assert_eq!(claims(&bed, &w, &wish).await.jobs.len(), 1);
+}

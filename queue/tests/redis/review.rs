@@ -64,6 +64,9 @@ async fn a_discard_leaves_the_dead_letters_frees_the_key_and_keeps_the_record() 
     assert_eq!(ids_of(&bed, &discarded, 10).await, [id.clone()]);
     let found = Find { state: Some(JobState::Discarded), limit: 10, ..Find::default() };
     assert_eq!(bed.queue.find(&found).await.unwrap().jobs.len(), 1);
+    let of = |job_type: &str| Find { job_type: Some(job_type.into()), ..found.clone() };
+    assert_eq!(bed.queue.find(&of("mail")).await.unwrap().jobs.len(), 1);
+    assert_eq!(bed.queue.find(&of("report")).await.unwrap().jobs.len(), 0);
     let stats = bed.queue.stats().await.unwrap();
     assert_eq!((stats.dead, stats.damaged), (0, 0));
     assert_eq!(outcomes(&bed.queue.dead_ack(&[id.clone()], "anna", "").await.unwrap()), ["wrong-state"]);
@@ -78,6 +81,7 @@ async fn a_discard_leaves_the_dead_letters_frees_the_key_and_keeps_the_record() 
     assert_eq!(bed.state(&id).await, JobState::Ready);
     assert!(ids_of(&bed, &discarded, 10).await.is_empty());
     assert_eq!(bed.raw::<u64>(&["HLEN", &bed.key("dc")]).await.unwrap(), 0, "no card is left");
+    assert_eq!(bed.raw::<u64>(&["EXISTS", &bed.key("dx"), &bed.key("dx:mail")]).await.unwrap(), 0);
 }
 
 #[tokio::test]
