@@ -119,8 +119,9 @@ local function claim_lane(ctx, stage, lane, most, out)
     if room <= 0 or out.full then
       break
     end
-    local ids, types, alone = lk.next_of(ctx, lane, room, out.limits)
-    if not ids[1] then
+    -- A key that something else overwrote stops no other lane.
+    local read, ids, types, alone = lk.try(ctx, lk.next_of, lane, room, out.limits)
+    if not read or not ids[1] then
       break
     end
     local seen, damage, bad = lease_all(ctx, stage, lane, ids, types, out)

@@ -5,6 +5,8 @@
 -- that was seen, or '' for the newest `limit`.
 
 local EVENTS = 10000
+-- Shortest time between two events that tell of a key at which calls fail, ms.
+local FAILURES_APART = 60000
 
 -- Notes an event. `name`: the job type or the lane it is about. News is never worth the call that brings it: where it cannot be
 -- written (an older user's rights, a foreign key in its place) the call goes on.
@@ -30,6 +32,15 @@ function lk.tell_damaged(ctx, id, ty, raw, past)
   if not lk.read_job(raw, past) then
     local why = raw and fmt('its record cannot be read, of %d bytes', #raw) or 'it has no record'
     lk.event(ctx, 'damaged', id, ty.name, why)
+  end
+end
+
+-- Says at which key a part of a call fails that is left out; not with each call that meets it.
+function lk.tell_failure(ctx, failure)
+  local last = tonumber(call('HGET', ctx.keys.meta, 'xt'))
+  if not last or ctx.now < last or ctx.now - last >= FAILURES_APART then
+    call('HSET', ctx.keys.meta, 'xt', ctx.now)
+    lk.event(ctx, 'damaged', '', '', lk.clip(lk.clean(lk.failure_words(ctx.keys.root, failure)), 1024))
   end
 end
 

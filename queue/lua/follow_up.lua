@@ -6,21 +6,43 @@ local FOLLOW_UPS = 100
 -- Bytes of payloads that one call carries into the news of deaths.
 local OBITUARY_BYTES = 524288
 
--- Why a follow-up cannot be stored because its key has an owner and its type refuses such; nil where none is refused.
-local function conflict_of(ctx, specs)
+-- Why a follow-up cannot be stored because its key has an owner and its type refuses such; nil where none is refused. `brought`:
+-- ids and keys that earlier answers of the call take; those of this one come back as well.
+local function conflict_of(ctx, specs, brought)
+  local ids, keys = {}, {}
   for i, spec in ipairs(specs) do
-    local id = spec.options.id
-    if spec.key and spec.ty.on_conflict == 'Reject' and not (id and call('HEXISTS', ctx.keys.jobs, id) == 1) then
-      local owner = lk.owners_of(ctx, {spec.key})[spec.key]
+    local id, key = spec.options.id, spec.key
+    if key and not (id and (ids[id] or brought.ids[id] or call('HEXISTS', ctx.keys.jobs, id) == 1)) then
+      local owner = spec.ty.on_conflict == 'Reject'
+        and (lk.owners_of(ctx, {key})[key] or keys[key] or brought.keys[key])
       if owner then
         return fmt('number %d: rejected:key-conflict: job %s (%s) has the idempotency key', i, owner.id, owner.state)
       end
+      keys[key] = {id = id or 'of the same answers', state = 'ready'}
     end
+    if id then
+      ids[id] = true
+    end
+  end
+  return nil, ids, keys
+end
+
+-- Notes what an answer takes that is stored.
+function lk.note_brought(brought, specs)
+  for _, spec in ipairs(specs) do
+    brought[#brought + 1] = spec
+  end
+  for id in pairs(specs.ids) do
+    brought.ids[id] = true
+  end
+  for key, owner in pairs(specs.keys) do
+    brought.keys[key] = owner
   end
 end
 
--- The follow-ups of a success, msgpack {{options as JSON, payload}, ...}, as specs for lk.admit; or nil and why not.
-function lk.read_follow_ups(ctx, blob)
+-- The follow-ups of a success, msgpack {{options as JSON, payload}, ...}, as specs for lk.admit; or nil and why not. `brought`:
+-- what earlier successes of the call bring.
+function lk.read_follow_ups(ctx, blob, brought)
   local list = lk.decode(blob)
   if not list then
     return nil, 'they are not msgpack'
@@ -42,7 +64,8 @@ function lk.read_follow_ups(ctx, blob)
     end
     specs[i] = spec
   end
-  local why = conflict_of(ctx, specs)
+  local why
+  why, specs.ids, specs.keys = conflict_of(ctx, specs, brought)
   if why then
     return nil, why
   end
@@ -108,6 +131,8 @@ function lk.on_dead(ctx, id, job, payload, ty, word)
   end
   if not spec then
     lk.event(ctx, 'news-lost', id, ty.name, 'onDead: a job of type ' .. ty.on_dead .. ' cannot be made of it')
+    return nil
   end
+  spec.tells_of, spec.tells_of_type = id, ty.name
   return spec
 end

@@ -7,6 +7,8 @@
 
 -- Longest time for which a circuit stays open before the next probe, ms.
 local PROBE_MOST = 300000
+-- Longest time between the end of a hold and the next word of the dependency, ms, for which it counts as the same one.
+local HOLD_GAP = 60000
 
 -- The gates' state of a call, read once: fields of the gates hash.
 --   p, p:<lane> pause {at, by, why}   h:<lane> hold "until since"   t:<lane> theoretical arrival time, µs
@@ -142,16 +144,22 @@ function lk.lane_spent(ctx, lane, count, last_id)
   end
 end
 
--- A dependency asked for patience for the whole lane.
+-- A dependency asked for patience for the whole lane. One that asks anew as soon as it is tried again has held the lane since it
+-- asked first: short waits one after the other are one long hold, and no news each.
 function lk.hold_lane(ctx, lane, delay)
   local till, since = numbers(state_of(ctx)['h:' .. lane.name])
-  if not till or till <= ctx.now then
+  if not till or ctx.now - till > HOLD_GAP then
     till, since = 0, ctx.now
-  end
-  if till == 0 then
     lk.event(ctx, 'held', '', lane.name, 'Retry-After')
   end
   set(ctx, 'h:' .. lane.name, lk.digits(max(till, ctx.now + delay)) .. ' ' .. lk.digits(since))
+end
+
+-- Ends a hold by hand; whether there was one.
+function lk.lift_hold(ctx, name)
+  local till = numbers(state_of(ctx)['h:' .. name])
+  unset(ctx, 'h:' .. name)
+  return till ~= nil and till > ctx.now
 end
 
 -- An attempt of the lane succeeded: its dependency works.

@@ -10,6 +10,8 @@
 --   yh:<type> hash: group -> held until, ms     yc:<type> hash: group -> class of its rate     yg hash: id -> group
 
 local FOREVER = '+inf'
+-- For how long a group stands aside whose line cannot be read, ms.
+local ASIDE = 5000
 
 local function line_of(ty, group)
   return ty.groups.line_of .. group
@@ -133,6 +135,14 @@ local function place(ctx, ty, group)
 end
 lk.place_group = place
 
+-- A group whose line cannot be read is tried again after a while.
+function lk.set_aside(ctx, ty, group, failure)
+  call('ZREM', ty.groups.turns, group)
+  call('ZADD', ty.groups.aside, lk.digits(ctx.now + ASIDE), group)
+  lk.damaged(ctx, 1)
+  lk.tell_failure(ctx, failure)
+end
+
 -- The groups of jobs, in the order in which they come, and the places of each one's jobs in the list.
 local function by_group(ctx, ids)
   local places, order = {}, {}
@@ -164,7 +174,9 @@ function lk.line_up(ctx, ty, pairs_of)
       -- From before the type had a key: from now on they have a line.
       call('HSET', ctx.keys.group_of, unpack_list(nameless))
     end
-    call('ZADD', line_of(ty, group), unpack_list(entries))
+    if type(redis.pcall('ZADD', line_of(ty, group), unpack_list(entries))) ~= 'number' then
+      lk.damaged(ctx, 1)
+    end
   end
   place_all(ctx, ty, order)
 end

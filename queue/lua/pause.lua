@@ -53,7 +53,9 @@ end
 
 local function resume(keys, args)
   return toggle(keys, args, 1, 'resumed', function(ctx, field)
-    return call('HDEL', ctx.keys.gates, field)
+    local lane = string.match(field, '^p:(.*)$')
+    local lifted = lane and lk.lift_hold(ctx, lane) and 1 or 0
+    return max(lifted, call('HDEL', ctx.keys.gates, field))
   end)
 end
 

@@ -25,6 +25,18 @@ local function other(key, kind)
   end
 end
 
+-- Among the lines of groups of a type, as far as a call may look.
+local function other_line(keys, name)
+  for _, index in ipairs({'t:', 'p:'}) do
+    for _, group in ipairs(call('ZRANGE', keys.groups .. index .. name, 0, 199)) do
+      local words = other(keys.groups .. ':' .. name .. ':' .. group, 'zset')
+      if words then
+        return words
+      end
+    end
+  end
+end
+
 local function find_other(root)
   local keys = lk.keys_of(root)
   for _, key in ipairs(FIXED) do
@@ -40,17 +52,27 @@ local function find_other(root)
         return words
       end
     end
+    local words = other_line(keys, name)
+    if words then
+      return words
+    end
   end
 end
 
--- The error reply for what a command failed with; nil where that was no command.
-local function reply_for(root, failure)
+-- What a command failed with, in words that name the key where that is found.
+function lk.failure_words(root, failure)
   -- Redis' own `pcall` returns the text of an error.
   local text = tostring(failure)
   if sub(text, 1, 10) == 'WRONGTYPE ' then
     local ok, words = pcall(find_other, root)
-    text = ok and words or text
+    return ok and words or text
   end
+  return text
+end
+
+-- The error reply for what a command failed with; nil where that was no command.
+local function reply_for(root, failure)
+  local text = lk.failure_words(root, failure)
   return find(text, '^%u+ ') and redis.error_reply(text) or nil
 end
 

@@ -234,6 +234,20 @@ local function count_standing(ctx, names)
   return standing + dead + discarded, dead, discarded
 end
 
+-- A group that waits for one of its jobs to end, of which none runs, would wait for ever: the end was not noted. All that stand
+-- aside are judged anew by the next claims.
+local function mend_turns(ctx)
+  for _, ty in pairs(ctx.policy.types) do
+    if ty.groups then
+      local running = call('HLEN', ty.groups.running) - call('HEXISTS', ty.groups.running, '')
+      if call('ZCOUNT', ty.groups.aside, 'inf', 'inf') > running then
+        call('ZUNIONSTORE', ty.groups.aside, 1, ty.groups.aside, 'WEIGHTS', 0)
+        lk.damaged(ctx, 1)
+      end
+    end
+  end
+end
+
 -- Finds and mends damage, as far as one call may; whether there is more to do at once.
 function lk.repair(ctx)
   local known = call('SCARD', ctx.keys.types)
@@ -243,6 +257,7 @@ function lk.repair(ctx)
   local names = call('SMEMBERS', ctx.keys.types)
   lk.try(ctx, mend_leases)
   lk.try(ctx, mend_gauges, names)
+  lk.try(ctx, mend_turns)
   local jobs = call('HLEN', ctx.keys.jobs)
   if jobs == 0 then
     call('HDEL', ctx.keys.meta, 'rc')

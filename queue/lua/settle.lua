@@ -201,7 +201,7 @@ end
 -- Stages all settlements; returns the letters. Reads leases and pasts in two commands.
 function lk.settle_all(ctx, stage, who, list)
   local ids, words, at, nths, count = read_words(list)
-  local letters, seen, damage, brought, refusals = {}, {}, 0, {}, {}
+  local letters, seen, damage, brought, refusals = {}, {}, 0, {ids = {}, keys = {}}, {}
   for i = 1, count do
     letters[i] = 's'
   end
@@ -220,7 +220,7 @@ function lk.settle_all(ctx, stage, who, list)
       local settle = word.kind == 's' and succeed or not_succeed
       local specs, wrong
       if word.follow_ups then
-        specs, wrong = lk.read_follow_ups(ctx, word.follow_ups)
+        specs, wrong = lk.read_follow_ups(ctx, word.follow_ups, brought)
       end
       if wrong then
         letters[at[i]] = 'f'
@@ -232,8 +232,8 @@ function lk.settle_all(ctx, stage, who, list)
         if ty.lane then
           tell_gates(ctx, ty, id, word)
         end
-        for _, spec in ipairs(specs or NONE) do
-          brought[#brought + 1] = spec
+        if specs then
+          lk.note_brought(brought, specs)
         end
       else
         damage = damage + 1
@@ -263,9 +263,16 @@ function lk.commit_settled(ctx, stage)
     for i, spec in ipairs(ctx.brought) do
       spec.at = i
     end
-    lk.admit(ctx, bringing, ctx.brought, {})
+    local replies = {}
+    lk.admit(ctx, bringing, ctx.brought, replies)
     lk.commit_jobs(ctx, bringing)
     lk.commit_counts(ctx, bringing)
+    for i, spec in ipairs(ctx.brought) do
+      -- Only news is refused here, and that by a key that has another owner.
+      if not replies[i][1] then
+        lk.event(ctx, 'news-lost', spec.tells_of, spec.tells_of_type, 'onDead: ' .. replies[i][3])
+      end
+    end
   end
 end
 

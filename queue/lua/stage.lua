@@ -21,15 +21,16 @@ function lk.damaged(ctx, count)
   end
 end
 
--- Does `work(ctx, ...)`, whose failing must not cost the call its reply: that is counted as damage. Whether it went well, and
--- what it returned.
+-- Does `work(ctx, ...)`, whose failing must not cost the call its reply: that is counted as damage, and told now and then. Whether
+-- it went well, and what it returned.
 function lk.try(ctx, work, ...)
-  local ok, first, second = pcall(work, ctx, ...)
+  local ok, first, second, third = pcall(work, ctx, ...)
   if not ok then
     lk.damaged(ctx, 1)
+    lk.tell_failure(ctx, first)
     return false
   end
-  return true, first, second
+  return true, first, second, third
 end
 
 -- The staged index changes of one type.

@@ -51,7 +51,8 @@ local function read_heads(ty, lines, quota, uniform)
   local cut = false
   for _, line in ipairs(lines) do
     line.most, line.at = min(quota, line.room), 0
-    line.heads = lk.aged_head(ty.lane, line.key, line.most + 1, uniform)
+    local read, heads = pcall(lk.aged_head, ty.lane, line.key, line.most + 1, uniform)
+    line.heads, line.failed = read and heads or {}, not read and heads or nil
     cut = cut or (line.room > quota and #line.heads > 2 * quota)
   end
   return cut
@@ -87,7 +88,11 @@ local function read_lines(ctx, ty, most, uniform)
     local lines, empty = groups_that_go(ctx, ty, most), false
     local cut = read_heads(ty, lines, floor((most - 1) / max(1, #lines)) + 1, uniform)
     for _, line in ipairs(lines) do
-      if not line.heads[1] then
+      if line.failed then
+        -- Something else overwrote it: the others go on.
+        lk.set_aside(ctx, ty, line.group, line.failed)
+        empty = true
+      elseif not line.heads[1] then
         -- Damage: it has a turn and no line.
         lk.place_group(ctx, ty, line.group)
         empty = true

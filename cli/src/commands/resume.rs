@@ -1,4 +1,4 @@
-//! `lanekeeper resume QUEUE`: lifts pauses by hand.
+//! `lanekeeper resume QUEUE`: lifts pauses by hand, and holds of lanes.
 
 use clap::Args;
 
@@ -11,7 +11,7 @@ use crate::{out, target, who};
 #[derive(Debug, Args)]
 #[command(
     after_help = "Without --lane the pause of the queue as a whole is lifted; lanes that were paused by themselves stay so \
-and are named. `paused` in the JobQueue is lifted there.\n\nExamples:\n  lanekeeper resume apps/saas --lane \
+and are named. With --lane a hold that a dependency asked for (Retry-After) ends as well. `paused` in the JobQueue is lifted there.\n\nExamples:\n  lanekeeper resume apps/saas --lane \
 outbound-webhooks\n  lanekeeper resume apps/saas"
 )]
 pub(crate) struct ResumeArgs {

@@ -71,7 +71,9 @@ impl Pauses {
             (Act::Pause, false, Some(gate)) => format!("{subject} was paused already: {}", self.words(gate)),
             (Act::Pause, false, None) => format!("{subject} was paused already, and has been resumed since"),
             (Act::Resume, true, _) => format!("{subject} is resumed"),
-            (Act::Resume, false, _) => format!("{subject} was not paused by hand"),
+            (Act::Resume, false, _) => {
+                format!("{subject} was neither paused by hand nor held by a Retry-After that `resume` lifts")
+            }
         }
     }
 

@@ -53,7 +53,10 @@ fn told(lane: &str, subject: &str, gate: &ClosedGate, scene: &Scene<'_>) -> Expl
                 left(gate.until_ms, scene),
                 since("held", gate, scene),
             );
-            new(Cause::LaneHeld, sentence)
+            new(Cause::LaneHeld, sentence).advice(format!(
+                "If it can take jobs sooner: `lanekeeper resume {} --lane {lane}`.",
+                scene.policy.queue
+            ))
         }
         Gate::Circuit => new(Cause::CircuitOpen, circuit(lane, policy, gate, scene))
             .advice("Find out why its jobs fail: `lanekeeper get` shows the errors of each."),

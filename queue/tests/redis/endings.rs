@@ -331,3 +331,44 @@ async fn a_follow_up_with_an_id_meets_the_owner_of_its_key_unless_its_job_is_the
     assert!(matches!(refused, Settled::Refused { .. }), "{refused:?}");
     assert_eq!(bed.settle(&w, &claimed, success_with(vec![of_key("there")])).await, Settled::Done);
 }
+
+#[tokio::test]
+async fn of_two_follow_ups_of_one_call_that_share_a_key_none_is_lost() {
+    let bed = with_policy(|policy| policy["jobTypes"]["report"]["onConflict"] = json!("Reject")).await;
+    let w = worker("w");
+    let keyed = |payload: &str| with(follow("report", payload), |o| o.key = Some("k".into()));
+    let twice = bed.running(&w, job("mail", "x")).await;
+    let settled = bed.settle(&w, &twice, success_with(vec![keyed("1"), keyed("2")])).await;
+    let Settled::Refused { why } = settled else { panic!("{settled:?}") };
+    assert!(why.starts_with("number 2: rejected:key-conflict") && why.contains("same answers"), "{why}");
+
+    let other = bed.running(&w, job("mail", "y")).await;
+    let done = [&twice, &other].map(|job| settlement(job, success_with(vec![keyed("3")])));
+    let settled = bed.queue.settle(&w, &done).await.unwrap();
+    assert!(matches!(settled.as_slice(), [Settled::Done, Settled::Refused { .. }]), "{settled:?}");
+
+    // What is the same job by its id is a duplicate, as in an enqueue, and one that was refused takes no key.
+    let same = || with(keyed("4"), |o| (o.id, o.key) = (Some("one".into()), Some("l".into())));
+    assert_eq!(bed.settle(&w, &other, success_with(vec![same(), same()])).await, Settled::Done);
+}
+
+#[tokio::test]
+async fn news_whose_key_has_an_owner_that_lets_nobody_in_are_told_to_be_lost() {
+    let bed = with_policy(|policy| {
+        policy["jobTypes"]["mail"]["onDead"] = json!({"type": "report"});
+        policy["jobTypes"]["report"]["onConflict"] = json!("Reject");
+        policy["jobTypes"]["report"]["key"] = json!([{"text": "news"}]);
+    })
+    .await;
+    let w = worker("w");
+    let first = bed.running(&w, job("mail", "x")).await;
+    let second = bed.running(&w, job("mail", "y")).await;
+    let done = [&first, &second].map(|job| settlement(job, self::dead("no")));
+    assert_eq!(bed.queue.settle(&w, &done).await.unwrap(), [Settled::Done, Settled::Done]);
+    assert_eq!(bed.claim(&w, &["slow"], 9).await.len(), 1);
+    let events = bed.queue.events(None, 100).await.unwrap();
+    let lost: Vec<_> = events.iter().filter(|event| event.kind == "news-lost").collect();
+    assert_eq!(lost.len(), 1, "{events:?}");
+    assert_eq!((lost[0].job.as_deref(), lost[0].name.as_deref()), (Some(second.id.as_str()), Some("mail")));
+    assert!(lost[0].detail.as_deref().unwrap().contains("has the idempotency key"), "{lost:?}");
+}

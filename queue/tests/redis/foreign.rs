@@ -161,18 +161,89 @@ async fn a_call_that_fails_at_a_key_says_which_and_what_to_do() {
         let expected = format!("{} holds a string where the queue keeps a {kind}", bed.key(key));
         assert!(told.contains(&expected) && told.contains("Rename that key"), "{key}: {told}");
     }
-    let bed = Bed::with(|policy| {
+}
+
+async fn by_customer() -> Bed {
+    Bed::with(|policy| {
         policy.job_types.get_mut("mail").unwrap().concurrency_key = Some(ConcurrencyKey {
             key: vec![KeyPart::Path(vec!["to".into()])],
             limit: Some(1),
             rate_limit: None,
         });
     })
-    .await;
-    bed.accept(job("mail", r#"{"to":"a"}"#)).await;
+    .await
+}
+
+/// What events say of damage.
+async fn told(bed: &Bed) -> Vec<String> {
+    let events = bed.queue.events(None, 100).await.unwrap();
+    events.into_iter().filter(|event| event.kind == "damaged").filter_map(|event| event.detail).collect()
+}
+
+#[tokio::test]
+async fn a_spoilt_key_of_one_lane_stops_no_other_and_is_told_now_and_then() {
+    let bed = by_customer().await;
+    let w = worker("w");
+    let waits = bed.accept(job("mail", r#"{"to":"a"}"#)).await;
     spoil(&bed, "yt:mail").await;
-    let told = refusal(bed.queue.settle_and_claim(&worker("w"), &[], &want(&["fast"], 1)).await);
-    assert!(told.contains(&bed.key("yt:mail")), "{told}");
+    for _ in 0..3 {
+        let other = bed.accept(job("report", "x")).await;
+        assert_eq!(ids(&bed.claim(&w, &["fast", "slow"], 5).await), [&other]);
+    }
+    let words = told(&bed).await;
+    assert_eq!(words.len(), 1, "{words:?}");
+    assert!(words[0].contains(&format!("{} holds a string", bed.key("yt:mail"))), "{words:?}");
+    bed.poke(&["DEL", &bed.key("yt:mail")]).await;
+    until_claimed(&bed, &w, &waits).await;
+}
+
+#[tokio::test]
+async fn a_spoilt_line_of_one_customer_stops_no_other() {
+    let bed = by_customer().await;
+    let w = worker("w");
+    spoil(&bed, "y:mail:a").await;
+    let batch = ["a", "b", "c"].map(|to| job("mail", format!(r#"{{"to":"{to}"}}"#)));
+    let put = bed.queue.enqueue(&batch).await.unwrap();
+    assert!(put.iter().all(|one| matches!(one, Enqueued::Accepted { .. })));
+    let taken = bed.claim(&w, &["fast"], 5).await;
+    assert_eq!(taken.len(), 2, "{taken:?}");
+    let words = told(&bed).await;
+    assert!(words[0].contains(&format!("{} holds a string", bed.key("y:mail:a"))), "{words:?}");
+    bed.poke(&["DEL", &bed.key("y:mail:a")]).await;
+    let Enqueued::Accepted { id, .. } = &put[0] else { panic!() };
+    until_claimed(&bed, &w, id).await;
+}
+
+/// Sweeps and claims until the job is handed out.
+async fn until_claimed(bed: &Bed, w: &WorkerIdentity, id: &str) {
+    for _ in 0..100 {
+        bed.queue.sweep(w, 10).await.unwrap();
+        let taken = bed.claim(w, &["fast"], 5).await;
+        if !taken.is_empty() {
+            assert_eq!(ids(&taken), [id]);
+            return;
+        }
+        bed.tick().await;
+    }
+    panic!("{id} is stuck");
+}
+
+#[tokio::test]
+async fn a_customer_whose_end_of_a_job_was_not_noted_is_not_stuck() {
+    for key in ["yr:mail", "ya:mail", "yh:mail", "yc:mail", "yp:mail", "yt:mail", "yg"] {
+        let bed = by_customer().await;
+        let w = worker("w");
+        let batch = ["a", "a"].map(|to| job("mail", format!(r#"{{"to":"{to}"}}"#)));
+        bed.queue.enqueue(&batch).await.unwrap();
+        let first = bed.claim(&w, &["fast"], 5).await;
+        assert_eq!(first.len(), 1);
+        spoil(&bed, key).await;
+        assert_eq!(bed.settle(&w, &first[0], success()).await, Settled::Done, "{key}");
+        bed.poke(&["DEL", &bed.key(key)]).await;
+        let find = Find { state: Some(JobState::Ready), limit: 5, ..Find::default() };
+        let waits = bed.queue.find(&find).await.unwrap();
+        until_claimed(&bed, &w, &waits.jobs[0].id).await;
+    }
 }
 
 #[tokio::test]

@@ -256,3 +256,48 @@ async fn jobs_that_run_since_before_their_type_had_a_key_do_not_loosen_its_limit
     bed.settle(&w, &first, success()).await;
     assert_eq!(bed.claim(&w, &["fast"], 5).await.len(), 1);
 }
+
+#[tokio::test]
+async fn short_holds_one_after_the_other_are_one_long_one() {
+    let bed = Bed::still(|_| {}).await;
+    let w = worker("w");
+    bed.accept(job("mail", "1")).await;
+    let held = |delay_ms| Outcome::Snooze { delay_ms, why: "429".into(), holds: Holds::Lane };
+    for at in [0, 2_500, 64_000] {
+        bed.at(at).await;
+        let job = bed.claim(&w, &["fast"], 1).await.remove(0);
+        bed.settle(&w, &job, held(2_000)).await;
+    }
+    let gate = bed.queue.stats().await.unwrap().gates.remove(0);
+    let now = bed.queue.stats().await.unwrap().now_ms;
+    assert_eq!((gate.gate, gate.since_ms.map(|since| now - since)), (Gate::Hold, Some(64_000)));
+    let held_events = async || {
+        let events = bed.queue.events(None, 100).await.unwrap();
+        events.into_iter().filter(|event| event.kind == "held").count()
+    };
+    assert_eq!(held_events().await, 1);
+    // After a minute of quiet it is news again.
+    bed.at(126_001).await;
+    let job = bed.claim(&w, &["fast"], 1).await.remove(0);
+    bed.settle(&w, &job, held(2_000)).await;
+    let gate = bed.queue.stats().await.unwrap().gates.remove(0);
+    assert_eq!((gate.since_ms, held_events().await), (Some(now + 62_001), 2));
+}
+
+#[tokio::test]
+async fn a_hold_ends_by_hand() {
+    let bed = Bed::still(|_| {}).await;
+    let w = worker("w");
+    let first = bed.running(&w, job("mail", "1")).await;
+    let next = bed.accept(job("mail", "2")).await;
+    let held = Outcome::Snooze { delay_ms: 1_800_000, why: "429".into(), holds: Holds::Lane };
+    bed.settle(&w, &first, held).await;
+    assert!(bed.claim(&w, &["fast"], 5).await.is_empty());
+    let resume = async |lanes: &[String]| bed.queue.resume("me", lanes).await.unwrap();
+    assert!(!resume(&[]).await[0].changed, "the queue was not paused");
+    assert!(bed.claim(&w, &["fast"], 5).await.is_empty());
+    let lane = ["fast".to_owned()];
+    assert!(resume(&lane).await[0].changed);
+    assert_eq!(ids(&bed.claim(&w, &["fast"], 5).await), [&next]);
+    assert!(!resume(&lane).await[0].changed, "nothing is left to lift");
+}

@@ -14,10 +14,10 @@ use crate::types::{EnqueueOptions, Enqueued, JobState, NewJob};
 /// A job that may be accepted.
 #[derive(Debug, Clone)]
 pub(super) struct Spec {
-    options: EnqueueOptions,
+    pub(super) options: EnqueueOptions,
     payload: Vec<u8>,
     due_ms: u64,
-    key: Option<String>,
+    pub(super) key: Option<String>,
     /// That of its concurrency key, where the type has one.
     group: Option<String>,
     /// The class of that key's rate, where it has classes: what the payload says, if it does.

@@ -11,6 +11,8 @@ use crate::types::{ClosedGate, ErrorClass, Gate, Holds, Outcome, Spends, Toggled
 
 /// Longest time for which a circuit stays open before the next probe, ms.
 const PROBE_MOST_MS: u64 = 300_000;
+/// Longest time between the end of a hold and the next one that counts as the same, ms.
+const HOLD_GAP_MS: u64 = 60_000;
 const BY_MOST: usize = 128;
 const WHY_MOST: usize = 1024;
 
@@ -62,8 +64,12 @@ impl Model {
         })
     }
 
-    pub(super) fn resume(&mut self, lanes: &[String]) -> Vec<Toggled> {
-        self.toggle(lanes, |gates, lane| gates.pauses.remove(lane).is_some())
+    /// Ends pauses, and holds of lanes that are named.
+    pub(super) fn resume(&mut self, lanes: &[String], now_ms: u64) -> Vec<Toggled> {
+        self.toggle(lanes, |gates, lane| {
+            let lifted = gates.holds.remove(lane).is_some_and(|(until_ms, _)| until_ms > now_ms);
+            gates.pauses.remove(lane).is_some() || lifted
+        })
     }
 
     fn toggle(&mut self, lanes: &[String], change: impl Fn(&mut Gates, &str) -> bool) -> Vec<Toggled> {
@@ -152,7 +158,8 @@ impl Model {
         match outcome {
             Outcome::Snooze { delay_ms, holds: Holds::Lane, .. } => {
                 let until_ms = now_ms + (*delay_ms).min(super::options::MAX_DELAY_MS);
-                let standing = self.gates.holds.get(&lane.name).filter(|(until, _)| *until > now_ms);
+                let same = |(until, _): &&(u64, u64)| now_ms.saturating_sub(*until) <= HOLD_GAP_MS;
+                let standing = self.gates.holds.get(&lane.name).filter(same);
                 let (until, since) = standing.copied().unwrap_or((0, now_ms));
                 self.gates.holds.insert(lane.name.clone(), (until.max(until_ms), since));
             }

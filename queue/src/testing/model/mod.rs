@@ -107,7 +107,7 @@ impl Model {
                 Reply::Mended { damaged: self.damaged }
             }
             Op::Pause { lanes, by, why } => Reply::Toggled(self.pause(by, why, lanes, now_ms)),
-            Op::Resume(lanes) => Reply::Toggled(self.resume(lanes)),
+            Op::Resume(lanes) => Reply::Toggled(self.resume(lanes, now_us / 1_000)),
             Op::Configure { .. } | Op::Destroy | Op::Policy | Op::Subscribe(_) | Op::Unsubscribe(_) => {
                 unreachable!("answered above")
             }

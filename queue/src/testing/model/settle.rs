@@ -7,6 +7,8 @@ use super::given::Given;
 use super::options::MAX_DELAY_MS;
 use super::state::{Job, Lease, Model, Place};
 use super::waiting::{MAX_INTEGER, MESSAGE_OLD, clip};
+use lanekeeper_api::policy::OnConflict;
+
 use crate::types::{
     Attempt, AttemptError, ErrorClass, Holds, Outcome, Settled, Settlement, Spends, WorkerIdentity,
 };
@@ -22,6 +24,9 @@ struct Told {
     kept: Vec<String>,
     follow_ups: Vec<Spec>,
     deaths: Vec<Spec>,
+    /// Ids that have a job, before the call or by follow-ups of it, and keys that those take.
+    ids: BTreeSet<String>,
+    keys: BTreeSet<String>,
 }
 
 impl Model {
@@ -34,6 +39,8 @@ impl Model {
         let now_ms = now_us / 1_000;
         let (mut told, mut refused) = (Told::default(), BTreeSet::new());
         let follow_ups: Vec<_> = done.iter().map(|word| self.follow_ups(word, now_ms)).collect();
+        let named = follow_ups.iter().flatten().flatten().filter_map(|spec| spec.options.id.as_ref());
+        told.ids.extend(named.filter(|id| self.jobs.contains_key(*id)).cloned());
         let mut settled = vec![Settled::Stale; done.len()];
         for at in said_in_order(done) {
             let word = &done[at];
@@ -62,6 +69,27 @@ impl Model {
         specs.ok().filter(|specs| !specs.iter().any(|spec| self.refuses(spec, now_ms)))
     }
 
+    /// What an answer takes; none where a key is refused that an earlier job of the call takes.
+    fn take_keys(
+        &self,
+        specs: Vec<Spec>,
+        told: &Told,
+    ) -> Option<(Vec<Spec>, BTreeSet<String>, BTreeSet<String>)> {
+        let (mut ids, mut keys) = (BTreeSet::new(), BTreeSet::new());
+        for spec in &specs {
+            let known = |id: &String| ids.contains(id) || told.ids.contains(id);
+            if let Some(key) = spec.key.as_ref().filter(|_| !spec.options.id.as_ref().is_some_and(known)) {
+                let rejects = self.rules(&spec.options.job_type).on_conflict == OnConflict::Reject;
+                if rejects && (keys.contains(key) || told.keys.contains(key)) {
+                    return None;
+                }
+                keys.insert(key.clone());
+            }
+            ids.extend(spec.options.id.clone());
+        }
+        Some((specs, ids, keys))
+    }
+
     /// Notes in `told` what else the word brings.
     fn settle_one(
         &mut self,
@@ -73,11 +101,12 @@ impl Model {
     ) -> Settled {
         let holds = |lease: &&Lease| lease.token == word.token && lease.holder.boot == worker.boot;
         let Some(lease) = self.leases.get(&word.id).filter(holds).cloned() else { return Settled::Stale };
-        match follow_ups {
-            Some(specs) => told.follow_ups.extend(specs),
-            None => return Settled::Refused { why: String::new() },
-        }
+        let brings = follow_ups.and_then(|specs| self.take_keys(specs, told));
+        let Some((specs, ids, keys)) = brings else { return Settled::Refused { why: String::new() } };
         let Some(mut job) = self.jobs.remove(&word.id) else { return Settled::Stale };
+        told.follow_ups.extend(specs);
+        told.ids.extend(ids);
+        told.keys.extend(keys);
         let kept = &mut told.kept;
         self.leases.remove(&word.id);
         let cancelled = lease.cancel.is_some() && !matches!(word.outcome, Outcome::Success { .. });
