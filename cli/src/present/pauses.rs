@@ -71,9 +71,10 @@ impl Pauses {
             (Act::Pause, false, Some(gate)) => format!("{subject} was paused already: {}", self.words(gate)),
             (Act::Pause, false, None) => format!("{subject} was paused already, and has been resumed since"),
             (Act::Resume, true, _) => format!("{subject} is resumed"),
-            (Act::Resume, false, _) => {
-                format!("{subject} was neither paused by hand nor held by a Retry-After that `resume` lifts")
+            (Act::Resume, false, _) if change.lane.is_some() => {
+                format!("{subject} was not paused by hand, nor is it held by a Retry-After")
             }
+            (Act::Resume, false, _) => format!("{subject} was not paused by hand"),
         }
     }
 
