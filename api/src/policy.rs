@@ -51,7 +51,7 @@ pub struct Capacity {
     /// Most jobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jobs: Option<u64>,
-    /// Most bytes of their records, as estimated from a sample.
+    /// Most bytes of their records, as estimated from what comes and from samples.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
 }

@@ -4,6 +4,8 @@
 local SAMPLE, NEWEST = 16, 0.3
 -- From this part of a bound on, completed records make way before their time.
 local PRESSURE = 0.9
+-- Bytes of a plain record's header and id, about.
+local HEADER = 36
 
 -- Records, and where the policy bounds them their bytes, as far as those have been estimated.
 function lk.volume(ctx)
@@ -63,43 +65,7 @@ local function holding(ctx, out, what, most)
   return 'the queue holds ' .. what .. out.letters .. lk.digits(most)
 end
 
--- Of the specs those that fit in, in order; the others are refused. What takes another job's place always fits. Finished records
--- make way first.
-function lk.fitting(ctx, specs, replies)
-  local capacity = ctx.policy.capacity
-  if not capacity then
-    return specs
-  end
-  local more, payload = 0, 0
-  for _, spec in ipairs(specs) do
-    if not spec.first then
-      more, payload = more + 1, payload + #spec.payload
-    end
-  end
-  lk.make_room(ctx, min(excess(ctx, 1, more, payload), lk.MAX_BATCH))
-  local fitting, said, jobs, bytes = {}, {}, lk.volume(ctx)
-  bytes = bytes or 0
-  for _, spec in ipairs(specs) do
-    local why
-    if not spec.first then
-      if capacity.jobs and jobs >= capacity.jobs then
-        why = holding(ctx, said, lk.digits(jobs) .. ' jobs', capacity.jobs)
-      elseif capacity.bytes and bytes + #spec.payload > capacity.bytes then
-        why = holding(ctx, said, 'about ' .. lk.digits(bytes) .. ' bytes', capacity.bytes)
-      else
-        jobs, bytes = jobs + 1, bytes + #spec.payload
-      end
-    end
-    if why then
-      replies[spec.at] = {false, 'rejected:queue-full', why}
-    else
-      fitting[#fitting + 1] = spec
-    end
-  end
-  return fitting
-end
-
--- Estimates the mean size of a record, where the policy asks for bytes.
+-- Estimates the mean size of a record by a look at some, where the policy asks for bytes.
 function lk.estimate(ctx)
   local capacity = ctx.policy.capacity
   if not (capacity and capacity.bytes) then
@@ -111,6 +77,60 @@ function lk.estimate(ctx)
   end
   if ids[1] then
     local last, mean = tonumber(call('HGET', ctx.keys.meta, 'sz')), bytes / #ids
-    call('HSET', ctx.keys.meta, 'sz', fmt('%.1f', last and last + NEWEST * (mean - last) or mean))
+    call('HSET', ctx.keys.meta, 'sz', fmt('%.3f', last and last + NEWEST * (mean - last) or mean))
   end
+end
+
+-- The mean with so many records more that have so many bytes: what comes between two looks would else count for nothing.
+local function blend(ctx, before, more, bytes)
+  local mean = tonumber(call('HGET', ctx.keys.meta, 'sz')) or 0
+  call('HSET', ctx.keys.meta, 'sz', fmt('%.3f', (mean * before + bytes) / (before + more)))
+end
+
+-- About the bytes that a new job will take, its id and header included.
+local function size_of(spec)
+  return #spec.payload + #(spec.key or '') + HEADER
+end
+
+-- Of the specs those that fit in, in order; the others are refused. What takes another job's place always fits. Finished records
+-- make way first.
+function lk.fitting(ctx, specs, replies)
+  local capacity = ctx.policy.capacity
+  if not capacity then
+    return specs
+  end
+  local more, payload = 0, 0
+  for _, spec in ipairs(specs) do
+    if not spec.first then
+      more, payload = more + 1, payload + size_of(spec)
+    end
+  end
+  if capacity.bytes and call('HEXISTS', ctx.keys.meta, 'sz') == 0 then
+    lk.estimate(ctx)
+  end
+  lk.make_room(ctx, min(excess(ctx, 1, more, payload), lk.MAX_BATCH))
+  local fitting, said, jobs, bytes = {}, {}, lk.volume(ctx)
+  bytes = bytes or 0
+  local jobs_before, bytes_before = jobs, bytes
+  for _, spec in ipairs(specs) do
+    local why
+    if not spec.first then
+      if capacity.jobs and jobs >= capacity.jobs then
+        why = holding(ctx, said, lk.digits(jobs) .. ' jobs', capacity.jobs)
+      elseif capacity.bytes and bytes + size_of(spec) > capacity.bytes then
+        why = holding(ctx, said, 'about ' .. lk.digits(bytes) .. ' bytes', capacity.bytes)
+      else
+        jobs, bytes = jobs + 1, bytes + size_of(spec)
+      end
+    end
+    if why then
+      replies[spec.at] = {false, 'rejected:queue-full', why}
+    else
+      fitting[#fitting + 1] = spec
+    end
+  end
+  if capacity.bytes and jobs > jobs_before then
+    blend(ctx, jobs_before, jobs - jobs_before, bytes - bytes_before)
+  end
+  return fitting
 end

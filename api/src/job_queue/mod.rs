@@ -107,7 +107,7 @@ pub struct CapacitySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000_000))]
     pub jobs: Option<u64>,
-    /// Most bytes of their records, at least 1Mi; estimated from a sample every few seconds, and without Redis' own overhead.
+    /// Most bytes of their records, at least 1Mi; estimated from what comes and from a sample every few seconds, and without Redis' own overhead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("quantity(self).compareTo(quantity('1Mi')) >= 0").message("must be at least 1Mi"))]
     pub bytes: Option<Size>,

@@ -85,7 +85,8 @@ async fn bytes_are_estimated_by_sweeps_and_bound_the_queue() {
     for _ in 0..20 {
         bed.accept(large(50_000)).await;
     }
-    assert_eq!(bed.queue.stats().await.unwrap().bytes, None, "nobody has looked yet");
+    let bytes = bed.queue.stats().await.unwrap().bytes.unwrap();
+    assert!((1_000_000..1_010_000).contains(&bytes), "what came is known before anybody looks: {bytes}");
     bed.queue.sweep(&worker("w"), 200).await.unwrap();
     let bytes = bed.queue.stats().await.unwrap().bytes.unwrap();
     assert!((1_000_000..1_010_000).contains(&bytes), "{bytes}");
@@ -93,4 +94,27 @@ async fn bytes_are_estimated_by_sweeps_and_bound_the_queue() {
     bed.accept(large(1_000)).await;
     bed.change(|policy| policy.capacity = None).await;
     bed.accept(large(100_000)).await;
+}
+
+#[tokio::test]
+async fn large_jobs_after_small_ones_fill_the_queue_before_anybody_looks() {
+    let mut bed = Bed::new().await;
+    bed.queue.enqueue(&vec![job("mail", "x"); 200]).await.unwrap();
+    bed.change(|policy| policy.capacity = Some(Capacity { jobs: None, bytes: Some(1 << 20) })).await;
+    let mut taken = 0;
+    let message = loop {
+        match bed.put(job("mail", vec![b'x'; 100_000])).await {
+            Enqueued::Accepted { .. } => taken += 1,
+            Enqueued::Rejected { reason, message } if reason == "queue-full" => break message,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(taken, 10, "{message}");
+    // One call as well: by what it brings itself, and what it brought counts for the next.
+    let batch = vec![job("mail", vec![b'x'; 1_000]); 60];
+    let put = bed.queue.enqueue(&batch).await.unwrap();
+    let taken = put.iter().filter(|one| matches!(one, Enqueued::Accepted { .. })).count();
+    assert!((36..44).contains(&taken), "{taken}");
+    let bytes = bed.queue.stats().await.unwrap().bytes.unwrap();
+    assert!((1_040_000..1_048_577).contains(&bytes), "{bytes}");
 }
