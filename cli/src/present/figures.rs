@@ -134,7 +134,10 @@ fn headline(view: &QueueView) -> String {
         line.push_str(&format!("  FULL ({} records, spec.capacity): new jobs are refused", stats.records));
     }
     if stats.damaged > 0 {
-        line.push_str(&format!("  missing or damaged: {}", count(stats.damaged, "record")));
+        line.push_str(&format!(
+            "  missing or damaged: {} (`lanekeeper events` tells which cannot be read)",
+            count(stats.damaged, "record")
+        ));
     }
     line
 }
