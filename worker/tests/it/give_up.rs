@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use lanekeeper_api::policy::{Handler, HttpHandler, OnThrottle};
+use lanekeeper_api::policy::{Backoff, Handler, HttpHandler, OnThrottle};
 use lanekeeper_queue::types::{DeadReason, Job, JobState};
 use lanekeeper_worker::handler::{Answer, Failure};
 
-use crate::common::{Bed, Peek, Settings, done, does, eventually, policy};
+use crate::common::{Bed, Peek, Settings, does, done, eventually, policy};
 
 const LIVES_MS: u64 = 1_000;
 
@@ -30,7 +30,9 @@ async fn resume_late(bed: &Bed) {
 }
 
 /// Counts its runs and fails.
-fn fails(runs: &Arc<AtomicU32>) -> impl Fn(Peek) -> std::future::Ready<Result<Answer, Failure>> + Send + Sync + use<> {
+fn fails(
+    runs: &Arc<AtomicU32>,
+) -> impl Fn(Peek) -> std::future::Ready<Result<Answer, Failure>> + Send + Sync + use<> {
     let runs = Arc::clone(runs);
     move |_| {
         runs.fetch_add(1, Ordering::SeqCst);
@@ -61,8 +63,7 @@ async fn a_further_try_that_a_pause_held_back_is_not_made_and_a_first_one_is() {
 
     let mut policy = policy();
     let mail = policy.job_types.get_mut("mail").unwrap();
-    (mail.give_up_after_ms, mail.retry.backoff) =
-        (LIVES_MS, lanekeeper_api::policy::Backoff::Schedule(vec![300]));
+    (mail.give_up_after_ms, mail.retry.backoff) = (LIVES_MS, Backoff::Schedule(vec![300]));
     bed.configure(&policy).await;
     let ids = bed.enqueue("mail", &[b"again"]).await;
     eventually("its first try", async || bed.job(&ids[0]).await.tries == 1).await;
