@@ -1,8 +1,12 @@
 //! When a failed attempt is tried again, and when it is not: pure decisions.
 
+use lanekeeper_api::duration::Duration;
 use lanekeeper_api::policy::{Backoff, Jitter, JobTypePolicy, RetryPolicy};
 
 use crate::types::{AttemptError, Claimed, DeadReason, ErrorClass, Outcome, Spends};
+
+/// Code of a further try that came too late to be made.
+pub const GAVE_UP: &str = "GaveUp";
 
 /// Delay before retry `retry` (0 is the first), in ms. `random` in 0..=1 is the luck of the jitter. Figures beyond the range
 /// of the result saturate.
@@ -57,11 +61,34 @@ pub fn verdict(
         Spends::Try if job.tries >= policy.retry.limit => return dead(DeadReason::TriesExhausted, error),
         Spends::Try | Spends::Nothing => next_retry(&policy.retry, job.tries, random),
     };
-    let end_ms = job.enqueued_ms.saturating_add(policy.give_up_after_ms);
-    if now_ms.saturating_add(delay_ms) >= end_ms {
+    if now_ms.saturating_add(delay_ms) >= end_ms(policy, job) {
         return dead(DeadReason::GaveUp, error);
     }
     Outcome::Retry { delay_ms, spends, error }
+}
+
+/// What becomes of a job that was claimed at `now_ms` for a further try and is beyond its `giveUpAfter` by then: what held it
+/// back (a pause, a hold, a backlog) took longer than it lives. None where it is to be run, as every first try is.
+///
+/// Transient, and spending nothing: it says nothing about the job or its lane.
+#[must_use]
+pub fn too_late(policy: &JobTypePolicy, job: &Claimed, now_ms: u64) -> Option<Outcome> {
+    if !job.is_further_try() || now_ms <= end_ms(policy, job) {
+        return None;
+    }
+    let age = Duration::from_millis(now_ms.saturating_sub(job.enqueued_ms));
+    let message = format!(
+        "not tried again: its turn came at an age of {age}, beyond its giveUpAfter of {}; the attempts before say what went wrong",
+        Duration::from_millis(policy.give_up_after_ms)
+    );
+    let error = AttemptError { class: ErrorClass::Transient, code: GAVE_UP.to_owned(), message };
+    Some(Outcome::Dead { reason: DeadReason::GaveUp, error, spends: Spends::Nothing })
+}
+
+/// When the job is given up, ms.
+#[must_use]
+pub fn end_ms(policy: &JobTypePolicy, job: &Claimed) -> u64 {
+    job.enqueued_ms.saturating_add(policy.give_up_after_ms)
 }
 
 /// Delays are far below 2^53 ms; above it the nearest double is near enough.
@@ -201,5 +228,34 @@ pub(crate) mod tests {
         assert!(matches!(at(101_000, Spends::Crash), Outcome::Dead { reason: DeadReason::GaveUp, .. }));
         assert!(matches!(at(101_000, Spends::Nothing), Outcome::Dead { reason: DeadReason::GaveUp, .. }));
         assert!(matches!(at(u64::MAX, Spends::Nothing), Outcome::Dead { reason: DeadReason::GaveUp, .. }));
+    }
+
+    #[test]
+    fn a_further_try_that_comes_too_late_is_not_made() {
+        let policy = policy(exponential(1_000, 2.0, 60_000, Jitter::None));
+        // Enqueued at 1 s, it lives until 101 s.
+        let at = |job: &Claimed, now_ms| too_late(&policy, job, now_ms);
+        let snoozed = Claimed { due_ms: 50_000, attempt: 2, ..job(0, 0) };
+        for again in [job(1, 0), job(0, 1), snoozed.clone()] {
+            assert_eq!(at(&again, 101_000), None);
+            let Some(Outcome::Dead { reason: DeadReason::GaveUp, spends: Spends::Nothing, error }) =
+                at(&again, 129_600)
+            else {
+                panic!("{again:?}")
+            };
+            assert_eq!((error.class, error.code.as_str()), (ErrorClass::Transient, GAVE_UP));
+            for part in ["2m8s600ms", "giveUpAfter of 1m40s"] {
+                assert!(error.message.contains(part), "{part}: {}", error.message);
+            }
+        }
+        // A first try, also one that was handed back before or that follows a replay, is made at any age.
+        let handed_back = Claimed { attempt: 3, due_ms: 900, ..job(0, 0) };
+        let replayed = Claimed { attempt: 9, enqueued_ms: 60_000, due_ms: 60_000, ..job(0, 0) };
+        for first in [job(0, 0), handed_back, replayed.clone()] {
+            assert_eq!(at(&first, u64::MAX), None, "{first:?}");
+        }
+        // From the replay on the age counts anew.
+        let again = Claimed { tries: 1, ..replayed };
+        assert!(at(&again, 160_000).is_none() && at(&again, 160_001).is_some());
     }
 }

@@ -43,7 +43,8 @@ pub struct HttpHandlerSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signing: Option<Signing>,
     /// What an answer 429 or 503 with Retry-After holds back: the job alone, all jobs of its concurrency key (every job
-    /// type with this handler needs one), or all jobs of its lane.
+    /// type with this handler needs one), or all jobs of its lane. Key and Lane hold also where the job itself has no time
+    /// to wait for as long: it waits with the others and is given up, without another try, when its turn comes.
     #[serde(default)]
     pub on_throttle: OnThrottleSpec,
     /// Longest a Retry-After may hold anything, from 1s to 24h.

@@ -221,11 +221,14 @@ pub struct JobTypeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "key_schema")]
     pub key: Option<String>,
-    /// How long after success the key still answers 'duplicate'.
-    #[serde(default = "default_key_for")]
-    #[schemars(schema_with = "duration::positive")]
-    pub key_for: Duration,
-    /// What becomes of a job whose key has an owner already.
+    /// How long after success the key still answers 'duplicate', so that a request that is repeated does the work once. 0s:
+    /// the key is free with the success. With onConflict: Replace write 0s, unless what is asked for after a success may
+    /// be left undone for as long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "key_for_schema")]
+    pub key_for: Option<Duration>,
+    /// What becomes of a job whose key has an owner already. Replace takes the place of one that has not been started; what
+    /// comes later, and for keyFor after the success, is a duplicate.
     #[serde(default)]
     pub on_conflict: OnConflictSpec,
     /// Jobs of one key that come close together become one, due once none has come for a while. Needs onConflict: Replace.
@@ -299,8 +302,14 @@ fn default_priority() -> u8 {
     5
 }
 
-fn default_key_for() -> Duration {
-    Duration::from_secs(24 * 3600)
+/// `keyFor` where it is not written.
+pub const DEFAULT_KEY_FOR: Duration = Duration::from_secs(24 * 3600);
+
+/// Not written is not the same as its default, of which manifests are warned.
+fn key_for_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let mut schema = <Duration as JsonSchema>::json_schema(generator);
+    schema.insert("default".to_owned(), DEFAULT_KEY_FOR.to_string().into());
+    schema
 }
 
 /// CEL's own durations know no days, which no lease needs.

@@ -26,7 +26,9 @@ pub struct PolicyDefaults {
     #[serde(default)]
     pub retry: Retry,
     /// Age, counted from when the job first became due, after which a job is not tried again, whatever the tries
-    /// left. It bounds every further try, also what spends none; a first try is never refused for its age.
+    /// left. It bounds every further try, also what spends none, and one that a pause, a hold or a backlog made to wait:
+    /// beyond it the job is dead without being run, once its turn comes. A first try is never refused for its age, nor is
+    /// the first after a replay, from which the age counts anew.
     #[serde(default = "default_give_up_after")]
     #[schemars(schema_with = "duration::positive")]
     pub give_up_after: Duration,

@@ -142,9 +142,22 @@ fn value_of(document: serde_yaml::Deserializer<'_>) -> Result<Value, SyntaxError
     };
     let mut value = serde_yaml::Value::deserialize(document).map_err(broken)?;
     value.apply_merge().map_err(broken)?;
+    keep_not_finite(&mut value);
     serde_json::to_value(&value).map_err(|error| {
         (None, format!("only plain YAML with text as keys can be read, without tags: {error}"))
     })
+}
+
+/// JSON has no `.nan` and no `.inf`: they would become null, and so the default of their field. They stay as what no field can
+/// be, for the schema to refuse where they stand.
+fn keep_not_finite(value: &mut serde_yaml::Value) {
+    match value {
+        serde_yaml::Value::Number(number) if !number.is_finite() => *value = schema::not_finite(number),
+        serde_yaml::Value::Sequence(items) => items.iter_mut().for_each(keep_not_finite),
+        serde_yaml::Value::Mapping(fields) => fields.values_mut().for_each(keep_not_finite),
+        serde_yaml::Value::Tagged(tagged) => keep_not_finite(&mut tagged.value),
+        _ => {}
+    }
 }
 
 impl Sorted {

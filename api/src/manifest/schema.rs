@@ -60,6 +60,14 @@ const METADATA: [&str; 14] = [
     "uid",
 ];
 
+/// Key of a mapping that stands for a number JSON cannot hold.
+const NOT_FINITE: &str = "(a number that JSON cannot hold)";
+
+/// What stands for `.nan`, `.inf` or `-.inf` in a document: [`check`] refuses it wherever it is.
+pub(crate) fn not_finite(number: &serde_yaml::Number) -> serde_yaml::Value {
+    serde_yaml::Mapping::from_iter([(NOT_FINITE.into(), number.to_string().into())]).into()
+}
+
 /// Checks the document of that kind and takes the nulls out of it, which Kubernetes reads as absent.
 pub(crate) fn check(kind: &str, document: &mut Value, completeness: Completeness) -> Vec<Misfit> {
     let Some((_, schema)) = SCHEMAS.iter().find(|(name, _)| name == kind) else { return Vec::new() };
@@ -142,6 +150,14 @@ impl Walk {
     }
 
     fn value(&mut self, schema: &Value, value: &mut Value) {
+        if value.get(NOT_FINITE).is_some() {
+            let expected = schema["type"].as_str().unwrap_or_default();
+            let (reason, message) = match bounds(schema) {
+                Some(bounds) => (INVALID_VALUE, bounds),
+                None => (super::reason::TYPE, wrong_type(schema, expected, &Value::from(0))),
+            };
+            return self.add(reason, &value[NOT_FINITE], message);
+        }
         if schema["x-kubernetes-int-or-string"] == true {
             if !value.is_string() && !value.is_number() {
                 self.add(super::reason::TYPE, value, "must be a number or text");
@@ -225,13 +241,18 @@ impl Walk {
         let number = value.as_f64().unwrap_or_default();
         let (min, max) = (schema["minimum"].as_f64(), schema["maximum"].as_f64());
         if min.is_some_and(|min| number < min) || max.is_some_and(|max| number > max) {
-            let message = match (min, max) {
-                (Some(min), Some(max)) => format!("must be from {min} to {max}"),
-                (Some(min), None) => format!("must be at least {min}"),
-                _ => format!("must be at most {}", max.unwrap_or_default()),
-            };
-            self.add(INVALID_VALUE, value, message);
+            self.add(INVALID_VALUE, value, bounds(schema).unwrap_or_default());
         }
+    }
+}
+
+/// What a number must be within, where its schema says so.
+fn bounds(schema: &Value) -> Option<String> {
+    match (schema["minimum"].as_f64(), schema["maximum"].as_f64()) {
+        (Some(min), Some(max)) => Some(format!("must be from {min} to {max}")),
+        (Some(min), None) => Some(format!("must be at least {min}")),
+        (None, Some(max)) => Some(format!("must be at most {max}")),
+        (None, None) => None,
     }
 }
 

@@ -132,6 +132,28 @@ fn types_choices_and_bounds_say_what_to_write() {
             "lane: fast, priority: 1.5,",
             "spec.jobTypes[0].priority: \"1.5\": must be a whole number",
         ),
+        (
+            "lane: fast,",
+            "lane: fast, retry: {backoff: {exponential: {factor: .nan}}},",
+            "f.yaml:10: JobQueue default/q: spec.jobTypes[0].retry.backoff.exponential.factor: \".nan\": must be from 1 to 100",
+        ),
+        (
+            "lane: fast,",
+            "lane: fast, retry: {backoff: {exponential: {factor: .inf}}},",
+            "spec.jobTypes[0].retry.backoff.exponential.factor: \".inf\": must be from 1 to 100",
+        ),
+        (
+            "lane: fast,",
+            "lane: fast, retry: {backoff: {exponential: {factor: -.Inf}}},",
+            "spec.jobTypes[0].retry.backoff.exponential.factor: \"-.inf\": must be from 1 to 100",
+        ),
+        (
+            "lane: fast,",
+            "lane: fast, priority: .nan,",
+            "spec.jobTypes[0].priority: \".nan\": must be from 0 to 9",
+        ),
+        ("lane: fast,", "lane: .inf,", "spec.jobTypes[0].lane: \".inf\": must be text: put it in quotes"),
+        ("spec:\n", "spec:\n  defaults: .nan\n", "spec.defaults: \".nan\": must be a mapping"),
         ("lane: fast,", "", "spec.jobTypes[0].lane: is required: The lane its jobs stand in"),
         ("name: q", "name: q, labels: {a: 1}", "metadata.labels.a: \"1\": must be text: put it in quotes"),
     ] {

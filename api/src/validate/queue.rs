@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use super::policy::{Layer, resolve_completed, resolve_dead, resolve_retry};
 use super::problem::{Problem, Problems};
 use super::{endings, gates, handler, key, name, reason, similar};
-use crate::job_queue::{CapacitySpec, JobQueue, JobTypeSpec, LaneSpec, MAX_JOB_TYPES, MAX_LANES, RedisSpec};
+use crate::job_queue::{
+    CapacitySpec, DEFAULT_KEY_FOR, JobQueue, JobTypeSpec, LaneSpec, MAX_JOB_TYPES, MAX_LANES, RedisSpec,
+};
 use crate::policy::{Capacity, JobTypePolicy, LanePolicy, OnConflict, QueuePolicy, Source};
 
 /// Largest payload, in bytes: one enqueue call carries at most that much.
@@ -79,7 +81,7 @@ fn resolve(queue: &JobQueue, job_type: &JobTypeSpec) -> Option<(String, JobTypeP
         owner: job_type.owner.clone(),
         priority: job_type.priority,
         key: job_type.key.as_deref().map(key::parse_key).transpose().ok()?,
-        key_for_ms: job_type.key_for.as_millis(),
+        key_for_ms: job_type.key_for.unwrap_or(DEFAULT_KEY_FOR).as_millis(),
         on_conflict: OnConflict::default(),
         debounce: None,
         on_dead: None,
@@ -179,7 +181,6 @@ fn check_job_type(problems: &mut Problems, field: &str, queue: &JobQueue, job_ty
         let template = job_type.key.as_deref().unwrap_or_default();
         problems.add(reason::KEY_TEMPLATE, format!("{field}.key"), template, error.to_string());
     }
-    problems.positive(&format!("{field}.keyFor"), job_type.key_for);
     if let Some(most) = job_type.per_worker {
         problems.range(&format!("{field}.perWorker"), i64::from(most), 1, 1000);
     }

@@ -47,6 +47,8 @@ pub const TIMEOUT_AFTER_GIVE_UP: &str = "TimeoutAfterGiveUp";
 pub const KEEPS_NOTHING: &str = "KeepsNothing";
 /// Warning: every job of the type has the same idempotency key.
 pub const CONSTANT_KEY: &str = "ConstantKey";
+/// Warning: a key whose newest request counts answers `duplicate` for a day after the success.
+pub const KEY_KEPT: &str = "KeyKept";
 /// Warning: no job type uses a lane.
 pub const UNUSED_LANE: &str = "UnusedLane";
 /// Warning: the first delay is longer than the longest allowed, which then always holds.

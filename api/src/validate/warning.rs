@@ -3,7 +3,7 @@
 use super::problem::{Problem, Problems};
 use super::reason;
 use crate::duration::Duration;
-use crate::job_queue::JobQueue;
+use crate::job_queue::{DEFAULT_KEY_FOR, JobQueue, JobTypeSpec, OnConflictSpec};
 use crate::policy::{Backoff, JobTypePolicy, KeyPart, QueuePolicy, RetryPolicy};
 
 /// What works but is unwise in a queue: `policy` is what [`super::job_queue`] made of it.
@@ -18,10 +18,24 @@ pub fn job_queue_warnings(queue: &JobQueue, policy: &QueuePolicy) -> Vec<Problem
     }
     for (index, spec) in queue.spec.job_types.iter().enumerate() {
         if let Some(job_type) = policy.job_types.get(&spec.name) {
-            warn_of_type(&mut problems, &format!("spec.jobTypes[{index}]"), job_type);
+            let field = format!("spec.jobTypes[{index}]");
+            warn_of_kept_key(&mut problems, &field, spec);
+            warn_of_type(&mut problems, &field, job_type);
         }
     }
     problems.into_inner()
+}
+
+/// Who wants the newest state processed seldom wants it left undone for a day after each success.
+fn warn_of_kept_key(problems: &mut Problems, field: &str, spec: &JobTypeSpec) {
+    if spec.on_conflict == OnConflictSpec::Replace && spec.key_for.is_none() {
+        let message = format!(
+            "is not written: for {DEFAULT_KEY_FOR} after a success every request with the same key is answered duplicate, and what it \
+             asks for is not done, also with debounce; write keyFor: 0s to make it a new job, or keyFor: {DEFAULT_KEY_FOR} where \
+             that is meant"
+        );
+        problems.add(reason::KEY_KEPT, format!("{field}.keyFor"), "", message);
+    }
 }
 
 fn warn_of_type(problems: &mut Problems, field: &str, job_type: &JobTypePolicy) {

@@ -5,6 +5,7 @@ use super::lane::{gated, unserved};
 use super::per_worker;
 use super::words::{count, duration, first_line};
 use super::{Cause, Explanation, Scene};
+use crate::retry;
 use crate::types::{
     Attempt, AttemptError, DeadReason, ErrorClass, Job, JobState, KeyStanding, Position, Review, ReviewState,
 };
@@ -215,7 +216,11 @@ fn told(job: &Job, now_ms: u64) -> String {
 
 fn dead(job: &Job, scene: &Scene<'_>) -> Explanation {
     let id = &job.id;
-    let last = job.history.iter().rev().find(|attempt| attempt.ran());
+    // That it was given up is said anyway; what it could not be tried again for is the question.
+    let gave_up =
+        |attempt: &&Attempt| attempt.error.as_ref().is_some_and(|error| error.code == retry::GAVE_UP);
+    let mut ran = job.history.iter().rev().filter(|attempt| attempt.ran());
+    let last = ran.clone().find(|attempt| !gave_up(attempt)).or_else(|| ran.next());
     let bad_answer = has_bad_answer(job.dead_reason, last);
     let why = match job.dead_reason {
         Some(DeadReason::PermanentError) if bad_answer => {

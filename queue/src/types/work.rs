@@ -124,6 +124,16 @@ pub struct Claimed {
     pub checkpoint: Option<Vec<u8>>,
 }
 
+impl Claimed {
+    /// Whether an attempt ended before this one, since the enqueue or the last replay: failed, put off or lost. One that was
+    /// handed back does not count. Tries and crashes tell of the first and the last; a job that was put off, and nothing
+    /// else, is due later than it came.
+    #[must_use]
+    pub fn is_further_try(&self) -> bool {
+        self.tries > 0 || self.crashes > 0 || self.due_ms > self.enqueued_ms
+    }
+}
+
 /// Answer to a claim.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClaimReply {

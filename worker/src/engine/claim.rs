@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use lanekeeper_queue::retry;
 use lanekeeper_queue::types::{ClaimReply, Claimed};
 
 use super::Shared;
@@ -27,6 +28,7 @@ use super::policy::PolicyView;
 use super::wake::{self, BLOCK, Onward, Tokens};
 use crate::error::Error;
 use crate::handler::JobContext;
+use crate::metrics::Ending;
 use ask::{Ask, Asker};
 use flight::{Flights, MANY};
 use handed::Pace;
@@ -369,8 +371,13 @@ impl Loop {
                 continue;
             };
             entry.metrics.pickup.observe(job.claimed_ms.saturating_sub(job.due_ms) as f64 / 1000.0);
+            let too_late = retry::too_late(&entry.policy, &job, job.claimed_ms);
             let timeout = Duration::from_millis(entry.policy.timeout_ms).min(MAX_TIMEOUT);
             let ctx = Arc::new(JobContext::new(job, Arc::clone(&self.shared.queue_label), timeout));
+            if let Some(outcome) = too_late {
+                self.shared.say(&ctx, entry, outcome, Ending::Dead, Duration::ZERO, policy.version);
+                continue;
+            }
             ctx.notes.notify(Arc::clone(&self.shared.told));
             let Some(slot) = self.shared.table().start(Arc::clone(&ctx), Arc::clone(entry)) else {
                 // More than was asked for: an older library. What has no slot goes back.

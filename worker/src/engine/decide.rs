@@ -62,7 +62,9 @@ fn hold(job: &Claimed, policy: &JobTypePolicy, error: AttemptError, after: Durat
     put_off(job, policy, error, millis(after).clamp(MIN_HOLD_MS, most.max(MIN_HOLD_MS)), holds, now_ms)
 }
 
-/// Without a cost, unless the job would be given up before it may come back.
+/// Without a cost. A job that would be given up before it may come back is dead at once, where the wait is its own. Where its
+/// lane or key waits with it, the wait has to be told in any case, or all that stands behind it runs into the same answer; a
+/// death tells none, so the job waits with the others, and [`retry::too_late`] gives it up without a try when its turn comes.
 fn put_off(
     job: &Claimed,
     policy: &JobTypePolicy,
@@ -71,7 +73,7 @@ fn put_off(
     holds: Holds,
     now_ms: u64,
 ) -> Outcome {
-    if now_ms.saturating_add(delay_ms) > job.enqueued_ms.saturating_add(policy.give_up_after_ms) {
+    if holds == Holds::Job && now_ms.saturating_add(delay_ms) > retry::end_ms(policy, job) {
         return Outcome::Dead { reason: DeadReason::GaveUp, error, spends: Spends::Nothing };
     }
     Outcome::Snooze { delay_ms, why: error.message, holds }
@@ -196,6 +198,11 @@ mod tests {
         assert!(matches!(of(5, Some(Cause::Cancelled), &policy), Some(Outcome::Release { .. })));
     }
 
+    /// A handler whose `Retry-After` holds this, for two hours at most.
+    fn throttled(on_throttle: OnThrottle) -> Handler {
+        Handler::Http(HttpHandler { on_throttle, max_hold_ms: 7_200_000, ..HttpHandler::to("http://h/") })
+    }
+
     #[test]
     fn retry_after_holds_what_the_handler_says_and_for_no_longer() {
         let job = claimed(b"");
@@ -204,8 +211,7 @@ mod tests {
         for (on_throttle, expected) in
             [(OnThrottle::Job, Holds::Job), (OnThrottle::Key, Holds::Key), (OnThrottle::Lane, Holds::Lane)]
         {
-            let http = HttpHandler { on_throttle, max_hold_ms: 7_200_000, ..HttpHandler::to("http://h/") };
-            policy.handler = Handler::Http(http);
+            policy.handler = throttled(on_throttle);
             for (secs, held_ms) in
                 [(0, 1_000), (3_600, 3_600_000), (86_400, 7_200_000), (u64::MAX, 7_200_000)]
             {
@@ -217,8 +223,16 @@ mod tests {
                 assert_eq!((delay_ms, holds), (held_ms, expected), "{secs} s");
             }
         }
-        // What holds a lane or a key for an hour leaves no time to a job that lives for a minute.
+        // A job that lives for a minute has no time to wait for an hour: it dies of a wait of its own, and tells of one that is
+        // its lane's or its key's, so that the others wait.
         policy.give_up_after_ms = 60_000;
+        for (on_throttle, holds) in [(OnThrottle::Key, Holds::Key), (OnThrottle::Lane, Holds::Lane)] {
+            policy.handler = throttled(on_throttle);
+            let told = outcome(&job, &policy, after(3_600), None, job.claimed_ms);
+            let why = "busy".to_owned();
+            assert_eq!(told, Some(Outcome::Snooze { delay_ms: 3_600_000, why, holds }));
+        }
+        policy.handler = throttled(OnThrottle::Job);
         assert!(matches!(
             outcome(&job, &policy, after(3_600), None, job.claimed_ms),
             Some(Outcome::Dead { reason: DeadReason::GaveUp, spends: Spends::Nothing, .. })

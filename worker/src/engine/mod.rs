@@ -38,7 +38,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use lanekeeper_queue::client::RedisOptions;
-use lanekeeper_queue::types::{Settlement, WorkerIdentity};
+use lanekeeper_queue::types::{Outcome, Settlement, WorkerIdentity};
 use lanekeeper_queue::{Queue, QueueName};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -156,16 +156,30 @@ impl Shared {
         let view = self.policy();
         let newest = view.as_ref().and_then(|view| view.types.get(&ctx.job.job_type));
         let policy = newest.map_or(&entry.policy, |entry| &entry.policy);
-        let outcome = decide::outcome(&ctx.job, policy, ended, stopped, ctx.now_ms());
-        let Some(outcome) = outcome else {
-            entry.metrics.ended(Ending::Lost);
-            batch::log_lost(ctx);
-            return;
-        };
-        let ending = decide::ending(&outcome, stopped);
+        match decide::outcome(&ctx.job, policy, ended, stopped, ctx.now_ms()) {
+            Some(outcome) => {
+                let ending = decide::ending(&outcome, stopped);
+                self.say(ctx, entry, outcome, ending, took, view.map_or(0, |view| view.version));
+            }
+            None => {
+                entry.metrics.ended(Ending::Lost);
+                batch::log_lost(ctx);
+            }
+        }
+    }
+
+    /// Counts and logs an outcome, and puts it where settlements wait.
+    fn say(
+        &self,
+        ctx: &JobContext,
+        entry: &TypeEntry,
+        outcome: Outcome,
+        ending: Ending,
+        took: Duration,
+        policy_version: u64,
+    ) {
         entry.metrics.ended(ending);
         batch::log_end(ctx, &outcome, ending, took);
-        let policy_version = view.map_or(0, |view| view.version);
         let settlement = Settlement {
             id: ctx.job.id.clone(),
             token: ctx.job.token,

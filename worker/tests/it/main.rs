@@ -7,6 +7,7 @@ mod common;
 mod drain;
 mod engine;
 mod exec;
+mod give_up;
 mod http;
 mod lanes;
 mod lost_replies;

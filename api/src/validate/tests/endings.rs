@@ -47,3 +47,29 @@ fn endings_that_cannot_work_are_refused() {
         assert_eq!(found, [(format!("spec.jobTypes[0].{field}").as_str(), why)], "{fields}");
     }
 }
+
+#[test]
+fn a_key_may_be_free_with_the_success_and_who_replaces_is_told_that_it_is_not() {
+    assert_eq!(stored("keyFor: 0s")["keyForMs"], 0);
+    assert_eq!(stored("priority: 5")["keyForMs"], 86_400_000);
+    let warned = |fields: &str| {
+        let queue = with(fields);
+        let policy = job_queue(&queue, source()).unwrap();
+        let mut warnings = job_queue_warnings(&queue, &policy);
+        warnings.retain(|warning| warning.reason == reason::KEY_KEPT);
+        warnings
+    };
+    for fields in ["onConflict: Replace", "onConflict: Replace, debounce: {wait: 5s, atMost: 1m}"] {
+        let found = warned(fields);
+        assert_eq!(found.len(), 1, "{fields}");
+        assert_eq!(found[0].field, "spec.jobTypes[0].keyFor");
+        for part in ["for 24h after a success", "answered duplicate", "write keyFor: 0s"] {
+            assert!(found[0].message.contains(part), "{part}: {}", found[0]);
+        }
+    }
+    for fields in
+        ["onConflict: Reject", "onConflict: Replace, keyFor: 0s", "onConflict: Replace, keyFor: 24h"]
+    {
+        assert_eq!(warned(fields), [], "{fields}");
+    }
+}

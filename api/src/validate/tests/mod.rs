@@ -267,6 +267,7 @@ fn what_is_unwise_is_said_and_accepted() {
             reason::KEEPS_NOTHING,
         ),
         ("lane: fast,", "lane: fast, key: constant,", "spec.jobTypes[0].key", reason::CONSTANT_KEY),
+        ("lane: fast,", "lane: fast, onConflict: Replace,", "spec.jobTypes[0].keyFor", reason::KEY_KEPT),
         (
             "lane: fast,",
             "lane: fast, retry: {limit: 1, backoff: {exponential: {first: 2h}}},",

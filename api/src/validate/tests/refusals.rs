@@ -10,7 +10,7 @@ use crate::validate::{job_queue, parse_key, reason, worker_pool};
 /// What to write instead of what, where the problem shows, its reason, and whether schema rules see it too.
 type Refusal = (&'static str, &'static str, &'static str, &'static str, bool);
 
-const QUEUE_REFUSALS: [Refusal; 36] = [
+const QUEUE_REFUSALS: [Refusal; 35] = [
     ("name: q", "name: q_q", "metadata.name", reason::INVALID_NAME, false),
     (
         "name: q",
@@ -84,7 +84,6 @@ const QUEUE_REFUSALS: [Refusal; 36] = [
         false,
     ),
     ("lane: fast,", "lane: fast, key: 'a:{b',", "spec.jobTypes[0].key", reason::KEY_TEMPLATE, true),
-    ("lane: fast,", "lane: fast, keyFor: 0s,", "spec.jobTypes[0].keyFor", reason::INVALID_VALUE, true),
     ("lane: fast,", "lane: fast, timeout: 0s,", "spec.jobTypes[0].timeout", reason::INVALID_VALUE, true),
     (
         "lane: fast,",

@@ -269,6 +269,19 @@ fn dead() {
     World::new().says(&dead, 0, Cause::Dead, &["because 1 attempt was lost with its worker."]);
 }
 
+#[test]
+fn dead_without_another_try() {
+    let mut dead = job(JobState::Dead);
+    dead.finished_ms = Some(NOW - 3_600_000);
+    dead.dead_reason = Some(DeadReason::GaveUp);
+    let mut gave_up = attempt("dead", "not tried again");
+    gave_up.error.as_mut().unwrap().code = "GaveUp".to_owned();
+    dead.history = vec![attempt("retry", "503 overloaded"), gave_up.clone()];
+    World::new().says(&dead, 0, Cause::Dead, &["giveUpAfter", "Last error: HttpStatus: 503 overloaded"]);
+    dead.history = vec![gave_up];
+    World::new().says(&dead, 0, Cause::Dead, &["Last error: GaveUp: not tried again"]);
+}
+
 /// The handler said that all went well: who replays must know that the work may be done.
 #[test]
 fn dead_of_an_answer() {
