@@ -142,11 +142,20 @@ async fn behind_many_jobs_that_may_not_go_the_first_that_may_is_found() {
 
 #[tokio::test]
 async fn a_job_that_its_keys_line_has_lost_lends_its_type_nothing() {
-    let bed = bed_with(1_000, &[]).await;
-    let lost = bed.accept(of("a", 5)).await;
-    come(&bed, 1, &[("p", 1, 5), ("a", 1, 5)]).await;
+    let bed = bed_with(1_000, &[("b", 1, 9)]).await;
+    bed.at(2).await;
+    let lost = bed.accept(of("a", 0)).await;
+    come(&bed, 2, &[("p", 2, 5), ("a", 1, 9)]).await;
     bed.poke(&["ZREM", &bed.key("y:mail:a"), &lost]).await;
-    assert_eq!(drained(&bed, 100, &want(&["fast"], 1)).await, "pa");
+    assert_eq!(drained(&bed, 100, &want(&["fast"], 1)).await, "ppba");
+}
+
+#[tokio::test]
+async fn a_key_that_has_a_turn_and_no_room_any_more_lends_its_type_nothing() {
+    let mut bed = bed_with(1_000, &[("a", 3, 0), ("b", 1, 9), ("p", 2, 5)]).await;
+    assert_eq!(name(&bed.claim(&worker("w"), &["fast"], 1).await[0]), 'a');
+    bed.change(keyed(1)).await;
+    assert_eq!(drained(&bed, 100, &want(&["fast"], 1)).await, "ppb");
 }
 
 #[tokio::test]
@@ -175,5 +184,14 @@ async fn by_deadline_a_lane_goes_by_the_first_of_its_jobs_that_may_go() {
         let got = drained(&bed, 100, &wish).await;
         let expected = if room == 1 { "arrb" } else { "abrr" };
         assert_eq!(got, expected, "by {room}; claims are served lane by lane");
+    }
+}
+
+#[tokio::test]
+async fn jobs_beyond_those_of_a_large_claim_count() {
+    for room in [1, 16, 40, 100] {
+        let bed = bed_with(1_000, &[("a", 30, 5), ("p", 5, 5), ("b", 40, 5)]).await;
+        let expected = format!("{}appppp{}", "ab".repeat(29), "b".repeat(11));
+        assert_eq!(drained(&bed, 100, &want(&["fast"], room)).await, expected, "by {room}");
     }
 }
