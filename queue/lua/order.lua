@@ -2,7 +2,8 @@
 --
 -- Within a lane, over all of its types, the job with the least due time + priority * step goes first, where a step is what
 -- one level of priority is worth in waiting (lane.step): a job of low priority ages and is overtaken only for so long.
--- Jobs of the same moment go by id. Between lanes, the order is the one the caller lists, or by deadline: the lane
+-- Jobs of the same moment go by id. A type whose concurrency keys take turns goes by the first of its jobs, whichever of them has
+-- the turn (rank.lua). Between lanes, the order is the one the caller lists, or by deadline: the lane
 -- whose next job has the least time left of what the lane promises, critical lanes before all others.
 
 -- A line as {ids, scores}, split where the priority changes; a line of one priority is one segment, and `uniform` says that
@@ -37,14 +38,16 @@ local function aged(score, step)
   local priority = floor(score / lk.PRIORITY_STEP)
   return score - priority * lk.PRIORITY_STEP + priority * step
 end
+lk.aged = aged
 
+-- Merges lines: of each part the `list` is what goes, and `by` is by what, {id, score, ...} both.
 local function merge(lane, parts, most, limits)
   local ids, types, scores, taken = {}, {}, {}, {}
   while #ids < most do
     local best
     for _, part in ipairs(parts) do
       if part.at and (not best or part.age < best.age
-        or (part.age == best.age and lk.before(part.list[part.at], best.list[best.at]))) then
+        or (part.age == best.age and lk.before(part.by[part.at], best.by[best.at]))) then
         best = part
       end
     end
@@ -58,11 +61,11 @@ local function merge(lane, parts, most, limits)
     if type(limit) == 'number' and taken[ty] > limit then
       best.at = nil
     else
-      ids[n], types[n], scores[n] = best.list[best.at], ty, tonumber(best.list[best.at + 1])
+      ids[n], types[n], scores[n] = best.list[best.at], ty, tonumber(best.by[best.at + 1])
       best.at = best.at + 2
     end
     if best.at and best.list[best.at] then
-      best.age = aged(tonumber(best.list[best.at + 1]), lane.step)
+      best.age = aged(tonumber(best.by[best.at + 1]), lane.step)
     else
       best.at = nil
     end
@@ -83,7 +86,7 @@ function lk.aged_head(lane, key, most, uniform)
     return parts[1] or {}
   end
   for i, list in ipairs(parts) do
-    parts[i] = {list = list, at = 1, age = aged(tonumber(list[2]), lane.step), ty = {name = ''}}
+    parts[i] = {list = list, by = list, at = 1, age = aged(tonumber(list[2]), lane.step), ty = {name = ''}}
   end
   local ids, _, scores = merge(lane, parts, most, {})
   local head = {}
@@ -131,33 +134,49 @@ function lk.next_of(ctx, lane, most, limits)
   return lk.peek(ctx, lane, most, limits)
 end
 
--- As lk.next_of, and their scores.
-function lk.peek(ctx, lane, most, limits)
+-- What the types of a lane may give, each as lines to be merged, and what was looked at for those that have groups.
+local function parts_of(ctx, lane, most, limits)
   local parts = {}
   for _, ty in ipairs(lane.types) do
     local limit = limits[ty.name]
-    local room = type(limit) == 'number' and min(limit, most) or most
-    if room > 0 then
-      for _, list in ipairs(ty.groups and {lk.peek_groups(ctx, ty, room)} or segments(ty.ready, room)) do
-        if list[1] then
-          parts[#parts + 1] = {list = list, ty = ty, at = 1}
-        end
+    local room, lists, seen = type(limit) == 'number' and min(limit, most) or most, NONE, nil
+    if room > 0 and ty.groups then
+      lists = {}
+      lists[1], seen = lk.peek_groups(ctx, ty, room)
+    elseif room > 0 then
+      lists = segments(ty.ready, room)
+    end
+    for _, list in ipairs(lists) do
+      if list[1] then
+        parts[#parts + 1] = {list = list, by = list, ty = ty, at = 1, seen = seen}
       end
     end
   end
+  return parts
+end
+
+-- As lk.next_of, and the scores by which they go. `ranked`: the lane competes with others by them.
+function lk.peek(ctx, lane, most, limits, ranked)
+  local parts = parts_of(ctx, lane, most, limits)
   if not parts[1] then
     return {}, {}, false, {}
   end
-  if not parts[2] then
-    local list, ids, types, scores = parts[1].list, {}, {}, {}
-    for i = 1, #list, 2 do
-      local n = (i + 1) / 2
-      ids[n], types[n], scores[n] = list[i], parts[1].ty, tonumber(list[i + 1])
+  -- What competes with nothing goes by nothing.
+  if ranked or parts[1].ty ~= parts[#parts].ty then
+    for _, part in ipairs(parts) do
+      part.by = part.seen and lk.rank_groups(ctx, part.ty, part.list, part.seen) or part.list
     end
-    return ids, types, not parts[1].ty.groups, scores
+  end
+  if not parts[2] then
+    local part, ids, types, scores = parts[1], {}, {}, {}
+    for i = 1, #part.list, 2 do
+      local n = (i + 1) / 2
+      ids[n], types[n], scores[n] = part.list[i], part.ty, tonumber(part.by[i + 1])
+    end
+    return ids, types, not part.ty.groups, scores
   end
   for _, part in ipairs(parts) do
-    part.age = aged(tonumber(part.list[2]), lane.step)
+    part.age = aged(tonumber(part.by[2]), lane.step)
   end
   local ids, types, scores = merge(lane, parts, most, limits)
   return ids, types, false, scores
@@ -220,7 +239,7 @@ function lk.most_urgent(ctx, lanes, most, limits)
   for i, lane in ipairs(lanes) do
     local room, scores = lk.lane_room(ctx, lane, most), {}
     if room > 0 then
-      scores = select(4, lk.peek(ctx, lane, room, limits))
+      scores = select(4, lk.peek(ctx, lane, room, limits, lanes[2] ~= nil))
     end
     if scores[1] then
       -- Critical lanes go before all others, as they are listed.

@@ -105,7 +105,8 @@ local function read_lines(ctx, ty, most, uniform)
   return {}, false
 end
 
--- The next jobs of a grouped type, at most `most`, in turns: {id, score, ...} as a line's head.
+-- The next jobs of a grouped type, at most `most`, in turns: {id, score, ...} as a line's head; and what was looked at for them
+-- (see rank.lua).
 function lk.peek_groups(ctx, ty, most)
   lk.regroup(ctx, ty)
   lk.let_groups_in(ctx, ty, 64)
@@ -118,7 +119,7 @@ function lk.peek_groups(ctx, ty, most)
     read_heads(ty, lines, most, uniform)
     list = deal(lines, most, peeked)
   end
-  return own_only(ctx, ty, list)
+  return own_only(ctx, ty, list), {lines = lines, uniform = uniform}
 end
 
 -- Jobs left their groups' lines: but for the `bad` they were handed out and count as running, and their groups go to the

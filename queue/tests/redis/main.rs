@@ -32,6 +32,7 @@ mod offering;
 mod offers;
 mod order;
 mod policies;
+mod rank;
 mod reconnect;
 mod refusals;
 mod repair;

@@ -107,6 +107,8 @@ impl Model {
             Damage::Lease(id) => self.lose("l", Some(id), now_us),
             Damage::Card(_) => {}
         }
+        // Lost leases put jobs back before anyone counts anew how many of their keys run: those may stand aside till a claim looks.
+        self.regard_groups(now_us, false);
         self.doubt_groups();
         self.forget_silent_offers();
         if given.damaged < self.damaged {

@@ -1,7 +1,8 @@
 //! Which jobs of a lane go next.
 //!
 //! Within a type with concurrency keys the groups that may go take turns, the one first that has had its turn longest; within
-//! a group, and between the types of a lane, jobs go by their order.
+//! a group jobs go by their order. Between the types of a lane, each goes by the first of its jobs that may go, whichever
+//! group has the turn. The library looks for that job among a few only, as many as cases of this model ever have groups.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -36,12 +37,25 @@ struct GroupLine {
 }
 
 impl TypeLine {
+    /// The groups of which jobs may go.
+    fn going(&self) -> impl Iterator<Item = &GroupLine> {
+        self.groups.iter().filter(|group| self.left > 0 && group.room > 0 && !group.jobs.is_empty())
+    }
+
     /// The groups of which one has the turn.
     fn candidates(&self) -> impl Iterator<Item = &GroupLine> {
-        let goes = |group: &&GroupLine| self.left > 0 && group.room > 0 && !group.jobs.is_empty();
-        let sure = self.groups.iter().filter(goes).filter(|group| !group.perhaps);
+        let sure = self.going().filter(|group| !group.perhaps);
         let first = sure.map(|group| group.to_us).min().unwrap_or(u64::MAX);
-        self.groups.iter().filter(goes).filter(move |group| group.from_us <= first)
+        self.going().filter(move |group| group.from_us <= first)
+    }
+
+    /// The job by which the type goes: the first that may go, and the first that certainly does.
+    fn ranks(&self) -> (Option<&Ranked>, Option<&Ranked>) {
+        let first = |sure: bool| {
+            let groups = self.going().filter(|group| !(sure && group.perhaps));
+            groups.map(|group| &group.jobs[0]).min()
+        };
+        (first(false), first(true))
     }
 }
 
@@ -53,14 +67,15 @@ impl Lines {
             .iter()
             .map(|line| line.candidates().map(|group| (&group.jobs[0], group.perhaps)).collect())
             .collect();
-        // One of each type has the turn: the job is before one of each of the others.
-        let may_go = |own: usize, job: &Ranked| {
-            let mut others = heads.iter().enumerate().filter(|(at, _)| *at != own);
-            others.all(|(_, heads)| heads.iter().all(|head| head.1) || heads.iter().any(|head| head.0 > job))
+        let ranks: Vec<_> = self.0.iter().map(TypeLine::ranks).collect();
+        // A type may go where its best rank is before the worst of each of the others.
+        let may_go = |own: usize| {
+            let mut others = ranks.iter().enumerate().filter(|(at, _)| *at != own);
+            others.all(|(_, (_, worst))| worst.is_none() || ranks[own].0 < *worst)
         };
         let mut may =
             heads.iter().enumerate().flat_map(|(at, heads)| heads.iter().map(move |head| (at, *head)));
-        let may: Vec<_> = may.by_ref().filter(|(at, (job, _))| may_go(*at, job)).collect();
+        let may: Vec<_> = may.by_ref().filter(|(at, _)| may_go(*at)).collect();
         let chosen = may.iter().find(|(_, (job, _))| Some(&job.1) == wanted);
         let (kind, (job, _)) = chosen.or_else(|| may.iter().find(|(_, (_, perhaps))| !perhaps))?;
         let at = self.0[*kind].groups.iter().position(|group| group.jobs.front() == Some(*job))?;
