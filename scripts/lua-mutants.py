@@ -37,11 +37,11 @@ MODULES = {
     "gates": "gates gates_change clock news waking", "get": "admin words", "group": "gates",
     "groups": "gates gates_change grouping repair waking refusals", "key_template": "keys keys", "lease": "lease broken cancel",
     "leases": "lease words", "leave": "lease", "notes": "notes letters clock words", "offer": "offers offering", "options": "enqueue words",
-    "order": "order fairness exact bounds", "pass_on": "order words", "pause": "gates words news waking", "position": "order",
+    "order": "order fairness exact bounds rank", "pass_on": "order words", "pause": "gates words news waking", "position": "order",
     "record": "settle damage broken exact", "repair": "repair review broken grouping mending",
     "settle": "settle endings words laneless",
     "stage": "order admin keys gates events damage letters clock laneless waking mending news",
-    "stats": "lifecycle order clock laneless", "sweep": "lease robust broken words letters mending laneless", "turns": "gates grouping gates_change waking", "version": "robust",
+    "stats": "lifecycle order clock laneless", "sweep": "lease robust broken words letters mending laneless", "turns": "gates grouping gates_change waking rank", "version": "robust",
 }
 
 

@@ -137,6 +137,11 @@ async fn behind_many_jobs_that_may_not_go_the_first_that_may_is_found() {
         come(&bed, 10, &[("c", 1, 9), ("d", 1, 9), ("a", 40, 5), ("b", 1, 5), ("p", 2, 5)]).await;
         // The turns are of c, d and b, and by b's job the type goes before p until that is gone.
         assert_eq!(drained(&bed, 100, &want(&["fast"], room)).await, "cdbpp", "by {room}");
+        // Of b one may go: its other job lends d nothing.
+        let bed = bed_with(1, &[("a", 1, 5)]).await;
+        bed.claim(&worker("w"), &["fast"], 1).await;
+        come(&bed, 10, &[("c", 1, 9), ("a", 40, 5), ("b", 2, 5), ("d", 1, 9), ("p", 2, 5)]).await;
+        assert_eq!(drained(&bed, 100, &want(&["fast"], room)).await, "cbppd", "by {room}");
     }
 }
 
