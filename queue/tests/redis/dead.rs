@@ -78,6 +78,8 @@ async fn errors_that_differ_in_numbers_ids_and_quotes_have_one_fingerprint() {
         ("address", "10.0.0.1:6379 refused\nit"),
         ("address", "192.168.17.254:80 refused it"),
         ("letters", "no uzer 42"),
+        ("long letters", "connection refused"),
+        ("other long letters", "connection forgotten"),
     ] {
         let id = died(&bed, job("mail", "x"), message).await;
         let print = bed.job(&id).await.fingerprint.expect("the dead have one");

@@ -1,7 +1,7 @@
 //! Concurrency keys, where the reference model found the library wrong.
 
 use super::common::*;
-use lanekeeper_api::policy::{ConcurrencyKey, KeyPart, LimitBy, QueuePolicy, RateLimit};
+use lanekeeper_api::policy::{ConcurrencyKey, KeyPart, LimitBy, OnConflict, QueuePolicy, RateLimit};
 use lanekeeper_queue::testing::clock;
 use lanekeeper_queue::types::*;
 
@@ -39,6 +39,19 @@ async fn the_last_job_of_a_key_decides_its_class_also_where_it_names_none() {
     let bed = Bed::with(key_of_mail(None, Some(by_tier()))).await;
     bed.queue.enqueue(&[premium("a"), of("a"), of("a"), premium("a")]).await.unwrap();
     assert_eq!(bed.claim(&worker("w"), &["fast"], 9).await.len(), 4);
+}
+
+#[tokio::test]
+async fn what_a_job_said_of_its_keys_class_stands_where_another_of_the_call_replaces_it() {
+    let bed = Bed::with(|policy| {
+        key_of_mail(None, Some(by_tier()))(policy);
+        policy.job_types.get_mut("mail").unwrap().on_conflict = OnConflict::Replace;
+    })
+    .await;
+    let keyed = |job| with(job, |o| o.key = Some("k".into()));
+    bed.queue.enqueue(&[keyed(premium("a")), keyed(of("b"))]).await.unwrap();
+    let class: Option<String> = bed.raw(&["HGET", &bed.key("yc:mail"), "a"]).await.unwrap();
+    assert_eq!(class.as_deref(), Some("premium"));
 }
 
 #[tokio::test]

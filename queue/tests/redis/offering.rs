@@ -187,3 +187,19 @@ async fn what_was_handed_over_unheard_counts_against_the_limit_of_its_type() {
     wish.type_limits.insert("mail".into(), 2);
     assert_eq!(claims(&bed, &w, &wish).await.jobs.len(), 1);
 }
+
+#[tokio::test]
+async fn claims_that_tell_of_nothing_new_are_no_sign_that_it_hears() {
+    let bed = Bed::still(|_| {}).await;
+    let w = worker("w");
+    let mut ear = Ear::of(&bed, &w).await;
+    claims(&bed, &w, &offer(&["fast"], 9, 0)).await;
+    bed.at(1_000).await;
+    bed.accept(job("mail", b"")).await;
+    assert_eq!(handed_ids(&ear.handed(&bed, &w).await).len(), 1);
+    bed.at(1_090).await;
+    claims(&bed, &w, &offer(&["fast"], 9, 0)).await;
+    bed.at(1_101).await;
+    let next = bed.accept(job("mail", b"")).await;
+    assert_eq!(bed.state(&next).await, JobState::Ready);
+}

@@ -295,3 +295,22 @@ async fn replays_that_are_killed_and_begun_anew_replay_each_letter_once() {
     }
     assert_eq!(bed.queue.stats().await.unwrap().dead, 0);
 }
+
+#[tokio::test]
+async fn a_key_whose_job_was_called_off_or_discarded_stands_in_the_way_of_no_replay() {
+    let bed = Bed::new().await;
+    let keyed = || with(job("mail", "x"), |o| o.key = Some("k".into()));
+    let id = died(&bed, keyed(), "no user").await;
+    let cancelled = bed.accept(job("mail", "c")).await;
+    bed.queue.cancel(&[cancelled.clone()], "ops").await.unwrap();
+    let discarded = died(&bed, job("mail", "d"), "no user").await;
+    bed.queue.dead_discard(&[discarded.clone()], "anna", "").await.unwrap();
+    for owner in [cancelled, discarded] {
+        // As damage may leave it.
+        bed.poke(&["HSET", &bed.key("k"), "k", &owner]).await;
+        assert_eq!(outcomes(&bed.queue.dead_replay(&[id.clone()], "anna", "").await.unwrap()), ["replayed"]);
+        let w = worker("w");
+        let again = bed.claim(&w, &["fast"], 1).await.remove(0);
+        bed.settle(&w, &again, self::dead("no user")).await;
+    }
+}
