@@ -323,6 +323,7 @@ def main():
             files[os.path.basename(path)] = file.read()
     faults = chosen(files, args)
     if args.list:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--list | head` is no error
         for fault in sorted(faults):
             print(fault.key())
         return 0

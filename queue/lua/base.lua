@@ -60,12 +60,20 @@ function lk.error(code, sentence)
   return redis.error_reply(code .. ' ' .. sentence)
 end
 
+-- The refusal of keys that are not exactly one root. Asked before `lk.boot` too.
+function lk.wrong_root(keys)
+  if #keys ~= 1 or not string.find(keys[1], '^lk:{[^{}]+}$') then
+    return lk.error('LKARGS', 'give exactly one key, the root of the queue: lk:{<namespace>/<queue>}')
+  end
+end
+
 -- Every fixed key of a queue and the prefixes of the others. No other place spells a key.
 function lk.keys_of(root)
   return {
     root = root,
-    meta = root .. ':m', -- hash: v policy version, a last activity, o end of the last outage, t last token, s salt, x damage, xt last time that a failing key was told, n notes were written, back
-    -- time at which the clock went back, sz mean bytes of a record, lp longer lease before this one and lu until when, b:<lane> last token put back
+    meta = root .. ':m', -- hash: v policy version, a last activity, o end of the last outage, t last token, s salt, x damage,
+    -- xt time at which a failing key was told last, n notes were written, back time at which the clock went back, sz mean bytes of a
+    -- record, lp longer lease before this one and lu until when, b:<lane> last token put back
     policy = root .. ':p', -- string: the policy as JSON
     jobs = root .. ':j', -- hash: id -> record
     pasts = root .. ':a', -- hash: id -> past, for jobs to which something has happened

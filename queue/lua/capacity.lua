@@ -81,12 +81,6 @@ function lk.estimate(ctx)
   end
 end
 
--- The mean with so many records more that have so many bytes: what comes between two looks would else count for nothing.
-local function blend(ctx, before, more, bytes)
-  local mean = tonumber(call('HGET', ctx.keys.meta, 'sz')) or 0
-  call('HSET', ctx.keys.meta, 'sz', fmt('%.3f', (mean * before + bytes) / (before + more)))
-end
-
 -- About the bytes that a new job will take, its id and header included.
 local function size_of(spec)
   return #spec.payload + #(spec.key or '') + HEADER
@@ -111,7 +105,7 @@ function lk.fitting(ctx, specs, replies)
   lk.make_room(ctx, min(excess(ctx, 1, more, payload), lk.MAX_BATCH))
   local fitting, said, jobs, bytes = {}, {}, lk.volume(ctx)
   bytes = bytes or 0
-  local jobs_before, bytes_before = jobs, bytes
+  local before = jobs
   for _, spec in ipairs(specs) do
     local why
     if not spec.first then
@@ -129,8 +123,9 @@ function lk.fitting(ctx, specs, replies)
       fitting[#fitting + 1] = spec
     end
   end
-  if capacity.bytes and jobs > jobs_before then
-    blend(ctx, jobs_before, jobs - jobs_before, bytes - bytes_before)
+  if capacity.bytes and jobs > before then
+    -- What comes between two looks would else count for nothing.
+    call('HSET', ctx.keys.meta, 'sz', fmt('%.3f', bytes / jobs))
   end
   return fitting
 end

@@ -118,14 +118,14 @@ local function forget_old(keys, old, new)
 end
 
 -- Tokens for what waits and may start now: under a new policy, also in a lane it did not stand in before.
-function lk.wake_lanes(keys, policy, held)
-  if held then
+function lk.wake_lanes(ctx)
+  if lk.queue_held(ctx) then
     return
   end
-  for _, lane in ipairs(policy.lanes) do
+  for _, lane in ipairs(ctx.policy.lanes) do
     for _, ty in ipairs(lane.types) do
       local waiting = call('ZCARD', ty.ready)
-      local room = lk.WAKE_CAP - lk.tokens_of({keys = keys}, lane)
+      local room = lk.WAKE_CAP - lk.tokens_of(ctx, lane)
       for _ = 1, min(waiting, room) do
         call('RPUSH', lane.wake, '1')
       end
@@ -165,7 +165,7 @@ local function write_policy(keys, stored, text, new, us)
   local ctx = {keys = keys, policy = policy}
   lk.forget_gates(ctx, policy.lane)
   lk.note_groups(ctx, ok and old or nil)
-  lk.wake_lanes(keys, policy, lk.queue_held(ctx))
+  lk.wake_lanes(ctx)
   lk.event(ctx, 'policy', '', '', 'version ' .. lk.digits(version) .. ' by ' .. lk.clip(lk.clean(new.owner), 128))
   call('PUBLISH', keys.wake, 'policy')
   return version
@@ -203,9 +203,9 @@ end
 
 -- lk_policy root  ->  {policy as JSON, version}, or an empty list when there is none
 local function read_policy(keys)
-  local root = keys[1]
-  if #keys ~= 1 then
-    return lk.error('LKARGS', 'give exactly one key, the root of the queue: lk:{<namespace>/<queue>}')
+  local root, wrong = keys[1], lk.wrong_root(keys)
+  if wrong then
+    return wrong
   end
   local version = redis.call('HGET', root .. ':m', 'v')
   local text = redis.call('GET', root .. ':p')

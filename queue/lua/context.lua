@@ -179,9 +179,10 @@ function lk.open(keys, serves)
     lk.boot()
   end
   local root = keys[1]
-  local known = policies[root]
-  if #keys ~= 1 or not (known or find(root, '^lk:{[^{}]+}$')) then
-    return nil, lk.error('LKARGS', 'give exactly one key, the root of the queue: lk:{<namespace>/<queue>}')
+  local known = #keys == 1 and policies[root]
+  local wrong = not known and lk.wrong_root(keys)
+  if wrong then
+    return nil, wrong
   end
   local time = call('TIME')
   local us = time[1] * 1000000 + time[2]

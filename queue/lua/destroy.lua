@@ -7,9 +7,9 @@ local function destroy(keys)
   if not lk.booted then
     lk.boot()
   end
-  local root = keys[1]
-  if #keys ~= 1 or not find(root, '^lk:{[^{}]+}$') then
-    return lk.error('LKARGS', 'give exactly one key, the root of the queue: lk:{<namespace>/<queue>}')
+  local root, wrong = keys[1], lk.wrong_root(keys)
+  if wrong then
+    return wrong
   end
   local own = lk.keys_of(root)
   local jobs = call('HLEN', own.jobs)

@@ -9,12 +9,15 @@ local OBITUARY_BYTES = 524288
 -- Why a follow-up cannot be stored because its key has an owner and its type refuses such; nil where none is refused. `brought`:
 -- ids and keys that earlier answers of the call take; those of this one come back as well.
 local function conflict_of(ctx, specs, brought)
-  local ids, keys = {}, {}
+  local ids, keys, refused = {}, {}, {}
+  for _, spec in ipairs(specs) do
+    refused[#refused + 1] = spec.ty.on_conflict == 'Reject' and spec.key or nil
+  end
+  local owners = refused[1] and lk.owners_of(ctx, refused) or NONE
   for i, spec in ipairs(specs) do
     local id, key = spec.options.id, spec.key
     if key and not (id and (ids[id] or brought.ids[id] or call('HEXISTS', ctx.keys.jobs, id) == 1)) then
-      local owner = spec.ty.on_conflict == 'Reject'
-        and (lk.owners_of(ctx, {key})[key] or keys[key] or brought.keys[key])
+      local owner = spec.ty.on_conflict == 'Reject' and (owners[key] or keys[key] or brought.keys[key])
       if owner then
         return fmt('number %d: rejected:key-conflict: job %s (%s) has the idempotency key', i, owner.id, owner.state)
       end

@@ -139,8 +139,7 @@ lk.place_group = place
 function lk.set_aside(ctx, ty, group, failure)
   call('ZREM', ty.groups.turns, group)
   call('ZADD', ty.groups.aside, lk.digits(ctx.now + ASIDE), group)
-  lk.damaged(ctx, 1)
-  lk.tell_failure(ctx, failure)
+  lk.failed(ctx, failure)
 end
 
 -- The groups of jobs, in the order in which they come, and the places of each one's jobs in the list.
@@ -174,9 +173,8 @@ function lk.line_up(ctx, ty, pairs_of)
       -- From before the type had a key: from now on they have a line.
       call('HSET', ctx.keys.group_of, unpack_list(nameless))
     end
-    if type(redis.pcall('ZADD', line_of(ty, group), unpack_list(entries))) ~= 'number' then
-      lk.damaged(ctx, 1)
-    end
+    -- A line that something else overwrote fails no other's jobs.
+    lk.number(ctx, 'ZADD', line_of(ty, group), unpack_list(entries))
   end
   place_all(ctx, ty, order)
 end
@@ -290,6 +288,7 @@ end
 local function doubt(ty)
   call('ZUNIONSTORE', ty.groups.aside, 1, ty.groups.aside, 'WEIGHTS', 0)
 end
+lk.doubt_type = doubt
 
 -- The clock went back: until when groups stand aside says nothing any more.
 function lk.doubt_groups(ctx)

@@ -239,7 +239,8 @@ function lk.most_urgent(ctx, lanes, most, limits)
   for i, lane in ipairs(lanes) do
     local room, scores = lk.lane_room(ctx, lane, most), {}
     if room > 0 then
-      scores = select(4, lk.peek(ctx, lane, room, limits, lanes[2] ~= nil))
+      -- As in the listed order, a key that something else overwrote stops no other lane.
+      scores = select(5, lk.try(ctx, lk.peek, lane, room, limits, lanes[2] ~= nil)) or scores
     end
     if scores[1] then
       -- Critical lanes go before all others, as they are listed.

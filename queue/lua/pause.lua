@@ -39,7 +39,7 @@ local function toggle(keys, args, texts, event, change)
     end
   end
   if event == 'resumed' then
-    lk.wake_lanes(ctx.keys, ctx.policy, lk.queue_held(ctx))
+    lk.wake_lanes(ctx)
   end
   call('PUBLISH', ctx.keys.wake, 'gates')
   return replies

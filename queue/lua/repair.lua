@@ -5,14 +5,9 @@
 -- Bytes of records one step may read, about; most leases that are counted at once.
 local STEP_BYTES, COUNT_LEASES = 1048576, 5000
 
--- How many members an index has; what is none has none, and is told as damage.
+-- How many members an index has; what is none has none.
 local function size_of(ctx, key)
-  local size = redis.pcall('ZCARD', key)
-  if type(size) == 'number' then
-    return size
-  end
-  lk.damaged(ctx, 1)
-  return 0
+  return lk.number(ctx, 'ZCARD', key) or 0
 end
 
 local function missing(key, id)
@@ -199,7 +194,7 @@ local function mend_gauges(ctx, names)
       end
       if of_groups ~= (tonumber(call('HGET', ctx.keys.counters, fields[i])) or 0) then
         lk.recount_groups(ctx, ty)
-        call('ZUNIONSTORE', ty.groups.aside, 1, ty.groups.aside, 'WEIGHTS', 0)
+        lk.doubt_type(ty)
       end
     end
   end
@@ -241,7 +236,7 @@ local function mend_turns(ctx)
     if ty.groups then
       local running = call('HLEN', ty.groups.running) - call('HEXISTS', ty.groups.running, '')
       if call('ZCOUNT', ty.groups.aside, 'inf', 'inf') > running then
-        call('ZUNIONSTORE', ty.groups.aside, 1, ty.groups.aside, 'WEIGHTS', 0)
+        lk.doubt_type(ty)
         lk.damaged(ctx, 1)
       end
     end

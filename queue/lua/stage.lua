@@ -21,16 +21,32 @@ function lk.damaged(ctx, count)
   end
 end
 
--- Does `work(ctx, ...)`, whose failing must not cost the call its reply: that is counted as damage, and told now and then. Whether
--- it went well, and what it returned.
-function lk.try(ctx, work, ...)
-  local ok, first, second, third = pcall(work, ctx, ...)
+-- A part of a call failed that the call does without: counted as damage, and told now and then.
+function lk.failed(ctx, failure)
+  lk.damaged(ctx, 1)
+  lk.tell_failure(ctx, failure)
+end
+
+local function outcome(ctx, ok, ...)
   if not ok then
-    lk.damaged(ctx, 1)
-    lk.tell_failure(ctx, first)
+    lk.failed(ctx, (...))
     return false
   end
-  return true, first, second, third
+  return true, ...
+end
+
+-- Does `work(ctx, ...)`, whose failing must not cost the call its reply. Whether it went well, and what it returned.
+function lk.try(ctx, work, ...)
+  return outcome(ctx, pcall(work, ctx, ...))
+end
+
+-- What a command answers that gives a number; nil, and damage is counted, where its key is of another type.
+function lk.number(ctx, ...)
+  local found = redis.pcall(...)
+  if type(found) == 'number' then
+    return found
+  end
+  lk.damaged(ctx, 1)
 end
 
 -- The staged index changes of one type.
@@ -179,13 +195,11 @@ end
 
 -- How many tokens wake workers of the lane. What is no list holds nothing of value and would wake nobody ever again.
 function lk.tokens_of(ctx, lane)
-  local tokens = redis.pcall('LLEN', lane.wake)
-  if type(tokens) == 'number' then
-    return tokens
+  local tokens = lk.number(ctx, 'LLEN', lane.wake)
+  if not tokens then
+    call('DEL', lane.wake)
   end
-  call('DEL', lane.wake)
-  lk.damaged(ctx, 1)
-  return 0
+  return tokens or 0
 end
 
 -- Wakes about one worker per job that became ready, and the operator when nobody knew of waiting jobs before.

@@ -60,16 +60,24 @@ impl Queue {
         }
     }
 
-    /// Writes a policy in the place of a damaged one. That its generation is not known any more makes no policy stale: the
-    /// new one gets the next.
+    /// Writes a policy in the place of what stood there. That the generation of a damaged one is not known any more makes no
+    /// policy stale: the new one gets the next.
     ///
     /// # Errors
     /// As `configure`.
-    pub async fn replace_damaged(&self, policy: &mut QueuePolicy, adopt: bool) -> Result<Configured> {
-        let configured = self.configure(policy, adopt).await?;
-        let Configured::Stale { generation } = configured else { return Ok(configured) };
-        policy.source.generation = generation + 1;
-        self.configure(policy, adopt).await
+    pub async fn replace(
+        &self,
+        stored: &Replaceable,
+        policy: &mut QueuePolicy,
+        adopt: bool,
+    ) -> Result<Configured> {
+        match self.configure(policy, adopt).await? {
+            Configured::Stale { generation } if stored.damage.is_some() => {
+                policy.source.generation = generation + 1;
+                self.configure(policy, adopt).await
+            }
+            configured => Ok(configured),
+        }
     }
 
     /// The stored policy and its version.

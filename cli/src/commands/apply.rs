@@ -206,10 +206,7 @@ async fn write(args: &ApplyArgs, planned: Planned, whereabouts: &str) -> Result<
     if args.dry_run {
         return Ok(Applied { queue: name, outcome, policy_version: stored_version, changes });
     }
-    let configured = match stored.damage {
-        Some(_) => queue.replace_damaged(&mut policy, args.adopt).await,
-        None => queue.configure(&policy, args.adopt).await,
-    };
+    let configured = queue.replace(&stored, &mut policy, args.adopt).await;
     let configured = configured.map_err(|error| Failure::queue(&error, whereabouts))?;
     match configured {
         Configured::Applied { version } | Configured::Unchanged { version } => {

@@ -57,10 +57,7 @@ pub async fn apply(
         policy.closed = Some(UNSAFE.to_owned());
     }
     let mut policy = stamp(policy, stored.policy.as_ref().map(|(stored, _)| stored), clock::wall_ms());
-    let configured = match &stored.damage {
-        Some(_) => queue.replace_damaged(&mut policy, adopt).await?,
-        None => queue.configure(&policy, adopt).await?,
-    };
+    let configured = queue.replace(&stored, &mut policy, adopt).await?;
     Ok(Applied { policy, configured, safety, damage: stored.damage, newer_library })
 }
 

@@ -187,15 +187,12 @@ impl Engine {
         }
         let Applied { policy, safety, .. } = applied;
         self.judge(name, queue, safety);
-        if first && let Some(warning) = left::other_workers(name, &queue.redis).await {
-            self.tell(LocalEvent::now(LocalEventKind::OtherWorkers, name, warning));
-        }
-        self.fleet.set_queue(name, QueueTarget { redis: queue.redis.clone(), policy: Arc::new(policy) });
         if changed || first {
-            for warning in left::of_types(name, &queue.redis).await {
-                self.tell(LocalEvent::now(LocalEventKind::JobsLeft, name, warning));
+            for (kind, warning) in left::of_applied(name, &queue.redis, first).await {
+                self.tell(LocalEvent::now(kind, name, warning));
             }
         }
+        self.fleet.set_queue(name, QueueTarget { redis: queue.redis.clone(), policy: Arc::new(policy) });
         Ok(())
     }
 

@@ -5,12 +5,26 @@ use std::time::Duration;
 use lanekeeper_queue::types::Stats;
 use lanekeeper_queue::{Queue, QueueName, RedisOptions};
 
+use super::event::LocalEventKind;
+
 /// Longest wait for a warning: it must not hold up what it warns about.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Waiting jobs of types that the queue's policy no longer has, one line per type.
-pub(super) async fn of_types(name: &QueueName, redis: &RedisOptions) -> Vec<String> {
+/// What a queue that was applied has beside what its manifest says; `first`: before this local mode has started any workers for it.
+pub(super) async fn of_applied(
+    name: &QueueName,
+    redis: &RedisOptions,
+    first: bool,
+) -> Vec<(LocalEventKind, String)> {
     let Some(stats) = stats(name, redis).await else { return Vec::new() };
+    let workers =
+        other_workers(name, &stats).filter(|_| first).map(|words| (LocalEventKind::OtherWorkers, words));
+    let jobs = of_types(name, &stats).into_iter().map(|words| (LocalEventKind::JobsLeft, words));
+    workers.into_iter().chain(jobs).collect()
+}
+
+/// Waiting jobs of types that the queue's policy no longer has, one line per type.
+fn of_types(name: &QueueName, stats: &Stats) -> Vec<String> {
     let homeless = stats.lanes.iter().filter(|lane| lane.name.is_empty()).flat_map(|lane| &lane.types);
     let left = homeless.map(|t| (&t.name, t.ready + t.scheduled)).filter(|(_, waiting)| *waiting > 0);
     left.map(|(job_type, waiting)| {
@@ -37,9 +51,8 @@ pub(super) async fn of_queue(name: &QueueName, redis: &RedisOptions) -> Option<S
     })
 }
 
-/// Workers that serve the queue already, before this local mode has started any.
-pub(super) async fn other_workers(name: &QueueName, redis: &RedisOptions) -> Option<String> {
-    let stats = stats(name, redis).await?;
+/// Workers that serve the queue already.
+fn other_workers(name: &QueueName, stats: &Stats) -> Option<String> {
     let working: Vec<_> = stats.workers.iter().filter(|worker| !worker.draining).collect();
     let first = &working.first()?.identity;
     let count = working.len();

@@ -43,7 +43,8 @@ pub struct Event {
     /// Server time, ms.
     pub at_ms: u64,
     /// `dead`, `cancelled`, `replayed`, `acknowledged`, `discarded`, `lease-expired`, `paused`, `resumed`, `held`, `circuit-opened`,
-    /// `probe-failed`, `circuit-closed`, `policy`, `damaged` (a job whose record cannot be read), `news-lost` (of a death); later libraries may know more.
+    /// `probe-failed`, `circuit-closed`, `policy`, `damaged` (a job whose record cannot be read, or without one a key at which
+    /// calls fail), `news-lost` (of a death); later libraries may know more.
     pub kind: String,
     /// The job.
     #[serde(skip_serializing_if = "Option::is_none")]

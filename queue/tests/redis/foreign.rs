@@ -1,7 +1,7 @@
 //! Keys that hold something of another type, and values of the queue's own state that are none.
 
 use super::common::*;
-use super::offers::{Ear, claims, offer};
+use super::offers::waiting;
 use lanekeeper_api::policy::{ConcurrencyKey, KeyPart};
 use lanekeeper_queue::types::*;
 
@@ -137,10 +137,7 @@ async fn a_counter_of_tokens_that_is_none_goes_on_above_all_leases() {
 #[tokio::test]
 async fn nothing_is_handed_over_where_leases_cannot_be_written() {
     for key in ["l", "r"] {
-        let bed = Bed::still(|_| {}).await;
-        let w = worker("w");
-        let mut ear = Ear::of(&bed, &w).await;
-        claims(&bed, &w, &offer(&["fast"], 9, 0)).await;
+        let (bed, w, mut ear) = waiting(9).await;
         spoil(&bed, key).await;
         let id = bed.accept(job("mail", "x")).await;
         assert!(ear.handed(&bed, &w).await.is_empty(), "{key}");
@@ -186,9 +183,10 @@ async fn a_spoilt_key_of_one_lane_stops_no_other_and_is_told_now_and_then() {
     let w = worker("w");
     let waits = bed.accept(job("mail", r#"{"to":"a"}"#)).await;
     spoil(&bed, "yt:mail").await;
-    for _ in 0..3 {
+    for order in [ClaimOrder::Listed, ClaimOrder::Deadline, ClaimOrder::Listed] {
         let other = bed.accept(job("report", "x")).await;
-        assert_eq!(ids(&bed.claim(&w, &["fast", "slow"], 5).await), [&other]);
+        let reply = bed.claim_reply(&w, &ClaimRequest { order, ..want(&["fast", "slow"], 5) }).await;
+        assert_eq!(ids(&reply.jobs), [&other], "{order:?}");
     }
     let words = told(&bed).await;
     assert_eq!(words.len(), 1, "{words:?}");

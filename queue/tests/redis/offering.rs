@@ -4,7 +4,7 @@ use lanekeeper_queue::Queue;
 use lanekeeper_queue::types::{ClaimRequest, Expired, JobState, Offer};
 
 use crate::common::*;
-use crate::offers::{Ear, claims, handed_ids, offer, tokens};
+use crate::offers::{Ear, claims, handed_ids, offer, tokens, waiting};
 
 #[tokio::test]
 async fn workers_take_turns() {
@@ -118,10 +118,7 @@ async fn each_queue_has_offers_of_its_own() {
 
 #[tokio::test]
 async fn the_key_of_a_job_that_was_handed_over_is_told_of_its_success() {
-    let bed = Bed::still(|_| {}).await;
-    let w = worker("w");
-    let mut ear = Ear::of(&bed, &w).await;
-    claims(&bed, &w, &offer(&["fast"], 1, 0)).await;
+    let (bed, w, mut ear) = waiting(1).await;
     bed.accept(with(job("mail", b""), |o| o.key = Some("k".into()))).await;
     let handed = ear.handed(&bed, &w).await;
     bed.settle(&w, &handed[0].claim.jobs[0], success()).await;
@@ -131,10 +128,7 @@ async fn the_key_of_a_job_that_was_handed_over_is_told_of_its_success() {
 
 #[tokio::test]
 async fn who_does_not_tell_that_it_heard_of_its_jobs_is_handed_no_more() {
-    let bed = Bed::still(|_| {}).await;
-    let w = worker("w");
-    let mut ear = Ear::of(&bed, &w).await;
-    claims(&bed, &w, &offer(&["fast"], 9, 0)).await;
+    let (bed, w, mut ear) = waiting(9).await;
     bed.at(1_000).await;
     bed.accept(job("mail", b"")).await;
     bed.at(1_100).await;
@@ -156,10 +150,7 @@ async fn who_does_not_tell_that_it_heard_of_its_jobs_is_handed_no_more() {
 
 #[tokio::test]
 async fn who_gives_no_sign_of_life_is_handed_nothing() {
-    let bed = Bed::still(|_| {}).await;
-    let w = worker("w");
-    let mut ear = Ear::of(&bed, &w).await;
-    claims(&bed, &w, &offer(&["fast"], 9, 0)).await;
+    let (bed, w, mut ear) = waiting(9).await;
     bed.at(5_000).await;
     bed.beat(&w, &[]).await;
     bed.at(12_501).await;
@@ -190,10 +181,7 @@ async fn what_was_handed_over_unheard_counts_against_the_limit_of_its_type() {
 
 #[tokio::test]
 async fn claims_that_tell_of_nothing_new_are_no_sign_that_it_hears() {
-    let bed = Bed::still(|_| {}).await;
-    let w = worker("w");
-    let mut ear = Ear::of(&bed, &w).await;
-    claims(&bed, &w, &offer(&["fast"], 9, 0)).await;
+    let (bed, w, mut ear) = waiting(9).await;
     bed.at(1_000).await;
     bed.accept(job("mail", b"")).await;
     assert_eq!(handed_ids(&ear.handed(&bed, &w).await).len(), 1);

@@ -63,6 +63,15 @@ pub(crate) fn offer(lanes: &[&str], slots: u32, heard: u64) -> ClaimRequest {
     ClaimRequest { offer: Some(Offer { stands: true, epoch: 1, heard }), ..want(lanes, slots) }
 }
 
+/// A bed whose worker has subscribed and offered so much room.
+pub(crate) async fn waiting(slots: u32) -> (Bed, WorkerIdentity, Ear) {
+    let bed = Bed::still(|_| {}).await;
+    let w = worker("w");
+    let ear = Ear::of(&bed, &w).await;
+    claims(&bed, &w, &offer(&["fast"], slots, 0)).await;
+    (bed, w, ear)
+}
+
 pub(crate) async fn claims(bed: &Bed, worker: &WorkerIdentity, want: &ClaimRequest) -> ClaimReply {
     bed.claim_reply(worker, want).await
 }
@@ -111,10 +120,7 @@ async fn a_job_is_handed_to_whoever_offers_room_as_if_it_had_claimed() {
 
 #[tokio::test]
 async fn what_was_not_heard_of_takes_up_room_until_it_was() {
-    let bed = Bed::still(|_| {}).await;
-    let w = worker("w");
-    let mut ear = Ear::of(&bed, &w).await;
-    claims(&bed, &w, &offer(&["fast"], 3, 0)).await;
+    let (bed, w, mut ear) = waiting(3).await;
     bed.accept(job("mail", b"")).await;
     bed.accept(job("mail", b"")).await;
     // A claim that was made before both were heard of has room for one.

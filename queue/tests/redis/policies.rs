@@ -129,9 +129,12 @@ async fn a_damaged_policy_is_replaced_under_the_next_generation() {
         bed.poke(&["SET", &bed.key("p"), junk]).await;
         assert!(bed.queue.policy().await.is_err());
         let stored = bed.queue.replaceable_policy().await.unwrap();
-        assert!(stored.policy.is_none() && stored.damage.unwrap().contains("stored policy"), "{junk}");
+        assert!(
+            stored.policy.is_none() && stored.damage.as_ref().unwrap().contains("stored policy"),
+            "{junk}"
+        );
         let mut next = policy();
-        let configured = bed.queue.replace_damaged(&mut next, false).await.unwrap();
+        let configured = bed.queue.replace(&stored, &mut next, false).await.unwrap();
         assert!(matches!(configured, Configured::Applied { .. }), "{junk}: {configured:?}");
         assert_eq!(bed.queue.policy().await.unwrap().unwrap().0, next);
         bed.accept(job("mail", "x")).await;
@@ -139,7 +142,8 @@ async fn a_damaged_policy_is_replaced_under_the_next_generation() {
     let mut foreign = policy();
     foreign.source.owner = "cli".into();
     bed.poke(&["SET", &bed.key("p"), "garbage"]).await;
-    let refused = bed.queue.replace_damaged(&mut foreign, false).await.unwrap();
+    let stored = bed.queue.replaceable_policy().await.unwrap();
+    let refused = bed.queue.replace(&stored, &mut foreign, false).await.unwrap();
     assert_eq!(refused, Configured::Foreign { owner: "kubernetes:a".into() });
 }
 

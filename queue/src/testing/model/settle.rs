@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use lanekeeper_api::policy::OnConflict;
+
 use super::enqueue::Spec;
 use super::given::Given;
 use super::options::MAX_DELAY_MS;
 use super::state::{Job, Lease, Model, Place};
 use super::waiting::{MAX_INTEGER, MESSAGE_OLD, clip};
-use lanekeeper_api::policy::OnConflict;
-
 use crate::types::{
     Attempt, AttemptError, ErrorClass, Holds, Outcome, Settled, Settlement, Spends, WorkerIdentity,
 };
@@ -69,14 +69,10 @@ impl Model {
         specs.ok().filter(|specs| !specs.iter().any(|spec| self.refuses(spec, now_ms)))
     }
 
-    /// What an answer takes; none where a key is refused that an earlier job of the call takes.
-    fn take_keys(
-        &self,
-        specs: Vec<Spec>,
-        told: &Told,
-    ) -> Option<(Vec<Spec>, BTreeSet<String>, BTreeSet<String>)> {
+    /// The ids and keys that an answer takes; none where a key is refused that an earlier job of the call takes.
+    fn takes(&self, specs: &[Spec], told: &Told) -> Option<(BTreeSet<String>, BTreeSet<String>)> {
         let (mut ids, mut keys) = (BTreeSet::new(), BTreeSet::new());
-        for spec in &specs {
+        for spec in specs {
             let known = |id: &String| ids.contains(id) || told.ids.contains(id);
             if let Some(key) = spec.key.as_ref().filter(|_| !spec.options.id.as_ref().is_some_and(known)) {
                 let rejects = self.rules(&spec.options.job_type).on_conflict == OnConflict::Reject;
@@ -87,7 +83,7 @@ impl Model {
             }
             ids.extend(spec.options.id.clone());
         }
-        Some((specs, ids, keys))
+        Some((ids, keys))
     }
 
     /// Notes in `told` what else the word brings.
@@ -101,8 +97,8 @@ impl Model {
     ) -> Settled {
         let holds = |lease: &&Lease| lease.token == word.token && lease.holder.boot == worker.boot;
         let Some(lease) = self.leases.get(&word.id).filter(holds).cloned() else { return Settled::Stale };
-        let brings = follow_ups.and_then(|specs| self.take_keys(specs, told));
-        let Some((specs, ids, keys)) = brings else { return Settled::Refused { why: String::new() } };
+        let brings = follow_ups.and_then(|specs| Some((self.takes(&specs, told)?, specs)));
+        let Some(((ids, keys), specs)) = brings else { return Settled::Refused { why: String::new() } };
         let Some(mut job) = self.jobs.remove(&word.id) else { return Settled::Stale };
         told.follow_ups.extend(specs);
         told.ids.extend(ids);
