@@ -88,6 +88,17 @@ async fn shares_bound_the_first_round_and_what_is_left_goes_round_again() {
 }
 
 #[tokio::test]
+async fn the_share_of_a_lane_that_the_policy_does_not_have_is_nobodys() {
+    let bed = Bed::new().await;
+    for (kind, payload) in [("mail", "f0"), ("mail", "f1"), ("mail", "f2"), ("report", "s0")] {
+        bed.accept(job(kind, payload)).await;
+    }
+    let mut wish = want(&["fast", "gone", "slow"], 3);
+    wish.shares = vec![1, 2, 1];
+    assert_eq!(sent(&bed.claim_reply(&worker("w"), &wish).await.jobs), ["f0", "s0", "f1"]);
+}
+
+#[tokio::test]
 async fn the_lane_with_the_least_time_left_goes_first() {
     let mut bed = Bed::new().await;
     bed.change(|policy| policy.lanes[1].start_within_ms = 60_000).await;

@@ -285,6 +285,19 @@ async fn short_holds_one_after_the_other_are_one_long_one() {
 }
 
 #[tokio::test]
+async fn a_hold_that_is_over_dates_no_other_gate() {
+    let bed = Bed::still(|policy| policy.lanes[0].concurrency = Some(1)).await;
+    let w = worker("w");
+    let first = bed.running(&w, job("mail", "1")).await;
+    let held = Outcome::Snooze { delay_ms: 2_000, why: "429".into(), holds: Holds::Lane };
+    bed.settle(&w, &first, held).await;
+    bed.at(2_001).await;
+    assert_eq!(bed.claim(&w, &["fast"], 1).await.len(), 1);
+    let gate = bed.queue.stats().await.unwrap().gates.remove(0);
+    assert_eq!((gate.gate, gate.since_ms), (Gate::Concurrency, None));
+}
+
+#[tokio::test]
 async fn a_hold_ends_by_hand() {
     let bed = Bed::still(|_| {}).await;
     let w = worker("w");

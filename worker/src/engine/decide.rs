@@ -40,7 +40,8 @@ pub(super) fn outcome(
     };
     Some(match (stopped, failure) {
         (Some(Cause::Cancelled), _) => Outcome::Release { why: Cause::Cancelled.as_str().to_owned() },
-        (Some(Cause::Drain), Failure::Retry { .. }) => {
+        // A `Retry-After` is the vendor's word, not the drain's doing: whoever takes the job next would run into it again.
+        (Some(Cause::Drain), Failure::Retry { retry_after: None, .. }) => {
             Outcome::Release { why: Cause::Drain.as_str().to_owned() }
         }
         (_, Failure::Snooze { error, after }) => {
@@ -222,6 +223,9 @@ mod tests {
                 };
                 assert_eq!((delay_ms, holds), (held_ms, expected), "{secs} s");
             }
+            let drained = outcome(&job, &policy, after(30), Some(Cause::Drain), job.claimed_ms);
+            let why = "busy".to_owned();
+            assert_eq!(drained, Some(Outcome::Snooze { delay_ms: 30_000, why, holds: expected }));
         }
         // A job that lives for a minute has no time to wait for an hour: it dies of a wait of its own, and tells of one that is
         // its lane's or its key's, so that the others wait.
