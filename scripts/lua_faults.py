@@ -39,6 +39,10 @@ class Fault(NamedTuple):
     def key(self):
         return f"{self.file}:{self.line}:{self.column}: {self.kind}: {self.text}"
 
+    def as_entry(self):
+        """What the book says of it before it is judged."""
+        return {"fault": self.key(), "file": self.file, "line": self.line, "kind": self.kind, "text": self.text}
+
     def harmless(self):
         """Why nobody can see it; None when somebody may."""
         for file, kind, line, why in HARMLESS:
