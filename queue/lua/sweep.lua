@@ -59,7 +59,7 @@ local function expire(ctx, stage, identity, limit, reply)
   end
   local leases = call('HMGET', ctx.keys.leases, unpack_list(ids))
   local records, pasts = lk.read_all(ctx, ids)
-  local bytes, damage = 0, 0
+  local bytes, damage, more = 0, 0, #ids == limit
   reply[7] = lk.new_token(ctx)
   for i, id in ipairs(ids) do
     local lease = lk.read_lease(leases[i])
@@ -67,8 +67,8 @@ local function expire(ctx, stage, identity, limit, reply)
     if lease and job and job[STATE] == LIVE then
       bytes = bytes + #records[i] + #(pasts[i] or '')
       if bytes > lk.CLAIM_BYTES and #reply > 7 then
-        lk.damaged(ctx, damage)
-        return true
+        more = true
+        break
       end
       take_over(ctx, stage, identity, id, lease, records[i], pasts[i], reply)
     else
@@ -84,7 +84,7 @@ local function expire(ctx, stage, identity, limit, reply)
     end
   end
   lk.damaged(ctx, damage)
-  return #ids == limit
+  return more
 end
 
 -- Of one type, at most `limit`; returns how many.

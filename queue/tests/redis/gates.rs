@@ -265,6 +265,8 @@ async fn a_key_has_a_rate_that_may_differ_by_class_and_may_be_held_alone() {
     let running = bed.claim(&w, &["fast"], 2).await;
     let a = running.iter().find(|job| job.payload.starts_with(b"{\"v\":\"a\"")).unwrap();
     bed.settle(&w, a, hold(250, Holds::Key)).await;
+    let going: Vec<String> = bed.raw(&["ZRANGE", &bed.key("yt:mail"), "0", "-1"]).await.unwrap();
+    assert_eq!(going, ["b"], "nobody is woken for a key that is held");
     let reply = bed.claim_reply(&w, &want(&["fast"], 9)).await;
     assert_eq!(vendors(&reply.jobs), [("b".into(), 1)].into());
     let wait = reply.next_due_ms.unwrap() - reply.now_ms;

@@ -159,16 +159,42 @@ async fn any_first_call_after_an_outage_notices_it() {
 }
 
 #[tokio::test]
-async fn a_clock_that_went_back_expires_nothing_and_leaves_no_lease_in_the_far_future() {
+async fn a_sweep_takes_over_no_more_than_a_reply_holds_and_says_that_there_is_more() {
     let bed = Bed::new().await;
     let (w, s) = (worker("w"), worker("s"));
-    let claimed = bed.running(&w, job("mail", "x")).await;
-    let ahead = claimed.claimed_ms + 3_600_000;
-    bed.poke(&["HSET", &bed.key("m"), "a", &ahead.to_string(), "o", "0"]).await;
-    bed.poke(&["ZADD", &bed.key("r"), &(ahead + LEASE_MS).to_string(), &claimed.id]).await;
-    let swept = sweep(&bed, &s).await;
-    assert_eq!((swept.expired.len(), swept.rearmed), (0, 1));
-    assert_eq!(expiry(&bed, &claimed.id).await, swept.now_ms + LEASE_MS);
+    let large = "x".repeat(200_000);
+    for _ in 0..24 {
+        lapsed(&bed, &w, &large).await;
+    }
+    // The first to expire, and its record is gone.
+    let damaged = lapsed(&bed, &w, "x").await.id;
+    bed.poke(&["ZADD", &bed.key("r"), "0", &damaged]).await;
+    bed.poke(&["HDEL", &bed.key("j"), &damaged]).await;
+    let first = sweep(&bed, &s).await;
+    assert!(first.more && (1..24).contains(&first.expired.len()), "{}", first.expired.len());
+    assert_eq!(bed.queue.stats().await.unwrap().damaged, 1);
+    let second = sweep(&bed, &s).await;
+    assert_eq!((second.more, first.expired.len() + second.expired.len()), (false, 24));
+}
+
+#[tokio::test]
+async fn a_clock_that_went_back_expires_nothing_and_leaves_no_lease_in_the_far_future() {
+    // Whichever call sees first that it did.
+    for touched in [false, true] {
+        let bed = Bed::new().await;
+        let (w, s) = (worker("w"), worker("s"));
+        let claimed = bed.running(&w, job("mail", "x")).await;
+        let ahead = claimed.claimed_ms + 3_600_000;
+        bed.poke(&["HSET", &bed.key("m"), "a", &ahead.to_string(), "o", "0"]).await;
+        bed.poke(&["ZADD", &bed.key("r"), &(ahead + LEASE_MS).to_string(), &claimed.id]).await;
+        if touched {
+            bed.claim(&w, &["fast"], 1).await;
+        }
+        let swept = sweep(&bed, &s).await;
+        assert_eq!((swept.expired.len(), swept.rearmed), (0, 1), "touched: {touched}");
+        let expiry = expiry(&bed, &claimed.id).await;
+        assert!(expiry > claimed.claimed_ms && expiry <= swept.now_ms + LEASE_MS, "{expiry}");
+    }
 }
 
 #[tokio::test]
