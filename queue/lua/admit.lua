@@ -177,10 +177,14 @@ local function conflict(spec, owner)
   return {owner.id, 'duplicate', owner.state}
 end
 
--- Debounced jobs are put off again with each that comes, but not beyond `most` after the first.
-local function put_off(ctx, spec, first)
+-- When a job is due that takes the place of one which came at `first` and was due at `due`. It goes on standing where that stood,
+-- or one that is replaced often would never start, unless it asks for a time of its own. Debounced ones are put off again with
+-- each that comes, but not beyond `most` after the first.
+local function keep_time(spec, first, due)
   if spec.debounced then
-    spec.due = max(ctx.now, min(spec.due, first + spec.ty.debounce.most))
+    spec.due = min(spec.due, first + spec.ty.debounce.most)
+  elseif not (spec.options.delay or spec.options.run_at) then
+    spec.due = min(spec.due, due)
   end
 end
 
@@ -193,7 +197,7 @@ local function replaces(ctx, spec, owner)
   end
   -- Not after now, where the clock went back: a job cannot be due before it was enqueued.
   spec.first = min(job[ENQUEUED], ctx.now)
-  put_off(ctx, spec, spec.first)
+  keep_time(spec, spec.first, lk.due_of(job))
   return true
 end
 
@@ -205,7 +209,7 @@ local function follow(ctx, spec, twin, same_id)
     spec.says = 'rejected'
   elseif not same_id and ty.on_conflict == 'Replace' and ty == twin.ty then
     spec.says = 'replaced'
-    put_off(ctx, spec, twin.first or ctx.now)
+    keep_time(spec, twin.first or ctx.now, twin.due)
     if twin.group then
       -- What it said of the class of its key stays said.
       twin.earlier = twin.earlier or {}
@@ -256,7 +260,7 @@ local function find_duplicates(ctx, specs, replies)
   end
   local records, pasts = lookup(ctx.keys.jobs, ids), lookup(ctx.keys.pasts, ids)
   local owners = lk.owners_of(ctx, keys)
-  local accepted, by_id, by_key = {}, {}, {}
+  local accepted, by_id, by_key, replaced = {}, {}, {}, {}
   for _, spec in ipairs(specs) do
     local id, key = spec.options.id, spec.key
     local same_id = id and by_id[id]
@@ -271,11 +275,13 @@ local function find_duplicates(ctx, specs, replies)
       replies[spec.at] = conflict(spec, owners[key])
     else
       spec.id, spec.named, spec.later = spec.first and owners[key].id or id, id, spec.due > ctx.now
+      replaced[#replaced + 1] = spec.first and spec.ty
       accepted[#accepted + 1] = spec
       if spec.id then by_id[spec.id] = spec end
       if key then by_key[key] = spec end
     end
   end
+  lk.require_places(ctx, replaced)
   return accepted
 end
 

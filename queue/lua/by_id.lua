@@ -30,10 +30,16 @@ function lk.by_id(keys, args, from, act)
   if wrong then
     return wrong
   end
+  lk.require_leases(ctx)
   local records, pasts = lk.read_all(ctx, ids)
-  local stage, replies = lk.stage(), {}
+  local stage, replies, jobs, places = lk.stage(), {}, {}, {}
+  for i in ipairs(ids) do
+    jobs[i] = lk.read_job(records[i], pasts[i])
+    places[#places + 1] = jobs[i] and lk.type_of(ctx.policy, jobs[i][TYPE])
+  end
+  lk.require_places(ctx, places)
   for i, id in ipairs(ids) do
-    replies[i] = act(ctx, stage, id, (lk.read_job(records[i], pasts[i])))
+    replies[i] = act(ctx, stage, id, jobs[i])
   end
   lk.commit(ctx, stage)
   return replies

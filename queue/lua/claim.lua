@@ -112,9 +112,9 @@ end
 
 -- Takes up to `most` jobs of a lane, as far as its gates let them through; returns how many it got.
 local function claim_lane(ctx, stage, lane, most, out)
-  local before = out.count
-  most = lk.lane_room(ctx, lane, most)
-  for _ = 1, 3 do
+  local before, known = out.count
+  known, most = lk.try(ctx, lk.lane_room, lane, most)
+  for _ = 1, known and 3 or 0 do
     local room = most - (out.count - before)
     if room <= 0 or out.full then
       break
@@ -248,7 +248,7 @@ local function hand_out(ctx, want, out, settled)
   for _, lane in ipairs(want.lanes) do
     lk.asked_for(ctx, lane)
     if out.touched[lane] then
-      tidy_wake(ctx, lane, out.touched[lane], out)
+      lk.try(ctx, tidy_wake, lane, out.touched[lane], out)
     end
   end
   for ty, count in pairs(out.leased) do
@@ -291,6 +291,7 @@ local function claim(keys, args)
   if wrong or not want then
     return wrong or lk.error('LKARGS', 'the wish must be msgpack {slots, lanes, {type: most}, order, shares}')
   end
+  lk.require_leases(ctx)
   local stage = lk.stage()
   local letters, refusals = lk.settle_all(ctx, stage, who, list)
   lk.commit_settled(ctx, stage)
@@ -298,7 +299,7 @@ local function claim(keys, args)
   local out = collect(ctx, args[1], want, letters, refusals)
   hand_out_counted(ctx, want, out, stage)
   lk.keep_offer(ctx, who, args[1], offer, want, want.slots - out.count)
-  lk.wake_for_room(ctx)
+  lk.try(ctx, lk.wake_for_room)
   lk.touch(ctx)
   return out.reply
 end

@@ -28,24 +28,42 @@ local function promote_type(ctx, ty, room)
   return count, count == room
 end
 
--- Moves jobs that became due into their lines, at most `most`; returns how many moved and whether more are due.
-function lk.promote(ctx, most)
-  local due = call('ZRANGEBYSCORE', ctx.keys.next, '-inf', ctx.now, 'LIMIT', 0, 32)
-  local moved, more = 0, #due == 32
-  for _, name in ipairs(due) do
-    local room = most - moved
+-- Types that one call looks at.
+local MOST_TYPES = 64
+
+-- Moves due jobs of the types into their lines, at most `share` of each and `most` in all; returns how many moved, and which types
+-- have more.
+local function promote_types(ctx, names, share, most)
+  local moved, rest = 0, {}
+  for _, name in ipairs(names) do
+    local room = min(share, most - moved)
     if room <= 0 then
-      return moved, true
-    end
-    local ok, count, rest = lk.try(ctx, promote_type, lk.type_of(ctx.policy, name), room)
-    if ok then
-      moved, more = moved + count, more or rest
+      rest[#rest + 1] = name
     else
-      -- Else every claim would come back to it at once; a sweep finds it again once it is whole.
-      call('ZREM', ctx.keys.next, name)
+      local ok, count, more = lk.try(ctx, promote_type, lk.type_of(ctx.policy, name), room)
+      if not ok then
+        -- Else every claim would come back to it at once; a sweep finds it again once it is whole.
+        call('ZREM', ctx.keys.next, name)
+      else
+        moved = moved + count
+        rest[#rest + 1] = more and name or nil
+      end
     end
   end
-  return moved, more
+  return moved, rest
+end
+
+-- Moves jobs that became due into their lines, at most `most`; returns how many moved and whether more are due. Every type gets its
+-- share first: of a herd that falls due at once no other type waits for the end, which may be a critical one.
+function lk.promote(ctx, most)
+  local names = call('ZRANGEBYSCORE', ctx.keys.next, '-inf', ctx.now, 'LIMIT', 0, MOST_TYPES)
+  local moved, rest = promote_types(ctx, names, max(1, floor(most / max(1, #names))), most)
+  if rest[1] and moved < most then
+    local others
+    others, rest = promote_types(ctx, rest, most, most - moved)
+    moved = moved + others
+  end
+  return moved, rest[1] ~= nil or #names == MOST_TYPES
 end
 
 -- Puts the type's next due time right, after jobs left its schedule.

@@ -41,6 +41,7 @@ local function enqueue(keys, args)
   if failure then
     return failure
   end
+  lk.require_records(ctx)
   local replies, specs = {}, {}
   for i = 1, #args, 2 do
     local at = (i + 1) / 2

@@ -36,6 +36,8 @@ local function extend(keys, args)
   if wrong or unclear then
     return wrong or unclear
   end
+  lk.require_leases(ctx)
+  local known = lk.read_heartbeat(call('HGET', ctx.keys.workers, who[1]))
   local lost, cancelled, renewed, ids, own = {}, {}, {}, {}, {}
   for i, item in ipairs(held) do
     ids[i] = type(item) == 'table' and tostring(item[1]) or ''
@@ -65,7 +67,6 @@ local function extend(keys, args)
     lk.commit_jobs(ctx, stage)
   end
   if args[2] and args[2] ~= '' then
-    local known = lk.read_heartbeat(call('HGET', ctx.keys.workers, who[1]))
     local started = known and known[2] or ctx.now
     call('HSET', ctx.keys.workers, who[1], pack({ctx.now, started}) .. sub(args[2], 1, 16384))
   end

@@ -184,7 +184,7 @@ function lk.line_down(ctx, ty, ids)
   local order, places = by_group(ctx, ids)
   for _, group in ipairs(order) do
     for _, i in ipairs(places[group]) do
-      call('ZREM', line_of(ty, group), ids[i])
+      lk.number(ctx, 'ZREM', line_of(ty, group), ids[i])
     end
   end
   place_all(ctx, ty, order)

@@ -237,9 +237,10 @@ end
 function lk.most_urgent(ctx, lanes, most, limits)
   local lines, turns = {}, {}
   for i, lane in ipairs(lanes) do
-    local room, scores = lk.lane_room(ctx, lane, most), {}
-    if room > 0 then
-      -- As in the listed order, a key that something else overwrote stops no other lane.
+    -- As in the listed order, a key that something else overwrote stops no other lane.
+    local known, room = lk.try(ctx, lk.lane_room, lane, most)
+    local scores = {}
+    if known and room > 0 then
       scores = select(5, lk.try(ctx, lk.peek, lane, room, limits, lanes[2] ~= nil)) or scores
     end
     if scores[1] then

@@ -187,8 +187,7 @@ local function tell_gates(ctx, ty, id, word)
     ctx.freed[lane] = true
   end
   if word.holds == 'k' and ty.groups then
-    ctx.group_holds = ctx.group_holds or {}
-    table.insert(ctx.group_holds, {ty, id, word.delay})
+    lk.try(ctx, lk.hold_group, ty, id, word.delay)
   elseif word.holds == 'l' then
     lk.hold_lane(ctx, lane, word.delay)
   elseif word.kind == 's' or word.class == 'permanent' then
@@ -201,7 +200,7 @@ end
 -- Stages all settlements; returns the letters. Reads leases and pasts in two commands.
 function lk.settle_all(ctx, stage, who, list)
   local ids, words, at, nths, count = read_words(list)
-  local letters, seen, damage, brought, refusals = {}, {}, 0, {ids = {}, keys = {}}, {}
+  local letters, seen, damage, brought, refusals, ends = {}, {}, 0, {ids = {}, keys = {}}, {}, {}
   for i = 1, count do
     letters[i] = 's'
   end
@@ -230,7 +229,7 @@ function lk.settle_all(ctx, stage, who, list)
         lk.count(stage, 'b', ty, max(0, ctx.now - lease[L_SINCE]))
         letters[at[i]] = 'd'
         if ty.lane then
-          tell_gates(ctx, ty, id, word)
+          ends[#ends + 1] = {ty, id, word}
         end
         if specs then
           lk.note_brought(brought, specs)
@@ -245,24 +244,27 @@ function lk.settle_all(ctx, stage, who, list)
     end
   end
   lk.damaged(ctx, damage)
-  for _, hold in ipairs(ctx.group_holds or {}) do
-    lk.hold_group(ctx, unpack_list(hold))
-  end
-  ctx.brought = brought
+  ctx.brought, ctx.ends = brought, ends
   for _, spec in ipairs(ctx.deaths or NONE) do
     brought[#brought + 1] = spec
   end
   return concat(letters), refusals
 end
 
--- Writes what the settlements staged but for its counters, and the jobs that they bring.
+-- Writes what the settlements staged but for its counters, and the jobs that they bring. Where those could not be put in line it
+-- fails while nothing is written: an end brings its jobs along.
 function lk.commit_settled(ctx, stage)
+  local places = {}
+  for i, spec in ipairs(ctx.brought or NONE) do
+    spec.at, places[i] = i, spec.ty
+  end
+  lk.require_places(ctx, places)
+  for _, ended in ipairs(ctx.ends or NONE) do
+    tell_gates(ctx, unpack_list(ended))
+  end
   lk.commit_jobs(ctx, stage)
-  if ctx.brought and ctx.brought[1] then
+  if places[1] then
     local bringing = lk.stage()
-    for i, spec in ipairs(ctx.brought) do
-      spec.at = i
-    end
     local replies = {}
     lk.admit(ctx, bringing, ctx.brought, replies)
     lk.commit_jobs(ctx, bringing)
@@ -307,11 +309,12 @@ local function settle(keys, args)
   if wrong then
     return wrong
   end
+  lk.require_leases(ctx)
   local stage = lk.stage()
   local letters, refusals = lk.settle_all(ctx, stage, who, list)
   lk.commit_settled(ctx, stage)
   lk.commit_counts(ctx, stage)
-  lk.wake_for_room(ctx)
+  lk.try(ctx, lk.wake_for_room)
   lk.touch(ctx)
   return {ctx.now, ctx.policy.version, letters, refusals}
 end

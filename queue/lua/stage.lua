@@ -372,7 +372,7 @@ function lk.commit_jobs(ctx, stage)
   for _, ty in ipairs(stage.touched) do
     lk.try(ctx, commit_type, stage, ty)
   end
-  lk.forget_jobs(ctx, has.record_del)
+  lk.try(ctx, lk.forget_jobs, has.record_del)
   if has.events then
     lk.commit_events(ctx, has.events)
   end

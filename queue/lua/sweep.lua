@@ -192,6 +192,7 @@ local function sweep(keys, args)
   if wrong or not limit or not (limit >= 1) then
     return wrong or lk.error('LKARGS', 'lk_sweep takes an identity and a limit of 1 to 200')
   end
+  lk.require_leases(ctx)
   limit = floor(min(limit, lk.MAX_BATCH))
   lk.touch(ctx)
   local reply = {ctx.now, ctx.policy.version, 0, 0, 0, 0, 0}

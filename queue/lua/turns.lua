@@ -108,6 +108,7 @@ end
 -- The next jobs of a grouped type, at most `most`, in turns: {id, score, ...} as a line's head; and what was looked at for them
 -- (see rank.lua).
 function lk.peek_groups(ctx, ty, most)
+  lk.require_groups(ctx, ty)
   lk.regroup(ctx, ty)
   lk.let_groups_in(ctx, ty, 64)
   local uniform, peeked = lk.is_uniform(ty.ready), {}

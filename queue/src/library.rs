@@ -16,7 +16,7 @@ const SHARED: [&str; 3] =
     [include_str!("../lua/base.lua"), include_str!("../lua/record.lua"), include_str!("../lua/lease.lua")];
 
 /// One transition or helper per file, each in a scope of its own.
-const SCOPED: [&str; 41] = [
+const SCOPED: [&str; 42] = [
     include_str!("../lua/register.lua"),
     include_str!("../lua/context.lua"),
     include_str!("../lua/gates.lua"),
@@ -25,6 +25,7 @@ const SCOPED: [&str; 41] = [
     include_str!("../lua/rank.lua"),
     include_str!("../lua/events.lua"),
     include_str!("../lua/stage.lua"),
+    include_str!("../lua/whole.lua"),
     include_str!("../lua/due.lua"),
     include_str!("../lua/notes.lua"),
     include_str!("../lua/dead_letter.lua"),

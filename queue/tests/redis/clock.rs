@@ -1,7 +1,7 @@
 //! What happens within one moment, and at the very edge of one: by a clock that stands still.
 
 use super::common::*;
-use lanekeeper_api::policy::Circuit;
+use lanekeeper_api::policy::{Circuit, Debounce, OnConflict};
 use lanekeeper_queue::types::*;
 
 #[tokio::test]
@@ -102,7 +102,7 @@ async fn a_key_whose_time_is_over_stands_in_no_replays_way() {
 #[tokio::test]
 async fn what_falls_due_next_follows_the_jobs_that_are_replaced_and_called_off() {
     let bed = Bed::still(|policy| {
-        policy.job_types.get_mut("mail").unwrap().on_conflict = lanekeeper_api::policy::OnConflict::Replace;
+        policy.job_types.get_mut("mail").unwrap().on_conflict = OnConflict::Replace;
     })
     .await;
     let keyed = |ms: u64| with(job("mail", "x"), |o| (o.key, o.delay) = (Some("k".into()), Some(ms)));
@@ -161,4 +161,53 @@ async fn tokens_of_one_moment_differ_whoever_gives_them() {
         bed.settle(&w, &again, Outcome::Release { why: "drain".into() }).await;
     }
     assert!(tokens.is_sorted_by(|a, b| a < b), "{tokens:?}");
+}
+
+#[tokio::test]
+async fn a_job_that_is_replaced_goes_on_standing_where_it_stood() {
+    let bed = Bed::still(|policy| {
+        policy.job_types.get_mut("reset").unwrap().on_conflict = OnConflict::Replace;
+        policy.job_types.get_mut("reset").unwrap().priority = 5;
+    })
+    .await;
+    let keyed = |payload: &str| with(job("reset", payload), |options| options.key = Some("k".into()));
+    bed.accept(keyed("old")).await;
+    bed.at(10).await;
+    bed.accept(job("mail", "other")).await;
+    bed.at(20).await;
+    assert!(matches!(bed.put(keyed("new")).await, Enqueued::Replaced { .. }));
+    // Also by another one of its own call.
+    bed.queue.enqueue(&[keyed("newer"), keyed("newest")]).await.unwrap();
+    assert_eq!(sent(&bed.claim(&worker("w"), &["fast"], 2).await), ["newest", "other"]);
+    // One that asks for a time gets it.
+    bed.accept(with(keyed("first"), |options| options.key = Some("j".into()))).await;
+    bed.at(30).await;
+    bed.accept(job("mail", "other")).await;
+    bed.put(with(keyed("asks"), |o| (o.key, o.delay) = (Some("j".into()), Some(10)))).await;
+    bed.at(40).await;
+    assert_eq!(sent(&bed.claim(&worker("w"), &["fast"], 2).await), ["other", "asks"]);
+}
+
+#[tokio::test]
+async fn a_debounced_job_is_due_in_the_end_however_often_it_is_asked_for() {
+    let bed = Bed::still(|policy| {
+        let mail = policy.job_types.get_mut("mail").unwrap();
+        mail.on_conflict = OnConflict::Replace;
+        mail.debounce = Some(Debounce { wait_ms: 1_000, most_ms: 3_000 });
+    })
+    .await;
+    bed.queue.pause("me", "", &["fast".into()]).await.unwrap();
+    let mut id = None;
+    for (at, due) in
+        [(0, 1_000), (800, 1_800), (1_600, 2_600), (2_400, 3_000), (3_200, 3_000), (9_000, 3_000)]
+    {
+        bed.at(at).await;
+        let keyed = with(job("mail", at.to_string()), |options| options.key = Some("k".into()));
+        match bed.put(keyed).await {
+            Enqueued::Accepted { id: new, .. } => id = Some(new),
+            Enqueued::Replaced { .. } => {}
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(bed.job(id.as_ref().unwrap()).await.due_ms, NOON_MS + due, "at {at}");
+    }
 }

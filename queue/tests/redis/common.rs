@@ -268,6 +268,11 @@ pub fn ids(jobs: &[Claimed]) -> Vec<&str> {
     jobs.iter().map(|job| job.id.as_str()).collect()
 }
 
+/// The payloads of jobs.
+pub fn sent(jobs: &[Claimed]) -> Vec<String> {
+    jobs.iter().map(|job| String::from_utf8_lossy(&job.payload).into_owned()).collect()
+}
+
 /// What a result is not: for asserts on errors.
 pub fn refusal<T: std::fmt::Debug>(result: Result<T>) -> String {
     result.expect_err("refused").to_string()

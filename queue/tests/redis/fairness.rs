@@ -3,10 +3,6 @@
 use super::common::*;
 use lanekeeper_queue::types::*;
 
-fn sent(jobs: &[Claimed]) -> Vec<String> {
-    jobs.iter().map(|job| String::from_utf8(job.payload.clone()).unwrap()).collect()
-}
-
 /// Makes a ready job of the type look due since so many ms, as waiting would.
 async fn aged(bed: &Bed, kind: &str, id: &str, priority: u64, ms: u64) {
     let due = bed.job(id).await.enqueued_ms - ms;
@@ -149,4 +145,24 @@ async fn the_limit_of_a_type_holds_over_all_rounds_of_a_claim() {
     wish.shares = vec![1, 5];
     wish.type_limits.insert("limited".into(), 2);
     assert_eq!(sent(&bed.claim_reply(&worker("w"), &wish).await.jobs), ["l0", "l1"]);
+}
+
+#[tokio::test]
+async fn a_herd_that_falls_due_keeps_no_other_type_waiting() {
+    let bed = Bed::still(|_| {}).await;
+    let later = |kind, delay, payload: String| with(job(kind, payload), |o| o.delay = Some(delay));
+    let herd: Vec<NewJob> = (0..500).map(|n| later("mail", 10, format!("m{n:03}"))).collect();
+    bed.queue.enqueue_all(&herd).await.unwrap();
+    bed.accept(later("report", 11, "critical".into())).await;
+    bed.at(20).await;
+    let w = worker("w");
+    assert_eq!(sent(&bed.claim(&w, &["slow", "fast"], 2).await), ["critical", "m000"]);
+    // All of the herd comes all the same, in order.
+    let mut rest = Vec::new();
+    while rest.len() < 499 {
+        let jobs = bed.claim(&w, &["fast"], 200).await;
+        assert!(!jobs.is_empty());
+        rest.extend(sent(&jobs));
+    }
+    assert!(rest.is_sorted());
 }

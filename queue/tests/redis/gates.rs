@@ -9,10 +9,6 @@ use super::common::*;
 use lanekeeper_api::policy::{Circuit, ConcurrencyKey, KeyPart, LimitBy, QueuePolicy, RateLimit};
 use lanekeeper_queue::types::*;
 
-fn sent(jobs: &[Claimed]) -> Vec<String> {
-    jobs.iter().map(|job| String::from_utf8_lossy(&job.payload).into_owned()).collect()
-}
-
 async fn accept_all(bed: &Bed, kind: &str, payloads: impl IntoIterator<Item = String>) {
     for payload in payloads {
         bed.accept(job(kind, payload)).await;

@@ -20,6 +20,7 @@ mod gates;
 mod gates_change;
 mod grouping;
 mod groups;
+mod half;
 mod keys;
 mod laneless;
 mod lease;

@@ -6,10 +6,6 @@ use super::common::*;
 use lanekeeper_queue::types::*;
 use lanekeeper_queue::{Queue, Waker};
 
-fn sent(jobs: &[Claimed]) -> Vec<String> {
-    jobs.iter().map(|job| String::from_utf8(job.payload.clone()).unwrap()).collect()
-}
-
 #[tokio::test]
 async fn priority_first_then_first_come_first_served_over_all_types_of_a_lane() {
     let bed = Bed::new().await;

@@ -205,11 +205,15 @@ impl Model {
         })
     }
 
-    /// Debounced jobs are put off again with each that comes, but not for ever.
+    /// A job goes on standing where the one stood whose place it takes, unless it asks for a time. Debounced jobs are put off again
+    /// with each that comes, but not for ever.
     fn replace(&mut self, id: &str, mut spec: Spec, now_ms: u64) -> Enqueued {
-        let first_ms = self.jobs.get(id).map_or(now_ms, |job| job.enqueued_ms.min(now_ms));
+        let (first_ms, stood_ms) =
+            self.jobs.get(id).map_or((now_ms, now_ms), |job| (job.enqueued_ms.min(now_ms), job.line_ms));
         if let Some(debounce) = self.rules(&spec.options.job_type).debounce.filter(|_| spec.debounced) {
-            spec.due_ms = spec.due_ms.min(first_ms + debounce.most_ms).max(now_ms);
+            spec.due_ms = spec.due_ms.min(first_ms + debounce.most_ms);
+        } else if spec.options.delay.is_none() && spec.options.run_at.is_none() {
+            spec.due_ms = spec.due_ms.min(stood_ms);
         }
         let state = waiting(spec.due_ms, now_ms);
         if let Some(old) = self.jobs.remove(id) {

@@ -148,7 +148,8 @@ impl Model {
         }
     }
 
-    /// Puts at most `most` jobs that became due into their lines; how many. Types go by their first due job.
+    /// Puts at most `most` jobs that became due into their lines; how many. Each type has a share, in the order of their first due
+    /// jobs; what is left goes to those with more.
     pub(super) fn promote(&mut self, most: usize, now_ms: u64) -> usize {
         let mut firsts: std::collections::BTreeMap<&str, u64> = Default::default();
         let mut due: Vec<(u64, u8, &String, &str)> = Vec::new();
@@ -160,7 +161,15 @@ impl Model {
             }
         }
         due.sort_by_key(|&(due, priority, id, kind)| (firsts[kind], kind, due, priority, id));
-        let chosen: Vec<String> = due.into_iter().take(most).map(|(_, _, id, _)| id.clone()).collect();
+        let share = (most / firsts.len().max(1)).max(1);
+        let mut taken: std::collections::BTreeMap<&str, usize> = Default::default();
+        let (shares, beyond): (Vec<_>, Vec<_>) = due.into_iter().partition(|&(.., kind)| {
+            let count = taken.entry(kind).or_default();
+            *count += 1;
+            *count <= share
+        });
+        let chosen: Vec<String> =
+            shares.into_iter().chain(beyond).take(most).map(|(_, _, id, _)| id.clone()).collect();
         for id in &chosen {
             if let Some(job) = self.jobs.get_mut(id) {
                 job.place = Place::Line;
