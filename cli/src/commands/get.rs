@@ -154,7 +154,7 @@ pub(crate) async fn fetch(opened: &Opened, id: &str, payload: bool) -> Result<Jo
 }
 
 /// There is no such job, or none that can be read.
-pub(crate) async fn missing(opened: &Opened, id: &str) -> Failure {
+async fn missing(opened: &Opened, id: &str) -> Failure {
     match require_readable(opened, id).await {
         Err(failure) => failure,
         Ok(()) => absent(opened, id),

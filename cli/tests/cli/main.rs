@@ -6,6 +6,7 @@ mod bulk;
 mod cluster;
 mod dead;
 mod events;
+mod gone;
 mod grammar;
 mod jobs;
 mod local_mode;

@@ -1,5 +1,6 @@
 //! `lanekeeper enqueue`: one job, or many from NDJSON.
 
+mod gone;
 mod wait;
 
 use std::collections::BTreeMap;
@@ -110,6 +111,7 @@ async fn one(args: &EnqueueArgs) -> Result<()> {
     let job = new_job(args)?;
     let deadline = Instant::now() + args.timeout.to_std();
     let opened = open(args, deadline).await?;
+    let mark = if args.wait { gone::mark(&opened).await } else { String::new() };
     let enqueued = send(&opened, &job, args.wait.then_some(deadline)).await?;
     let id = match &enqueued {
         Enqueued::Rejected { reason, message } => {
@@ -122,7 +124,10 @@ async fn one(args: &EnqueueArgs) -> Result<()> {
     if !args.wait {
         return if args.output.json() { out::json(&enqueued) } else { out::print(&sentence(&enqueued)) };
     }
-    wait::ended(&opened, &enqueued, &id, deadline, args.output.json()).await
+    let (key, json) = (args.key.as_deref(), args.output.json());
+    wait::Wait { opened: &opened, enqueued: &enqueued, id: &id, key, mark: &mark, deadline, json }
+        .ended()
+        .await
 }
 
 /// Opens the queue; who waits also waits for a queue that is just being made.
