@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use comfy_table::Cell;
 use lanekeeper_queue::types::{Acted, JobState};
 
 use crate::failure::{Failure, Result};
-use crate::out::{self, bad, good, render, table};
+use crate::out::{self, bad, cell, good, render, table};
 
 /// Most jobs listed one by one.
 const SHOWN: usize = 50;
@@ -63,7 +62,7 @@ fn rows<'a>(acted: impl Iterator<Item = &'a Acted>) -> String {
     let mut rows = table(&["JOB", "OUTCOME", ""]);
     for one in acted {
         let outcome = if done(one) { good(&one.outcome) } else { bad(&one.outcome) };
-        rows.add_row(vec![Cell::new(&one.id), outcome, Cell::new(meaning(one))]);
+        rows.add_row(vec![cell(&one.id), outcome, cell(meaning(one))]);
     }
     if rows.is_empty() { String::new() } else { format!("{}\n", render(&rows)) }
 }
