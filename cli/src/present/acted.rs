@@ -7,6 +7,11 @@ use lanekeeper_queue::types::{Acted, JobState};
 use crate::failure::{Failure, Result};
 use crate::out::{self, bad, cell, good, render, table};
 
+/// No such job.
+pub(crate) const NOT_FOUND: &str = "not-found";
+/// A record of that id stands and cannot be read.
+pub(crate) const DAMAGED: &str = "damaged";
+
 /// Most jobs listed one by one.
 const SHOWN: usize = 50;
 
@@ -26,7 +31,7 @@ fn verdict(acted: &[Acted]) -> Result<()> {
         return Ok(());
     }
     let message = format!("{} of {} not done", refused.len(), acted.len());
-    let missing = refused.len() == acted.len() && refused.iter().all(|one| one.outcome == "not-found");
+    let missing = refused.len() == acted.len() && refused.iter().all(|one| one.outcome == NOT_FOUND);
     Err(if missing { Failure::not_found(message) } else { Failure::failed(message) })
 }
 
@@ -73,7 +78,8 @@ pub(crate) fn meaning(acted: &Acted) -> String {
     match acted.outcome.as_str() {
         "cancelling" => "it runs; its worker is stopping the handler".to_owned(),
         "replayed" => format!("it is {state} again"),
-        "not-found" => "there is no such job".to_owned(),
+        NOT_FOUND => "there is no such job".to_owned(),
+        DAMAGED => format!("its record cannot be read; `lanekeeper get {}` says what to do", acted.id),
         "acknowledged" => "it stays a dead letter".to_owned(),
         "discarded" => "its record stays; a replay by its id takes it back".to_owned(),
         "payload-too-large" => "the queue's maxPayload is smaller".to_owned(),
@@ -111,5 +117,6 @@ mod tests {
         assert_eq!(exit(&["not-found"]), Some(Exit::NotFound));
         assert_eq!(exit(&["not-found", "discarded"]), Some(Exit::Failed));
         assert_eq!(exit(&["wrong-state"]), Some(Exit::Failed));
+        assert_eq!(exit(&["damaged"]), Some(Exit::Failed), "it is there");
     }
 }

@@ -357,4 +357,5 @@ async fn a_job_whose_record_is_damaged_is_not_said_to_be_gone() {
         world.run(&[command, &id]).exits(1).says(&["is damaged", "4 B", "redis-cli HGET", &hash, "HSET"]);
     }
     world.run(&["get", "J9"]).exits(4).says(&["has no job `J9`"]);
+    world.run(&["cancel", &id, "J9"]).exits(1).prints(&["damaged", "cannot be read", "not-found"]);
 }

@@ -4,6 +4,7 @@
 mod apply;
 mod bulk;
 mod cluster;
+mod damaged;
 mod dead;
 mod events;
 mod gone;
