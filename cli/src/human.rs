@@ -1,4 +1,6 @@
-//! Durations, ages, sizes and times as people read and write them.
+//! Durations, ages, sizes and times as people read and write them, and text that they can look at.
+
+use std::borrow::Cow;
 
 /// `1500` → `1.5s`; two units at most.
 pub(crate) fn duration(ms: u64) -> String {
@@ -51,6 +53,24 @@ pub(crate) fn count(n: u64, one: &str) -> String {
     format!("{} {one}{}", indicatif::HumanCount(n), if n == 1 { "" } else { "s" })
 }
 
+/// Text that somebody else wrote, such as a job's result or its key, with control characters other than newline and tab escaped
+/// (`\u{1b}`): printed as they are they move the cursor, hide text or speak to the terminal.
+pub(crate) fn visible(text: &str) -> Cow<'_, str> {
+    let speaks = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if !text.contains(speaks) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if speaks(c) {
+            escaped.extend(c.escape_unicode());
+        } else {
+            escaped.push(c);
+        }
+    }
+    Cow::Owned(escaped)
+}
+
 /// An RFC 3339 time or ms since the epoch.
 pub(crate) fn parse_instant(text: &str) -> Result<u64, String> {
     if let Ok(ms) = text.parse::<u64>() {
@@ -81,6 +101,12 @@ mod tests {
         ] {
             assert_eq!(duration(ms), text);
         }
+    }
+
+    #[test]
+    fn nothing_speaks_to_the_terminal() {
+        assert_eq!(visible("plain\n\ttext, schön"), "plain\n\ttext, schön");
+        assert_eq!(visible("a\u{1b}[31mb\0c\r\u{9b}\u{7f}"), "a\\u{1b}[31mb\\u{0}c\\u{d}\\u{9b}\\u{7f}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use crate::failure::{Failure, Result};
+use crate::human::visible;
 
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -53,7 +54,7 @@ pub(crate) fn json_line(value: &impl Serialize) -> Result<()> {
 /// A note for people that is not a result: standard error.
 pub(crate) fn note(text: &str) {
     // Nobody can be told when standard error is gone.
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let _ = writeln!(std::io::stderr().lock(), "{}", visible(text));
 }
 
 /// Whether standard output shows colours.
@@ -82,25 +83,33 @@ pub(crate) fn render(table: &Table) -> String {
     table.to_string().lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }
 
-/// Names and values, one pair per line, values aligned.
+/// Names and values, one pair per line, values aligned; no line of a value can pass for a field of its own.
 pub(crate) fn fields(pairs: &[(&str, String)]) -> String {
     let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
-    pairs.iter().map(|(name, value)| format!("{name:width$}  {value}")).collect::<Vec<_>>().join("\n")
+    let indent = format!("\n{:width$}  ", "");
+    let line =
+        |(name, value): &(&str, String)| format!("{name:width$}  {}", visible(value).replace('\n', &indent));
+    pairs.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// A cell.
+pub(crate) fn cell(text: impl ToString) -> Cell {
+    Cell::new(visible(&text.to_string()))
 }
 
 /// A cell that stands out as good.
 pub(crate) fn good(text: impl ToString) -> Cell {
-    Cell::new(text).fg(Color::Green)
+    cell(text).fg(Color::Green)
 }
 
 /// A cell that stands out as bad.
 pub(crate) fn bad(text: impl ToString) -> Cell {
-    Cell::new(text).fg(Color::Red)
+    cell(text).fg(Color::Red)
 }
 
 /// A cell that deserves a look.
 pub(crate) fn warn(text: impl ToString) -> Cell {
-    Cell::new(text).fg(Color::Yellow)
+    cell(text).fg(Color::Yellow)
 }
 
 /// Ctrl-C from now on, also while nobody waits for it.

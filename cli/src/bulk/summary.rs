@@ -146,7 +146,8 @@ impl Summary {
         let closed = self.close().err().map(|failure| failure.to_string());
         let mut details = vec![
             format!("{} acknowledged ({}), through line {through}", count(self.counts.lines, "line"), self.counts.sentence()),
-            "the lines right after it may or may not have been accepted; those with an id or a key answer `duplicate` when sent again"
+            "the lines right after it may or may not have been accepted; sent again, those with an id answer `duplicate` as long as \
+             the job's record is kept (`completed` of its type), those with a key as long as `keyFor` says"
                 .to_owned(),
         ];
         details.extend(closed);

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::damaged;
 use crate::args::{OutputArgs, QueueArgs};
 use crate::failure::Result;
 use crate::{present, target, who};
@@ -28,5 +29,5 @@ pub(crate) async fn run(args: &CancelArgs) -> Result<()> {
     for batch in args.jobs.chunks(lanekeeper_queue::MAX_BATCH) {
         acted.extend(opened.queue.cancel(batch, &by).await.map_err(|error| opened.failure(&error))?);
     }
-    present::acted::report(&acted, args.output.json())
+    present::acted::report(&damaged::told_apart(&opened, acted).await?, args.output.json())
 }

@@ -8,7 +8,7 @@ use lanekeeper_queue::types::Event;
 use crate::args::{OutputArgs, QueueArgs};
 use crate::away::Away;
 use crate::failure::Result;
-use crate::human::timestamp;
+use crate::human::{timestamp, visible};
 use crate::target::Opened;
 use crate::{out, target};
 
@@ -21,7 +21,8 @@ const PAGE: u32 = 1000;
 #[derive(Debug, Args)]
 #[command(
     after_help = "A queue keeps about its last 10,000 events: dead, cancelled, replayed, acknowledged, discarded, lease-expired, paused, \
-resumed, held,\ncircuit-opened, probe-failed, circuit-closed, policy. Successes and retries stand in the jobs' own histories.\n\n\
+resumed, held,\ncircuit-opened, probe-failed, circuit-closed, policy, damaged (a record or key that cannot be read), news-lost (news of a death\n\
+that could not be stored: `onDead`). Successes and retries stand in the jobs' own histories.\n\n\
 Examples:\n  lanekeeper events apps/saas --limit 50\n  lanekeeper events --follow -o json | jq -c 'select(.kind == \"dead\")'"
 )]
 pub(crate) struct EventsArgs {
@@ -95,7 +96,7 @@ fn line(event: &Event) -> String {
     let parts = [&event.name, &event.job, &event.detail].into_iter().flatten().cloned();
     let words: Vec<String> =
         [timestamp(event.at_ms), format!("{:14}", event.kind)].into_iter().chain(parts).collect();
-    words.join("  ").trim_end().to_owned()
+    visible(words.join("  ").trim_end()).into_owned()
 }
 
 #[cfg(test)]

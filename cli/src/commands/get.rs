@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::args::{OutputArgs, QueueArgs};
 use crate::failure::{Failure, Result};
-use crate::human::{bytes, relative, timestamp};
+use crate::human::{bytes, relative, timestamp, visible};
 use crate::target::Opened;
 use crate::{clock, out, present, target};
 
@@ -115,7 +115,7 @@ async fn show_kept(opened: &Opened, key: &str, kept: &KeptKey, args: &GetArgs) -
         let state = JobState::Succeeded;
         return out::json(&Kept { id, key, state, key_until_ms: *until_ms, record_kept: false });
     }
-    out::print(&sentence)
+    out::print(&visible(&sentence))
 }
 
 /// Says who keeps a key without a record.
@@ -154,7 +154,7 @@ pub(crate) async fn fetch(opened: &Opened, id: &str, payload: bool) -> Result<Jo
 }
 
 /// There is no such job, or none that can be read.
-pub(crate) async fn missing(opened: &Opened, id: &str) -> Failure {
+async fn missing(opened: &Opened, id: &str) -> Failure {
     match require_readable(opened, id).await {
         Err(failure) => failure,
         Ok(()) => absent(opened, id),

@@ -5,6 +5,7 @@ pub(crate) mod apply;
 pub(crate) mod cancel;
 pub(crate) mod completion;
 pub(crate) mod crds;
+pub(crate) mod damaged;
 pub(crate) mod dead;
 pub(crate) mod enqueue;
 pub(crate) mod events;

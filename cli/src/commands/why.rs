@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::get::{KeyArg, Owner, kept_sentence, owner, require_readable, server_now};
 use crate::args::{OutputArgs, QueueArgs};
 use crate::failure::{Failure, Result};
+use crate::human::visible;
 use crate::target::{self, Opened};
 use crate::{out, pools, present};
 
@@ -204,12 +205,12 @@ async fn explain_job(opened: &Opened, id: &str, job: Option<&Job>, seen: &Seen) 
 }
 
 fn told(explanation: &Explanation, job: Option<&Job>) -> String {
-    let mut text = format!("{:?}: {}", explanation.cause, explanation.sentence);
+    let mut text = format!("{:?}: {}", explanation.cause, visible(&explanation.sentence));
     for also in &explanation.also {
-        text.push_str(&format!("\n  also: {also}"));
+        text.push_str(&format!("\n  also: {}", visible(also)));
     }
     if let Some(advice) = &explanation.advice {
-        text.push_str(&format!("\n  → {advice}"));
+        text.push_str(&format!("\n  → {}", visible(advice)));
     }
     if let Some(job) = job.filter(|job| !job.history.is_empty()) {
         text.push_str(&format!("\n\n{}", present::job::history(job)));

@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use comfy_table::Cell;
 use lanekeeper_queue::types::{Acted, JobState};
 
 use crate::failure::{Failure, Result};
-use crate::out::{self, bad, good, render, table};
+use crate::out::{self, bad, cell, good, render, table};
+
+/// No such job.
+pub(crate) const NOT_FOUND: &str = "not-found";
+/// A record of that id stands and cannot be read.
+pub(crate) const DAMAGED: &str = "damaged";
 
 /// Most jobs listed one by one.
 const SHOWN: usize = 50;
@@ -27,7 +31,7 @@ fn verdict(acted: &[Acted]) -> Result<()> {
         return Ok(());
     }
     let message = format!("{} of {} not done", refused.len(), acted.len());
-    let missing = refused.len() == acted.len() && refused.iter().all(|one| one.outcome == "not-found");
+    let missing = refused.len() == acted.len() && refused.iter().all(|one| one.outcome == NOT_FOUND);
     Err(if missing { Failure::not_found(message) } else { Failure::failed(message) })
 }
 
@@ -63,7 +67,7 @@ fn rows<'a>(acted: impl Iterator<Item = &'a Acted>) -> String {
     let mut rows = table(&["JOB", "OUTCOME", ""]);
     for one in acted {
         let outcome = if done(one) { good(&one.outcome) } else { bad(&one.outcome) };
-        rows.add_row(vec![Cell::new(&one.id), outcome, Cell::new(meaning(one))]);
+        rows.add_row(vec![cell(&one.id), outcome, cell(meaning(one))]);
     }
     if rows.is_empty() { String::new() } else { format!("{}\n", render(&rows)) }
 }
@@ -74,7 +78,8 @@ pub(crate) fn meaning(acted: &Acted) -> String {
     match acted.outcome.as_str() {
         "cancelling" => "it runs; its worker is stopping the handler".to_owned(),
         "replayed" => format!("it is {state} again"),
-        "not-found" => "there is no such job".to_owned(),
+        NOT_FOUND => "there is no such job".to_owned(),
+        DAMAGED => format!("its record cannot be read; `lanekeeper get {}` says what to do", acted.id),
         "acknowledged" => "it stays a dead letter".to_owned(),
         "discarded" => "its record stays; a replay by its id takes it back".to_owned(),
         "payload-too-large" => "the queue's maxPayload is smaller".to_owned(),
@@ -112,5 +117,6 @@ mod tests {
         assert_eq!(exit(&["not-found"]), Some(Exit::NotFound));
         assert_eq!(exit(&["not-found", "discarded"]), Some(Exit::Failed));
         assert_eq!(exit(&["wrong-state"]), Some(Exit::Failed));
+        assert_eq!(exit(&["damaged"]), Some(Exit::Failed), "it is there");
     }
 }

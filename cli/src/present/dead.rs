@@ -2,26 +2,25 @@
 
 use std::collections::HashMap;
 
-use comfy_table::Cell;
 use indicatif::{ProgressBar, ProgressStyle};
 use lanekeeper_queue::types::{DeadGroup, Job};
 
 use super::job::last_error;
 use crate::human::relative;
-use crate::out::{render, table};
+use crate::out::{cell, render, table};
 
 /// Largest first.
 pub(crate) fn groups(groups: &[DeadGroup], examples: &HashMap<String, Job>, now_ms: u64) -> String {
     let mut rows = table(&["COUNT", "TYPE", "FINGERPRINT", "FIRST", "LAST", "EXAMPLE", "ERROR"]);
     for group in groups {
         rows.add_row(vec![
-            Cell::new(group.count),
-            Cell::new(&group.job_type),
-            Cell::new(&group.fingerprint),
-            Cell::new(relative(now_ms, group.first_ms)),
-            Cell::new(relative(now_ms, group.last_ms)),
-            Cell::new(&group.example),
-            Cell::new(examples.get(&group.example).map_or_else(String::new, last_error)),
+            cell(group.count),
+            cell(&group.job_type),
+            cell(&group.fingerprint),
+            cell(relative(now_ms, group.first_ms)),
+            cell(relative(now_ms, group.last_ms)),
+            cell(&group.example),
+            cell(examples.get(&group.example).map_or_else(String::new, last_error)),
         ]);
     }
     render(&rows)

@@ -8,9 +8,9 @@ use lanekeeper_queue::types::{ClosedGate, Gate, LaneStats, Stats, TypeStats, Wor
 use serde::Serialize;
 
 use super::gates;
-use crate::human::{age, count, duration};
+use crate::human::{age, count, duration, visible};
 use crate::local::state::PoolState;
-use crate::out::{bad, good, render, table, warn};
+use crate::out::{bad, cell, good, render, table, warn};
 
 /// A queue at one moment, for programs and for the tables.
 #[derive(Debug, Serialize)]
@@ -139,7 +139,7 @@ fn headline(view: &QueueView) -> String {
             count(stats.damaged, "record")
         ));
     }
-    line
+    visible(&line).into_owned()
 }
 
 /// The lanes, each followed by its types that have something to say.
@@ -167,19 +167,19 @@ fn lane_row(lane: &LaneView, stats: &LaneStats) -> Vec<Cell> {
     let kept = match lane.kept {
         Some(true) => good("yes"),
         Some(false) => bad("NO"),
-        None => Cell::new("-"),
+        None => cell("-"),
     };
     let name = if lane.name.is_empty() { "(no lane)" } else { &lane.name };
     vec![
-        Cell::new(name),
-        Cell::new(lane.start_within_ms.map_or_else(|| "-".to_owned(), duration)),
+        cell(name),
+        cell(lane.start_within_ms.map_or_else(|| "-".to_owned(), duration)),
         kept,
-        Cell::new(lane.due),
-        Cell::new(lane.running),
-        Cell::new(lane.scheduled),
-        if lane.dead > 0 { bad(lane.dead) } else { Cell::new(0) },
-        Cell::new(lane.oldest_ms.map_or_else(|| "-".to_owned(), duration)),
-        Cell::new(stats.types.iter().map(|t| t.succeeded_total).sum::<u64>()),
+        cell(lane.due),
+        cell(lane.running),
+        cell(lane.scheduled),
+        if lane.dead > 0 { bad(lane.dead) } else { cell(0) },
+        cell(lane.oldest_ms.map_or_else(|| "-".to_owned(), duration)),
+        cell(stats.types.iter().map(|t| t.succeeded_total).sum::<u64>()),
     ]
 }
 
@@ -189,15 +189,15 @@ fn has_news(job_type: &TypeStats) -> bool {
 
 fn type_row(job_type: &TypeStats, now_ms: u64) -> Vec<Cell> {
     vec![
-        Cell::new(format!("  {}", job_type.name)),
-        Cell::new(""),
-        Cell::new(""),
-        Cell::new(job_type.ready),
-        Cell::new(job_type.running),
-        Cell::new(job_type.scheduled),
-        Cell::new(job_type.dead),
-        Cell::new(job_type.oldest_due_ms.map_or_else(|| "-".to_owned(), |due| age(now_ms, due))),
-        Cell::new(job_type.succeeded_total),
+        cell(format!("  {}", job_type.name)),
+        cell(""),
+        cell(""),
+        cell(job_type.ready),
+        cell(job_type.running),
+        cell(job_type.scheduled),
+        cell(job_type.dead),
+        cell(job_type.oldest_due_ms.map_or_else(|| "-".to_owned(), |due| age(now_ms, due))),
+        cell(job_type.succeeded_total),
     ]
 }
 
@@ -207,20 +207,20 @@ pub(crate) fn pools(pools: &BTreeMap<String, PoolState>) -> String {
     for (name, pool) in pools {
         let ready = format!("{}/{}", pool.ready, pool.replicas);
         rows.add_row(vec![
-            Cell::new(name),
-            if pool.ready < pool.replicas { warn(ready) } else { Cell::new(ready) },
-            Cell::new(pool.replicas),
-            Cell::new(pool.desired),
-            Cell::new(pool.max),
-            Cell::new(pool.busy),
-            Cell::new(pool.lanes.join(",")),
-            Cell::new(&pool.reason),
+            cell(name),
+            if pool.ready < pool.replicas { warn(ready) } else { cell(ready) },
+            cell(pool.replicas),
+            cell(pool.desired),
+            cell(pool.max),
+            cell(pool.busy),
+            cell(pool.lanes.join(",")),
+            cell(&pool.reason),
         ]);
     }
     let mut text = render(&rows);
     for (name, pool) in pools {
         for problem in &pool.problems {
-            text.push_str(&format!("\n{name}: {}: {}", problem.name, problem.message));
+            text.push_str(&format!("\n{name}: {}: {}", problem.name, visible(&problem.message)));
         }
     }
     text
@@ -232,13 +232,13 @@ fn workers(workers: &[WorkerInfo], now_ms: u64) -> String {
         let busy =
             format!("{}/{}{}", worker.busy, worker.slots, if worker.draining { " draining" } else { "" });
         rows.add_row(vec![
-            Cell::new(&worker.identity.name),
-            Cell::new(if worker.identity.pool.is_empty() { "-" } else { &worker.identity.pool }),
-            Cell::new(&worker.identity.node),
-            if worker.draining { warn(busy) } else { Cell::new(busy) },
-            Cell::new(worker.lanes.join(",")),
-            Cell::new(age(now_ms, worker.started_ms)),
-            Cell::new(format!("{} ago", age(now_ms, worker.seen_ms))),
+            cell(&worker.identity.name),
+            cell(if worker.identity.pool.is_empty() { "-" } else { &worker.identity.pool }),
+            cell(&worker.identity.node),
+            if worker.draining { warn(busy) } else { cell(busy) },
+            cell(worker.lanes.join(",")),
+            cell(age(now_ms, worker.started_ms)),
+            cell(format!("{} ago", age(now_ms, worker.seen_ms))),
         ]);
     }
     render(&rows)

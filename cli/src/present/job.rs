@@ -4,7 +4,7 @@ use comfy_table::Cell;
 use lanekeeper_queue::types::{Attempt, AttemptError, ErrorClass, Job, JobState, Review};
 
 use crate::human::{age, bytes, duration, relative, timestamp};
-use crate::out::{bad, fields, good, render, table, warn};
+use crate::out::{bad, cell, fields, good, render, table, warn};
 
 /// Longest error or answer shown in a table or summary; `-o json` has everything.
 const MESSAGE_SHOWN: usize = 200;
@@ -105,13 +105,13 @@ pub(crate) fn history(job: &Job) -> String {
     let mut rows = table(&["ATTEMPT", "STARTED", "TOOK", "WORKER", "POLICY", "OUTCOME", "WHY"]);
     for attempt in &job.history {
         rows.add_row(vec![
-            Cell::new(attempt.number),
-            Cell::new(timestamp(attempt.started_ms)),
-            Cell::new(duration(attempt.ended_ms.saturating_sub(attempt.started_ms))),
-            Cell::new(&attempt.worker),
-            Cell::new(attempt.policy_version),
+            cell(attempt.number),
+            cell(timestamp(attempt.started_ms)),
+            cell(duration(attempt.ended_ms.saturating_sub(attempt.started_ms))),
+            cell(&attempt.worker),
+            cell(attempt.policy_version),
             outcome_cell(&attempt.outcome),
-            Cell::new(why(attempt)),
+            cell(why(attempt)),
         ]);
     }
     let mut text = render(&rows);
@@ -129,7 +129,7 @@ fn outcome_cell(outcome: &str) -> Cell {
         "success" => good(outcome),
         "dead" => bad(outcome),
         "retry" => warn(outcome),
-        _ => Cell::new(outcome),
+        _ => cell(outcome),
     }
 }
 
@@ -175,14 +175,14 @@ pub(crate) fn dead_list(jobs: &[Job], now_ms: u64) -> String {
         let died = job.finished_ms.map_or_else(String::new, |at| relative(now_ms, at));
         let reason = job.dead_reason.map_or("", |reason| reason.name());
         rows.add_row(vec![
-            Cell::new(&job.id),
-            Cell::new(&job.job_type),
-            Cell::new(job.review.as_ref().map_or("", |review| review.state.name())),
-            Cell::new(died),
-            Cell::new(reason),
-            Cell::new(job.attempts),
-            Cell::new(job.fingerprint.as_deref().unwrap_or_default()),
-            Cell::new(last_error(job)),
+            cell(&job.id),
+            cell(&job.job_type),
+            cell(job.review.as_ref().map_or("", |review| review.state.name())),
+            cell(died),
+            cell(reason),
+            cell(job.attempts),
+            cell(job.fingerprint.as_deref().unwrap_or_default()),
+            cell(last_error(job)),
         ]);
     }
     render(&rows)

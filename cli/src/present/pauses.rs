@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::gates;
 use crate::failure::Result;
+use crate::human::visible;
 use crate::target::Opened;
 
 /// What was asked for.
@@ -60,7 +61,7 @@ impl Pauses {
         lines.extend(
             others.map(|gate| format!("{} is {}", self.subject(gate.lane.as_deref()), self.words(gate))),
         );
-        lines.join("\n")
+        visible(&lines.join("\n")).into_owned()
     }
 
     fn line(&self, change: &Toggled) -> String {

@@ -82,6 +82,11 @@ async fn lines_are_sent_as_they_come_and_a_lost_redis_tells_how_to_go_on() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(3), "{stderr}");
     assert!(stderr.contains("1 line acknowledged") && stderr.contains("--skip 1"), "{stderr}");
+    // No more is promised of ids than holds.
+    assert!(
+        stderr.contains("as long as the job's record is kept") && stderr.contains("`keyFor`"),
+        "{stderr}"
+    );
 }
 
 #[tokio::test]

@@ -24,6 +24,9 @@ fn every_command_has_help() {
         run(dir.path(), &[command, "--help"]).exits(0).prints(&["Usage"]);
     }
     run(dir.path(), &["--help"]).exits(0).prints(&["Exit codes", "enqueue"]);
+    // An id is known no longer than its job's record.
+    run(dir.path(), &["enqueue", "--help"]).exits(0).prints(&["`completed`", "`keyFor`"]);
+    run(dir.path(), &["events", "--help"]).exits(0).prints(&["damaged", "news-lost"]);
 }
 
 #[test]

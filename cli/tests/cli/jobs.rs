@@ -322,6 +322,31 @@ async fn watching_shows_changes_until_it_is_interrupted() {
 }
 
 #[tokio::test]
+async fn what_jobs_say_does_not_speak_to_the_terminal() {
+    let world = World::new().await;
+    let (loud, shown) = ("\u{1b}[2Jgone\0", r"\u{1b}[2Jgone\u{0}");
+    let id = world.enqueue(&["report", "{}", "--key", "\u{1b}[31mred\njob  forged", "--meta", "m=\u{9b}1A"]);
+    let job = world.claim("slow").await;
+    world.settle(&job, Outcome::Success { result: loud.into(), follow_ups: vec![] }).await;
+    let get = world.run(&["get", &id]).exits(0);
+    let get = get.prints(&[shown, r"\u{1b}[31mred", r"m=\u{9b}1A"]);
+    assert!(!get.stdout.contains("\njob  forged"), "a line of a key passes for a field: {}", get.stdout);
+    assert_eq!(world.run(&["get", &id, "-o", "json"]).exits(0).json()["result"], loud);
+    let dead = world.dead_letter_of("report", "slow", "{}", loud).await;
+    for command in
+        [&["get", &dead][..], &["why", &dead], &["dead", "show", &dead], &["dead", "ls"], &["dead", "groups"]]
+    {
+        let ran = world.run(command).exits(0).prints(&[shown]);
+        assert!(!ran.stdout.contains(['\u{1b}', '\0']), "{command:?}: {}", ran.stdout);
+    }
+    world.run(&["pause", "apps/saas", "--why", "\u{1b}[2Jgone"]).exits(0);
+    for command in ["events", "status"] {
+        let ran = world.run(&[command]).exits(0);
+        assert!(!ran.stdout.contains(['\u{1b}', '\0']), "{command}: {}", ran.stdout);
+    }
+}
+
+#[tokio::test]
 async fn a_job_whose_record_is_damaged_is_not_said_to_be_gone() {
     let world = World::new().await;
     let id = world.enqueue(&["report", "{}"]);
@@ -332,4 +357,5 @@ async fn a_job_whose_record_is_damaged_is_not_said_to_be_gone() {
         world.run(&[command, &id]).exits(1).says(&["is damaged", "4 B", "redis-cli HGET", &hash, "HSET"]);
     }
     world.run(&["get", "J9"]).exits(4).says(&["has no job `J9`"]);
+    world.run(&["cancel", &id, "J9"]).exits(1).prints(&["damaged", "cannot be read", "not-found"]);
 }

@@ -4,8 +4,10 @@
 mod apply;
 mod bulk;
 mod cluster;
+mod damaged;
 mod dead;
 mod events;
+mod gone;
 mod grammar;
 mod jobs;
 mod local_mode;

@@ -228,14 +228,22 @@ impl World {
 
     /// Enqueues a job and lets it die.
     pub(crate) async fn dead_letter(&self, job_type: &str, lane: &str, payload: &str) -> String {
+        self.dead_letter_of(job_type, lane, payload, "no such user").await
+    }
+
+    /// The same, of this error.
+    pub(crate) async fn dead_letter_of(
+        &self,
+        job_type: &str,
+        lane: &str,
+        payload: &str,
+        message: &str,
+    ) -> String {
         let id = self.enqueue(&[job_type, payload]);
         let job = self.claim(lane).await;
         assert_eq!(job.id, id);
-        let outcome = Outcome::Dead {
-            reason: DeadReason::PermanentError,
-            error: error("no such user"),
-            spends: Spends::Try,
-        };
+        let outcome =
+            Outcome::Dead { reason: DeadReason::PermanentError, error: error(message), spends: Spends::Try };
         self.settle(&job, outcome).await;
         id
     }

@@ -149,7 +149,38 @@ fn ready(job: &Job, place: &Place, scene: &Scene<'_>) -> Explanation {
         },
     };
     found.also.extend(key.and_then(gates::turns));
+    if matches!(found.cause, Cause::Next | Cause::BehindOthers | Cause::SlotsBusy | Cause::PoolAtMax) {
+        found.also.extend(critical_first(lane, scene));
+    }
     found
+}
+
+/// What goes before any job of this lane, be it the next of it or not: the due jobs of critical lanes that share its workers.
+fn critical_first(lane: &str, scene: &Scene<'_>) -> Vec<String> {
+    let is_critical = |name: &str| scene.policy.lane(name).is_some_and(|lane| lane.critical);
+    if is_critical(lane) {
+        return Vec::new();
+    }
+    let due = |name: &str| scene.types_in(name).map(|t| t.ready).sum::<u64>();
+    let first = scene.policy.lanes.iter().map(|other| other.name.as_str());
+    first
+        .filter(|name| is_critical(name) && due(name) > 0 && share_workers(name, lane, scene))
+        .filter(|name| gated(name, name, scene).is_none())
+        .map(|name| {
+            let verbs = if due(name) == 1 { ("waits", "goes") } else { ("wait", "go") };
+            let jobs = count(due(name), "job");
+            format!("{jobs} of critical lane {name} {} too and {} before it.", verbs.0, verbs.1)
+        })
+        .collect()
+}
+
+/// Whether a pool serves both lanes, or where pools cannot be seen a worker.
+fn share_workers(one: &str, other: &str, scene: &Scene<'_>) -> bool {
+    let both = |lanes: &[String]| [one, other].iter().all(|name| lanes.iter().any(|lane| lane == name));
+    match scene.pools {
+        Some(pools) => pools.iter().any(|pool| both(&pool.lanes)),
+        None => scene.stats.workers.iter().any(|worker| both(&worker.lanes)),
+    }
 }
 
 /// What holds a job back that its lane would let go: its key, or its type.

@@ -29,12 +29,7 @@ pub fn lane(name: &str, first: Option<(&Job, &Place)>, scene: &Scene<'_>) -> Exp
     let oldest = scene.types_in(name).filter_map(|t| t.oldest_due_ms).min();
     let age = oldest.map_or(0, |due| scene.stats.now_ms.saturating_sub(due));
     if ready == 0 {
-        let sentence = if running == 0 {
-            format!("Nothing waits in lane {name}.")
-        } else {
-            format!("Nothing waits in lane {name}; {} running.", count(running, "job"))
-        };
-        return Explanation::new(if running == 0 { Cause::Idle } else { Cause::Working }, name, sentence);
+        return nothing_waits(name, running, scene);
     }
     let waiting = format!(
         "{} of lane {name} {}, the oldest for {} (promised: {}), {running} running.",
@@ -56,6 +51,24 @@ pub fn lane(name: &str, first: Option<(&Job, &Place)>, scene: &Scene<'_>) -> Exp
     }
     let late = age > policy.start_within_ms;
     beside_free_slots(name, &waiting, late, first, scene)
+}
+
+/// Nothing is due, which is so of a lane that would not let anything go as well: who asks may ask for that.
+fn nothing_waits(name: &str, running: u64, scene: &Scene<'_>) -> Explanation {
+    let mut found = if running == 0 {
+        Explanation::new(Cause::Idle, name, format!("Nothing waits in lane {name}."))
+    } else {
+        let sentence = format!("Nothing waits in lane {name}; {} running.", count(running, "job"));
+        Explanation::new(Cause::Working, name, sentence)
+    };
+    // Bounds that the lane's own jobs have filled say nothing of the next one.
+    let busy = |cause| matches!(cause, Cause::LaneAtConcurrency | Cause::LaneRateSpent);
+    if let Some(gate) = gated(name, name, scene).filter(|gate| !busy(gate.cause)) {
+        found.also.push(format!("What comes now would wait. {}", gate.sentence));
+        found.also.extend(gate.also);
+        found.advice = gate.advice;
+    }
+    found
 }
 
 /// Workers have room and jobs wait all the same: what is known of the first in line, and where to look.

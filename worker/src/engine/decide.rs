@@ -27,8 +27,8 @@ pub(super) fn outcome(
     let failure = match ended {
         // A handler that finished although it was told to stop has done the work.
         Ended::Returned(Ok(answer)) => {
-            let mut result = answer.result;
-            result.truncate(MAX_TEXT);
+            // A part of a result would pass for all of it.
+            let result = if answer.result.len() > MAX_TEXT { Vec::new() } else { answer.result };
             return Some(Outcome::Success { result, follow_ups: answer.follow_ups });
         }
         Ended::Returned(Err(failure)) => failure,
@@ -134,6 +134,15 @@ mod tests {
     fn a_permanent_failure_is_dead_at_once() {
         let ended = Ended::Returned(Err(Failure::permanent("X", "no")));
         assert!(matches!(of(ended, None), Some(Outcome::Dead { reason: DeadReason::PermanentError, .. })));
+    }
+
+    #[test]
+    fn a_part_of_a_result_does_not_pass_for_the_whole() {
+        let kept = |bytes| match of(Ended::Returned(Ok(Answer::plain(vec![b'x'; bytes]))), None) {
+            Some(Outcome::Success { result, .. }) => result.len(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((kept(MAX_TEXT), kept(MAX_TEXT + 1)), (MAX_TEXT, 0));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::{Failure, MAX_TEXT, Notes, code};
 /// What a handler gives back for a job that is done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Answer {
-    /// Kept with the job's record, at most [`MAX_TEXT`] bytes.
+    /// Kept with the job's record; one of more than [`MAX_TEXT`] bytes is left out.
     pub result: Vec<u8>,
     /// Jobs to enqueue together with the success, at most 100.
     pub follow_ups: Vec<NewJob>,

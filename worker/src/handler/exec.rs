@@ -2,7 +2,7 @@
 //!
 //! | end | means |
 //! |---|---|
-//! | exit 0 | success; the last 64 KiB of standard output are the answer |
+//! | exit 0 | success; standard output is the answer, unless it is longer than 64 KiB |
 //! | exit 75 (`EX_TEMPFAIL`) | transient |
 //! | exit 65 (`EX_DATAERR`), `permanentExitCodes` | permanent |
 //! | any other exit | transient |
@@ -11,7 +11,7 @@
 //! | the program is missing or cannot be started | transient: nothing ran, and a fixed image or mount repairs it |
 //!
 //! The environment holds `PATH`, `LANEKEEPER_*` of the job and what the policy declares; nothing else of the worker's,
-//! the Redis URL least of all. Output is drained for as long as the program runs and only its tail is kept. When the
+//! the Redis URL least of all. Output is drained for as long as the program runs, of however much nobody keeps more than its ends. When the
 //! program ends, what it left behind in its group is killed, and pipes that somebody still holds are let go.
 //!
 //! While it runs it may report progress and leave a checkpoint on descriptor 3, a JSON object per line; the next attempt gets
@@ -97,12 +97,13 @@ impl ExecHandler {
     fn outcome(&self, ended: Ended, job: &JobContext) -> Result<Answer, Failure> {
         let message = with_tail(&ended.status.to_string(), &ended.stderr);
         match exit(ended.status) {
-            Exit::Code(0) => match ended.stdout_head {
-                None => Answer::parse(ended.stdout, true, &job.notes, MAX_CHECKPOINT),
-                // What it asks for stands at the beginning: too long to be followed must not pass for done.
-                Some(head) => Answer::parse(head, false, &job.notes, MAX_CHECKPOINT)
-                    .map(|_| Answer::plain(ended.stdout)),
-            },
+            Exit::Code(0) => {
+                let whole = ended.stdout_head.is_none();
+                // What an answer asks for stands at its beginning: too long to be followed must not pass for done. Of one that
+                // asks for nothing a part is no result.
+                let answer = ended.stdout_head.unwrap_or(ended.stdout);
+                Answer::parse(answer, whole, &job.notes, MAX_CHECKPOINT)
+            }
             Exit::Code(EX_TEMPFAIL) => Err(Failure::transient(code::EXIT_CODE, message)),
             Exit::Code(n) if n == EX_DATAERR || self.policy.permanent_exit_codes.contains(&n) => {
                 Err(Failure::permanent(code::EXIT_CODE, message))

@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::Path;
 
 use super::ActArgs;
+use crate::commands::damaged;
 use crate::failure::{Failure, Result};
 use crate::{human, present, target, who};
 
@@ -19,7 +20,8 @@ pub(super) async fn run(args: &ActArgs, file: &Path, why: &str) -> Result<()> {
     let acted = opened.queue.dead_edit(job, &who::actor(), why, &payload).await;
     let acted = acted.map_err(|error| opened.failure(&error))?;
     let too_large = acted.outcome == "payload-too-large";
-    match present::acted::report(&[acted], args.output.json()) {
+    let acted = damaged::told_apart(&opened, vec![acted]).await?;
+    match present::acted::report(&acted, args.output.json()) {
         Err(failure) if too_large => Err(failure.advice(limit(&opened, payload.len() as u64).await?)),
         reported => reported,
     }

@@ -4,15 +4,18 @@ use lanekeeper_queue::types::{Acted, Job, JobState, ReviewState};
 use serde_json::json;
 
 use super::run::Act;
+use crate::commands::damaged;
 use crate::failure::{Failure, Result};
+use crate::present::acted::NOT_FOUND;
 use crate::target::Opened;
 use crate::{human, out, present};
 
 /// Shows what would become of these jobs; fails as the act would. Whether a replay finds its key taken only the replay can tell.
 pub(super) async fn run(opened: &Opened, ids: &[String], act: Act, json: bool) -> Result<()> {
     let jobs = opened.queue.get(ids, false).await.map_err(|error| opened.failure(&error))?;
-    let answers = ids.iter().zip(jobs).map(|(id, job)| predict(act, id, job.as_ref()));
-    let (meant, refused): (Vec<Acted>, Vec<Acted>) = answers.partition(present::acted::done);
+    let answers = ids.iter().zip(jobs).map(|(id, job)| predict(act, id, job.as_ref())).collect();
+    let answers = damaged::told_apart(opened, answers).await?;
+    let (meant, refused): (Vec<Acted>, Vec<Acted>) = answers.into_iter().partition(present::acted::done);
     let meant: Vec<String> = meant.into_iter().map(|one| one.id).collect();
     if json {
         out::json(&json!({ "dryRun": true, "count": meant.len(), "jobs": meant, "refused": refused }))?;
@@ -32,7 +35,7 @@ fn predict(act: Act, id: &str, job: Option<&Job>) -> Acted {
     let acknowledged =
         |job: &Job| job.review.as_ref().is_some_and(|review| review.state == ReviewState::Acknowledged);
     let outcome = match job {
-        None => "not-found",
+        None => NOT_FOUND,
         Some(job) => match (job.state, act) {
             (JobState::Dead, Act::Acknowledge) if acknowledged(job) => "wrong-state",
             (JobState::Dead, _) | (JobState::Discarded, Act::Replay) => act.done(),
@@ -47,7 +50,7 @@ fn verdict(refused: &[Acted], all: usize, act: Act) -> Result<()> {
         return Ok(());
     }
     let message = format!("{} of {all} would not be {}", refused.len(), act.done());
-    let missing = refused.len() == all && refused.iter().all(|one| one.outcome == "not-found");
+    let missing = refused.len() == all && refused.iter().all(|one| one.outcome == NOT_FOUND);
     Err(if missing { Failure::not_found(message) } else { Failure::failed(message) })
 }
 

@@ -14,6 +14,7 @@ use tokio::signal::unix::Signal;
 use tokio::time::Instant;
 
 use super::rate::Rate;
+use crate::commands::damaged;
 use crate::failure::{Failure, Result};
 use crate::target::Opened;
 use crate::{human, out, present};
@@ -163,7 +164,7 @@ impl Run<'_> {
             Act::Discard => queue.dead_discard(ids, self.by, self.why).await,
             Act::Replay => queue.dead_replay(ids, self.by, self.why).await,
         };
-        acted.map_err(|error| self.opened.failure(&error))
+        damaged::told_apart(self.opened, acted.map_err(|error| self.opened.failure(&error))?).await
     }
 
     fn report(&self, account: &Account, json: bool) -> Result<()> {

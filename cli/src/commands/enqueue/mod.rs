@@ -1,5 +1,6 @@
 //! `lanekeeper enqueue`: one job, or many from NDJSON.
 
+mod gone;
 mod wait;
 
 use std::collections::BTreeMap;
@@ -27,7 +28,10 @@ Examples:
   lanekeeper enqueue --ndjson jobs.ndjson --rejects rejected.ndjson
 
 A line of NDJSON: {\"type\":\"mail\",\"payload\":{…}} and optionally id, key, priority, delay (ms), runAt (ms since the \
-epoch), meta; payloadText in place of payload for bytes that are not JSON. Payloads are sent as they are written.";
+epoch), meta; payloadText in place of payload for bytes that are not JSON. Payloads are sent as they are written.
+
+A file that is sent again: an id answers `duplicate` only as long as the record of its job is kept (`completed` of its type: \
+1000 jobs unless said), a key for `keyFor` after the success (24h unless said). What is older is taken as a new job.";
 
 /// The queue holds as much as its `spec.capacity` says.
 pub(crate) const QUEUE_FULL: &str = "queue-full";
@@ -45,10 +49,12 @@ pub(crate) struct EnqueueArgs {
     /// The payload, as the second argument.
     #[arg(long, conflicts_with_all = ["positional", "ndjson"], value_name = "PAYLOAD")]
     payload: Option<String>,
-    /// Id of your own: used again it answers `duplicate`, so a lost reply can be retried.
+    /// Id of your own: used again it answers `duplicate` as long as the job's record is kept (its type's `completed`), so a lost
+    /// reply can be retried soon.
     #[arg(long, conflicts_with = "ndjson")]
     id: Option<String>,
-    /// Idempotency key, in place of the one rendered from the payload.
+    /// Idempotency key, in place of the one rendered from the payload: used again it answers `duplicate` while its job waits,
+    /// runs or is a dead letter, and after a success as long as its type's `keyFor` says.
     #[arg(long, conflicts_with = "ndjson")]
     key: Option<String>,
     /// 0 to 9, lower first.
@@ -60,7 +66,7 @@ pub(crate) struct EnqueueArgs {
     /// Start no earlier than this: RFC 3339, or ms since the epoch.
     #[arg(long, conflicts_with = "ndjson", value_parser = parse_instant, value_name = "TIME")]
     run_at: Option<u64>,
-    /// A string carried to the handler; may be given several times.
+    /// A string carried to the handler; may be given several times, each name once.
     #[arg(long, conflicts_with = "ndjson", value_parser = parse_meta, value_name = "NAME=VALUE")]
     meta: Vec<(String, String)>,
     /// Wait until the job ends; succeeds only if the job does.
@@ -110,6 +116,7 @@ async fn one(args: &EnqueueArgs) -> Result<()> {
     let job = new_job(args)?;
     let deadline = Instant::now() + args.timeout.to_std();
     let opened = open(args, deadline).await?;
+    let mark = if args.wait { gone::mark(&opened).await } else { String::new() };
     let enqueued = send(&opened, &job, args.wait.then_some(deadline)).await?;
     let id = match &enqueued {
         Enqueued::Rejected { reason, message } => {
@@ -122,7 +129,10 @@ async fn one(args: &EnqueueArgs) -> Result<()> {
     if !args.wait {
         return if args.output.json() { out::json(&enqueued) } else { out::print(&sentence(&enqueued)) };
     }
-    wait::ended(&opened, &enqueued, &id, deadline, args.output.json()).await
+    let (key, json) = (args.key.as_deref(), args.output.json());
+    wait::Wait { opened: &opened, enqueued: &enqueued, id: &id, key, mark: &mark, deadline, json }
+        .ended()
+        .await
 }
 
 /// Opens the queue; who waits also waits for a queue that is just being made.
@@ -151,9 +161,21 @@ fn new_job(args: &EnqueueArgs) -> Result<NewJob> {
         priority: args.priority,
         delay: args.delay.map(duration::Duration::as_millis),
         run_at: args.run_at,
-        meta: args.meta.iter().cloned().collect::<BTreeMap<_, _>>(),
+        meta: meta(&args.meta)?,
     };
     Ok(NewJob { payload: payload(given)?, options })
+}
+
+/// By name. Of two values of one name neither can be the right one to drop.
+fn meta(given: &[(String, String)]) -> Result<BTreeMap<String, String>> {
+    let mut meta = BTreeMap::new();
+    for (name, value) in given {
+        if let Some(first) = meta.insert(name.clone(), value.clone()) {
+            let message = format!("--meta `{name}` is given twice, as `{first}` and as `{value}`");
+            return Err(Failure::invalid(message).advice("give each name once"));
+        }
+    }
+    Ok(meta)
 }
 
 fn payload(given: &str) -> Result<Vec<u8>> {
@@ -239,6 +261,22 @@ mod tests {
     fn meta_needs_a_name_and_a_value() {
         assert_eq!(parse_meta("a=b=c"), Ok(("a".into(), "b=c".into())));
         assert!(parse_meta("a").is_err());
+    }
+
+    #[test]
+    fn a_name_of_meta_has_one_value() {
+        let given = |pairs: &[(&str, &str)]| {
+            meta(
+                &pairs
+                    .iter()
+                    .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                    .collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(given(&[("a", "1"), ("b", "1")]).unwrap().len(), 2);
+        let refused = given(&[("x", "1"), ("a", "1"), ("x", "2")]).unwrap_err();
+        assert!(refused.to_string().contains("`x` is given twice, as `1` and as `2`"), "{refused}");
+        assert_eq!(refused.exit(), Exit::Invalid);
     }
 
     #[test]

@@ -75,6 +75,23 @@ fn an_open_circuit() {
 }
 
 #[test]
+fn a_closed_lane_in_which_nothing_waits_says_both() {
+    let shut = |gate| {
+        let mut world = closed(Some("fast"), gate, Some(NOW + 10_000), Some(NOW - 60_000));
+        world.stats.lanes[0].types[0].ready = 0;
+        world.stats.lanes[0].types[0].running = 0;
+        explain::lane("fast", None, &world.scene())
+    };
+    let words =
+        ["Nothing waits", "What comes now would wait. The circuit of lane fast is open", "lanekeeper get"];
+    expect(&shut(Gate::Circuit), Cause::Idle, &words);
+    expect(&shut(Gate::Hold), Cause::Idle, &["Nothing waits", "Lane fast is held for another 10 s"]);
+    expect(&shut(Gate::Paused), Cause::Idle, &["Lane fast was paused", "resume apps/saas --lane fast"]);
+    // The rate of what has just gone says nothing of what comes.
+    assert_eq!(shut(Gate::Rate).also, Vec::<String>::new());
+}
+
+#[test]
 fn a_lane_at_its_concurrency() {
     let mut world = closed(Some("fast"), Gate::Concurrency, None, None);
     world.policy.lanes[0].concurrency = Some(3);

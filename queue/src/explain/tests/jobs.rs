@@ -1,5 +1,6 @@
 //! Jobs.
 
+use super::lanes::with_critical;
 use super::*;
 use crate::explain;
 use crate::types::{CheckpointLeft, ProgressTold, Review};
@@ -159,6 +160,38 @@ fn behind_others() {
 #[test]
 fn next() {
     World::new().pool(1, 1).worker(3).says(&job(JobState::Ready), 0, Cause::Next, &["any moment"]);
+}
+
+#[test]
+fn jobs_of_critical_lanes_go_before_the_next() {
+    let mut world = with_critical(3);
+    let waits = job(JobState::Ready);
+    world.says(&waits, 0, Cause::Next, &["1 job of critical lane resets waits too and goes before it."]);
+    world.stats.lanes[1].types[0].ready = 2;
+    world.says(
+        &waits,
+        4,
+        Cause::BehindOthers,
+        &["2 jobs of critical lane resets wait too and go before it."],
+    );
+    let also = |world: &World, waits: &Job| {
+        let place = Place { position: Some(Position { ahead: 0, waiting: 1 }), key: None };
+        explain::job("J1", Some(waits), &place, &world.scene()).also
+    };
+    // Where pools cannot be seen, workers tell.
+    world.pools = None;
+    assert_eq!(also(&world, &waits).len(), 1);
+    world.stats.workers[0].lanes.pop();
+    assert!(also(&world, &waits).is_empty(), "no worker serves both");
+    let mut critical = job(JobState::Ready);
+    critical.lane = Some("resets".into());
+    assert!(also(&with_critical(3), &critical).is_empty(), "it is of that lane");
+    let mut apart = with_critical(3);
+    apart.pools.as_mut().unwrap()[0].lanes.pop();
+    assert!(also(&apart, &waits).is_empty(), "no pool serves both");
+    let mut nothing = with_critical(3);
+    nothing.stats.lanes[1].types[0].ready = 0;
+    assert!(also(&nothing, &waits).is_empty());
 }
 
 /// A world in which jobs run in as many slots of two workers that have more; their type has this bound.

@@ -25,21 +25,23 @@ fn lanes() {
     expect(&lane(&world), Cause::Working, &["2 jobs run"]);
 }
 
+/// A world in which a critical lane with a due job shares pool and worker with the other one.
+pub(super) fn with_critical(busy: u32) -> World {
+    let mut world = World::new().pool(1, 1).worker(busy);
+    let mut critical = LanePolicy::new("resets", 10_000);
+    critical.critical = true;
+    world.policy.lanes.push(critical);
+    let resets =
+        TypeStats { name: "reset".into(), ready: 1, oldest_due_ms: Some(NOW), ..TypeStats::default() };
+    world.stats.lanes.push(LaneStats { name: "resets".into(), types: vec![resets] });
+    world.stats.workers[0].lanes.push("resets".into());
+    world.pools.as_mut().unwrap()[0].lanes.push("resets".into());
+    world
+}
+
 #[test]
 fn the_slot_that_is_kept_for_critical_lanes_is_not_free_for_others() {
     let lane = |world: &World, name: &str| explain::lane(name, None, &world.scene());
-    let with_critical = |busy: u32| {
-        let mut world = World::new().pool(1, 1).worker(busy);
-        let mut critical = LanePolicy::new("resets", 10_000);
-        critical.critical = true;
-        world.policy.lanes.push(critical);
-        let resets =
-            TypeStats { name: "reset".into(), ready: 1, oldest_due_ms: Some(NOW), ..TypeStats::default() };
-        world.stats.lanes.push(LaneStats { name: "resets".into(), types: vec![resets] });
-        world.stats.workers[0].lanes.push("resets".into());
-        world.pools.as_mut().unwrap()[0].lanes.push("resets".into());
-        world
-    };
     let world = with_critical(9);
     expect(
         &lane(&world, "fast"),

@@ -49,13 +49,13 @@ impl Template {
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type(&job.job.payload)));
         headers.extend(self.headers.clone());
+        headers.insert(HeaderName::from_static("idempotency-key"), escaped_value(job.idempotency_key())?);
         let mut set = |name: &'static str, value: &str| -> Result<(), Failure> {
             headers.insert(HeaderName::from_static(name), header_value(value)?);
             Ok(())
         };
         set("webhook-id", &job.job.id)?;
         set("webhook-timestamp", &(job.now_ms() / 1000).to_string())?;
-        set("idempotency-key", job.idempotency_key())?;
         set("lanekeeper-queue", &job.queue)?;
         set("lanekeeper-lane", &job.job.lane)?;
         set("lanekeeper-type", &job.job.job_type)?;
@@ -101,22 +101,32 @@ fn content_type(payload: &[u8]) -> &'static str {
 }
 
 /// A header value of any text: what HTTP does not allow in one (control characters and what is not ASCII) is
-/// percent-escaped.
+/// percent-escaped. A text that needs none of that stands as it is.
 fn header_value(text: &str) -> Result<HeaderValue, Failure> {
-    let value = if text.bytes().all(|b| (0x20..0x7f).contains(&b)) {
-        HeaderValue::from_str(text)
-    } else {
-        let mut escaped = String::with_capacity(text.len() * 3);
-        for byte in text.bytes() {
-            if (0x20..0x7f).contains(&byte) && byte != b'%' {
-                escaped.push(char::from(byte));
-            } else {
-                let _ = write!(escaped, "%{byte:02X}");
-            }
+    if text.bytes().all(is_plain) {
+        return HeaderValue::from_str(text).map_err(|e| Failure::transient(code::HTTP_REQUEST, e));
+    }
+    escaped_value(text)
+}
+
+/// The same for keys: the escape sign itself is always escaped, so that two keys never share a value. A receiver that compares
+/// them would take the job of one for that of the other.
+fn escaped_value(text: &str) -> Result<HeaderValue, Failure> {
+    let mut escaped = String::with_capacity(text.len());
+    for (at, byte) in text.bytes().enumerate() {
+        // Blanks at the ends of a value are lost on the road.
+        let at_an_end = at == 0 || at + 1 == text.len();
+        if is_plain(byte) && byte != b'%' && !(byte == b' ' && at_an_end) {
+            escaped.push(char::from(byte));
+        } else {
+            let _ = write!(escaped, "%{byte:02X}");
         }
-        HeaderValue::try_from(escaped)
-    };
-    value.map_err(|e| Failure::transient(code::HTTP_REQUEST, e))
+    }
+    HeaderValue::try_from(escaped).map_err(|e| Failure::transient(code::HTTP_REQUEST, e))
+}
+
+fn is_plain(byte: u8) -> bool {
+    (0x20..0x7f).contains(&byte)
 }
 
 #[cfg(test)]
@@ -155,6 +165,19 @@ mod tests {
         assert_eq!(get("lanekeeper-checkpoint"), "cGFnZSD/");
         assert_eq!(get("x-team"), "a");
         assert_eq!(request.body().unwrap().as_bytes().unwrap(), br#"{"a":1}"#);
+    }
+
+    #[test]
+    fn two_keys_never_share_a_header() {
+        let sent = |key: &str| escaped_value(key).unwrap().to_str().unwrap().to_owned();
+        assert_eq!(sent("mail:7 again"), "mail:7 again");
+        assert_eq!((sent("a%0Ab"), sent("a\nb")), ("a%250Ab".to_owned(), "a%0Ab".to_owned()));
+        // Blanks at the ends are taken away on the road.
+        let keys = ["a", " a", "a ", "  a", "a  ", "%20a", "a%20", "%", "%25", "", " ", "%20", "é", "%C3%A9"];
+        let mut values: Vec<String> = keys.iter().map(|key| sent(key).trim().to_owned()).collect();
+        values.sort();
+        values.dedup();
+        assert_eq!(values.len(), keys.len(), "{values:?}");
     }
 
     #[test]

@@ -1,0 +1,27 @@
+//! Jobs whose records cannot be read: the queue does not know them, and people must not be told that there is no such job.
+
+use lanekeeper_queue::types::Acted;
+
+use crate::failure::Result;
+use crate::present::acted::{DAMAGED, NOT_FOUND};
+use crate::target::Opened;
+
+/// The answers, with those that found no job told apart from those that found a damaged record.
+pub(crate) async fn told_apart(opened: &Opened, mut acted: Vec<Acted>) -> Result<Vec<Acted>> {
+    for one in acted.iter_mut().filter(|one| one.outcome == NOT_FOUND) {
+        let standing = opened.queue.record_bytes(&one.id).await.map_err(|error| opened.failure(&error))?;
+        if standing > 0 {
+            one.outcome = DAMAGED.to_owned();
+        }
+    }
+    Ok(acted)
+}
+
+/// Those of the ids that stand in an index of the queue without a record that can be read.
+pub(crate) async fn unreadable(opened: &Opened, ids: Vec<String>) -> Result<Vec<String>> {
+    if ids.is_empty() {
+        return Ok(ids);
+    }
+    let jobs = opened.queue.get(&ids, false).await.map_err(|error| opened.failure(&error))?;
+    Ok(ids.into_iter().zip(jobs).filter(|(_, job)| job.is_none()).map(|(id, _)| id).collect())
+}
