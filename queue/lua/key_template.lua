@@ -75,7 +75,7 @@ end
 
 local function wrong(path, what)
   return nil, 'the payload field ' .. lk.clip(concat(path, '.'), 200) .. ' ' .. what
-    .. '; an idempotency key takes strings and integers below 2^53'
+    .. '; a key takes strings and integers below 2^53'
 end
 
 local function render_path(payload, doc, path)
@@ -115,11 +115,11 @@ end
 -- The key of a payload by a template's parts, or nil and a sentence.
 function lk.render_key(parts, payload)
   if not find(payload, '^%s*{') then
-    return nil, 'the payload is not a JSON object, which the idempotency key of this job type is made from'
+    return nil, 'the payload is not a JSON object, which a key of this job type is made from'
   end
   local ok, doc = lk.from_json(payload)
   if not ok then
-    return nil, 'the payload is not valid JSON, which the idempotency key of this job type is made from: '
+    return nil, 'the payload is not valid JSON, which a key of this job type is made from: '
       .. lk.clip(tostring(doc), 200)
   end
   local out = {}

@@ -31,6 +31,8 @@ fn template(rng: &mut StdRng) -> Vec<KeyPart> {
     match rng.random_range(0..12) {
         0 => vec![KeyPart::Text("v:".into()), path("v")],
         1 => vec![path("v"), path("tier")],
+        // What the news of a death have.
+        2 => vec![KeyPart::Path(vec!["payload".to_owned(), "v".to_owned()])],
         _ => vec![path("v")],
     }
 }
