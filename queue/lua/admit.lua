@@ -78,7 +78,7 @@ local function lookup(key, fields)
   return found
 end
 
--- Who owns which key: {id, state, job} by key, reading entries and the records of owners that have not succeeded.
+-- Who owns which key: {id, state, job, bytes of its payload} by key, reading entries and the records of owners that have not succeeded.
 function lk.owners_of(ctx, keys)
   local entries = lookup(ctx.keys.keys, keys)
   local ids, waiting, owners = {}, {}, {}
@@ -95,10 +95,10 @@ function lk.owners_of(ctx, keys)
   end
   local records, pasts = lookup(ctx.keys.jobs, ids), lookup(ctx.keys.pasts, ids)
   for key, id in pairs(waiting) do
-    local job = lk.read_job(records[id], pasts[id])
+    local job, payload = lk.read_job(records[id], pasts[id])
     -- An entry whose record is gone, called off or discarded keeps nobody out.
     if job and job[STATE] ~= CANCELLED and job[STATE] ~= DISCARDED then
-      owners[key] = {id = id, state = lk.state_of(ctx, id, job), job = job}
+      owners[key] = {id = id, state = lk.state_of(ctx, id, job), job = job, payload = #records[id] - payload + 1}
     end
   end
   return owners
@@ -198,7 +198,7 @@ local function replaces(ctx, spec, owner)
     return false
   end
   -- Not after now, where the clock went back: a job cannot be due before it was enqueued.
-  spec.first = min(job[ENQUEUED], ctx.now)
+  spec.first, spec.frees = min(job[ENQUEUED], ctx.now), owner.payload
   put_off(ctx, spec, spec.first)
   return true
 end
