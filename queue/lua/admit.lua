@@ -11,7 +11,7 @@ function lk.read_group(ty, payload)
     return nil, nil, why or 'the concurrency key made from the payload is empty or longer than 512 bytes'
   end
   local rate = ty.groups.rate
-  return group, rate and rate.by and lk.render_key({{path = rate.by.path}}, payload) or nil
+  return group, rate and rate.by and lk.render_key({{path = rate.by.path}}, payload, true) or nil
 end
 
 -- The idempotency key that the type makes from the payload; or nil and why not.

@@ -42,7 +42,7 @@ fn limit(rng: &mut StdRng) -> Option<u32> {
 }
 
 fn rate(rng: &mut StdRng) -> Option<RateLimit> {
-    let classes = [("gold", 10), ("tin", 1), ("a%3Ab", 4)];
+    let classes = [("gold", 10), ("tin", 1), ("a%3Ab", 4), ("true", 2)];
     let by = LimitBy {
         path: vec!["tier".into()],
         limits: classes.into_iter().map(|(class, limit)| (class.to_owned(), limit)).collect(),
