@@ -244,10 +244,10 @@ function lk.closed_gates(ctx)
   return out
 end
 
--- Forgets gates of lanes that are gone.
+-- Forgets gates of lanes that are gone, but for pauses by hand: those stay until somebody resumes, also where a lane comes back.
 function lk.forget_gates(ctx, lane_names)
   for field in pairs(state_of(ctx)) do
-    local name = string.match(field, '^%a:(.+)$')
+    local name = string.match(field, '^[^p]:(.+)$')
     if name and not lane_names[name] then
       unset(ctx, field)
     end

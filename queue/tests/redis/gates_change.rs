@@ -314,3 +314,28 @@ async fn a_hold_ends_by_hand() {
     assert_eq!(ids(&bed.claim(&w, &["fast"], 5).await), [&next]);
     assert!(!resume(&lane).await[0].changed, "nothing is left to lift");
 }
+
+#[tokio::test]
+async fn a_pause_by_hand_outlives_a_policy_without_its_lane() {
+    let mut bed = Bed::new().await;
+    let lane = ["fast".to_owned()];
+    bed.queue.pause("ada", "vendor", &lane).await.unwrap();
+    let whole = bed.policy.clone();
+    bed.change(|policy| {
+        policy.lanes.remove(0);
+        policy.job_types.retain(|_, spec| spec.lane == "slow");
+    })
+    .await;
+    assert!(bed.queue.stats().await.unwrap().gates.is_empty(), "of the lanes that there are");
+    bed.change(|policy| (policy.lanes, policy.job_types) = (whole.lanes, whole.job_types)).await;
+    let gate = bed.queue.stats().await.unwrap().gates.remove(0);
+    assert_eq!(
+        (gate.gate, gate.by.as_deref(), gate.why.as_deref()),
+        (Gate::Paused, Some("ada"), Some("vendor"))
+    );
+    bed.accept(job("mail", "x")).await;
+    let w = worker("w");
+    assert!(bed.claim(&w, &["fast"], 5).await.is_empty());
+    assert!(bed.queue.resume("ada", &lane).await.unwrap()[0].changed);
+    assert_eq!(bed.claim(&w, &["fast"], 5).await.len(), 1);
+}
