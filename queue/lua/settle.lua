@@ -191,8 +191,10 @@ local function tell_gates(ctx, ty, id, word)
     table.insert(ctx.group_holds, {ty, id, word.delay})
   elseif word.holds == 'l' then
     lk.hold_lane(ctx, lane, word.delay)
-  elseif word.kind == 's' or word.class == 'permanent' then
+  elseif word.kind == 's' then
     lk.circuit_success(ctx, lane)
+  elseif word.class == 'permanent' then
+    lk.circuit_permanent(ctx, lane, id)
   elseif word.spends == 't' then
     lk.circuit_failure(ctx, lane, id)
   end

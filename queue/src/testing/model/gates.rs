@@ -167,7 +167,12 @@ impl Model {
             Outcome::Retry { error, .. } | Outcome::Dead { error, .. }
                 if error.class == ErrorClass::Permanent =>
             {
-                self.works(&lane);
+                // It speaks of the job alone, unless it probes.
+                if self.gates.open.contains_key(&lane.name) {
+                    self.fails(&lane, id, now_ms);
+                } else {
+                    self.works(&lane);
+                }
             }
             Outcome::Retry { spends: Spends::Try, .. } | Outcome::Dead { spends: Spends::Try, .. } => {
                 self.fails(&lane, id, now_ms);
