@@ -7,8 +7,9 @@ local FOLLOW_UPS = 100
 local OBITUARY_BYTES, KEYS_BYTES = 524288, 8388608
 
 -- Why a follow-up cannot be stored because its key has an owner and its type refuses such; nil where none is refused. `brought`:
--- ids and keys that earlier answers of the call take; those of this one come back as well.
-local function conflict_of(ctx, specs, brought)
+-- ids and keys that earlier answers of the call take; those of this one come back as well. `freed`: the job whose key is free as
+-- soon as these are stored, or false.
+local function conflict_of(ctx, specs, brought, freed)
   local ids, keys, refused = {}, {}, {}
   for _, spec in ipairs(specs) do
     refused[#refused + 1] = spec.ty.on_conflict == 'Reject' and spec.key or nil
@@ -17,8 +18,9 @@ local function conflict_of(ctx, specs, brought)
   for i, spec in ipairs(specs) do
     local id, key = spec.options.id, spec.key
     if key and not (id and (ids[id] or brought.ids[id] or call('HEXISTS', ctx.keys.jobs, id) == 1)) then
-      local owner = spec.ty.on_conflict == 'Reject' and (owners[key] or keys[key] or brought.keys[key])
-      if owner then
+      local standing = owners[key] and owners[key].id ~= freed and owners[key]
+      local owner = standing or keys[key] or brought.keys[key]
+      if owner and spec.ty.on_conflict == 'Reject' then
         return fmt('number %d: rejected:key-conflict: job %s (%s) has the idempotency key', i, owner.id, owner.state)
       end
       keys[key] = {id = id or 'of the same answers', state = 'ready'}
@@ -44,8 +46,8 @@ function lk.note_brought(brought, specs)
 end
 
 -- The follow-ups of a success, msgpack {{options as JSON, payload}, ...}, as specs for lk.admit; or nil and why not. `brought`:
--- what earlier successes of the call bring.
-function lk.read_follow_ups(ctx, blob, brought)
+-- what earlier successes of the call bring. `freed`: the job that succeeds, where its key is free with that.
+function lk.read_follow_ups(ctx, blob, brought, freed)
   local list = lk.decode(blob)
   if not list then
     return nil, 'they are not msgpack'
@@ -68,7 +70,7 @@ function lk.read_follow_ups(ctx, blob, brought)
     specs[i] = spec
   end
   local why
-  why, specs.ids, specs.keys = conflict_of(ctx, specs, brought)
+  why, specs.ids, specs.keys = conflict_of(ctx, specs, brought, freed)
   if why then
     return nil, why
   end

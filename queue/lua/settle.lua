@@ -222,7 +222,7 @@ function lk.settle_all(ctx, stage, who, list)
       local settle = word.kind == 's' and succeed or not_succeed
       local specs, wrong
       if word.follow_ups then
-        specs, wrong = lk.read_follow_ups(ctx, word.follow_ups, brought)
+        specs, wrong = lk.read_follow_ups(ctx, word.follow_ups, brought, ty.key_for == 0 and id)
       end
       if wrong then
         letters[at[i]] = 'f'
