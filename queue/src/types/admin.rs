@@ -59,13 +59,16 @@ pub struct Event {
 }
 
 /// Page of a dead-letter list or a find.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Page {
     /// Jobs, payloads left out.
     pub jobs: Vec<Job>,
     /// Pass back for the next page.
     pub cursor: Option<String>,
+    /// Dead letters of the page of which no record can be read; a discard removes them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unreadable: Vec<String>,
 }
 
 /// Which jobs to find.

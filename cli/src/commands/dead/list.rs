@@ -71,11 +71,17 @@ pub(super) async fn run(args: &LsArgs) -> Result<()> {
     if args.output.json() {
         return out::json(&page);
     }
-    if page.jobs.is_empty() {
+    if !page.unreadable.is_empty() {
+        let ids = page.unreadable.join(" ");
+        out::note(&format!("damaged: no record can be read of {ids}; `dead discard` removes them"));
+    }
+    if page.jobs.is_empty() && page.unreadable.is_empty() {
         out::note(&format!("no dead letters in {}{}", opened.queue.name(), such(&args.filter)));
         return Ok(());
     }
-    out::print(&present::job::dead_list(&page.jobs, now_ms))?;
+    if !page.jobs.is_empty() {
+        out::print(&present::job::dead_list(&page.jobs, now_ms))?;
+    }
     if let Some(cursor) = page.cursor {
         out::note(&format!("more: --cursor {cursor}"));
     }
@@ -84,13 +90,14 @@ pub(super) async fn run(args: &LsArgs) -> Result<()> {
 
 /// As many as asked for, in as many calls as that takes.
 async fn page(opened: &Opened, args: &LsArgs, now_ms: u64) -> Result<Page> {
-    let mut all = Page { jobs: Vec::new(), cursor: args.cursor.clone() };
+    let mut all = Page { cursor: args.cursor.clone(), ..Page::default() };
     let filter = DeadFilter { oldest_first: args.oldest_first, ..args.filter.filter(now_ms)? };
     loop {
         let missing = args.limit.saturating_sub(u32::try_from(all.jobs.len()).unwrap_or(u32::MAX));
         let page = opened.queue.dead_list(&filter, missing.min(BATCH), all.cursor.as_deref()).await;
         let page = page.map_err(|error| opened.failure(&error))?;
         all.jobs.extend(page.jobs);
+        all.unreadable.extend(page.unreadable);
         all.cursor = page.cursor;
         if all.cursor.is_none() || all.jobs.len() >= args.limit as usize {
             return Ok(all);
