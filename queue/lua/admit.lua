@@ -11,11 +11,25 @@ function lk.read_group(ty, payload)
     return nil, nil, why or 'the concurrency key made from the payload is empty or longer than 512 bytes'
   end
   local rate = ty.groups.rate
-  return group, rate and rate.by and lk.render_key({{path = rate.by.path}}, payload) or nil
+  return group, rate and rate.by and lk.render_key({{path = rate.by.path}}, payload, true) or nil
 end
 
--- What the pair asks for, as far as it can be told without reading: a spec, or nil and the reply.
-function lk.read_pair(ctx, text, payload)
+-- The idempotency key that the type makes from the payload; or nil and why not.
+local function read_key(ty, payload)
+  local key, why = lk.render_key(ty.key, payload)
+  if key == '' then
+    return nil, 'the idempotency key made from the payload is empty'
+  end
+  -- As long as a caller's own key may be: handlers get it as a header, and receivers bound those.
+  if key and #key > 512 then
+    return nil, 'the idempotency key made from the payload is longer than 512 bytes'
+  end
+  return key, why
+end
+
+-- What the pair asks for, as far as it can be told without reading: a spec, or nil and the reply. `source`: what the keys are
+-- made from where the job comes whatever becomes of them: those that cannot be made are none, and the spec says why (`unkeyed`).
+function lk.read_pair(ctx, text, payload, source)
   local options, why = lk.parse_options(text)
   if not options then
     return nil, rejected('invalid-options', why)
@@ -34,29 +48,21 @@ function lk.read_pair(ctx, text, payload)
   if due - ctx.now > lk.MAX_DELAY then
     return nil, rejected('invalid-options', 'option runAt is more than ten years away')
   end
-  local key = options.key
+  local key, group, class, unkeyed = options.key, nil, nil, nil
   if not key and ty.key then
-    key, why = lk.render_key(ty.key, payload)
-    if not key then
-      return nil, rejected('key-field', why)
-    end
-    if key == '' then
-      return nil, rejected('key-field', 'the idempotency key made from the payload is empty')
-    end
-    -- As long as a caller's own key may be: handlers get it as a header, and receivers bound those.
-    if #key > 512 then
-      return nil, rejected('key-field', 'the idempotency key made from the payload is longer than 512 bytes')
-    end
+    key, unkeyed = read_key(ty, source or payload)
   end
-  local group, class
   if ty.groups then
-    group, class, why = lk.read_group(ty, payload)
-    if not group then
-      return nil, rejected('key-field', why)
-    end
+    group, class, why = lk.read_group(ty, source or payload)
+    -- The nameless group knows no bounds.
+    group, unkeyed = group or '', unkeyed or why
+  end
+  if unkeyed and not source then
+    return nil, rejected('key-field', unkeyed)
   end
   return {
     ty = ty, options = options, payload = payload, due = due, key = key, group = group, class = class, debounced = debounced,
+    unkeyed = unkeyed,
   }
 end
 
@@ -72,7 +78,7 @@ local function lookup(key, fields)
   return found
 end
 
--- Who owns which key: {id, state, job} by key, reading entries and the records of owners that have not succeeded.
+-- Who owns which key: {id, state, job, bytes of its payload} by key, reading entries and the records of owners that have not succeeded.
 function lk.owners_of(ctx, keys)
   local entries = lookup(ctx.keys.keys, keys)
   local ids, waiting, owners = {}, {}, {}
@@ -89,10 +95,10 @@ function lk.owners_of(ctx, keys)
   end
   local records, pasts = lookup(ctx.keys.jobs, ids), lookup(ctx.keys.pasts, ids)
   for key, id in pairs(waiting) do
-    local job = lk.read_job(records[id], pasts[id])
+    local job, payload = lk.read_job(records[id], pasts[id])
     -- An entry whose record is gone, called off or discarded keeps nobody out.
     if job and job[STATE] ~= CANCELLED and job[STATE] ~= DISCARDED then
-      owners[key] = {id = id, state = lk.state_of(ctx, id, job), job = job}
+      owners[key] = {id = id, state = lk.state_of(ctx, id, job), job = job, payload = #records[id] - payload + 1}
     end
   end
   return owners
@@ -196,7 +202,7 @@ local function replaces(ctx, spec, owner)
     return false
   end
   -- Not after now, where the clock went back: a job cannot be due before it was enqueued.
-  spec.first = min(job[ENQUEUED], ctx.now)
+  spec.first, spec.frees = min(job[ENQUEUED], ctx.now), owner.payload
   keep_time(spec, spec.first, lk.due_of(job))
   return true
 end

@@ -81,49 +81,53 @@ function lk.estimate(ctx)
   end
 end
 
--- About the bytes that a new job will take, its id and header included.
+-- About the bytes that a job will take, its id and header included; of one that takes another's place, what its payload has more
+-- than the other's.
 local function size_of(spec)
+  if spec.first then
+    return #spec.payload - spec.frees
+  end
   return #spec.payload + #(spec.key or '') + HEADER
 end
 
--- Of the specs those that fit in, in order; the others are refused. What takes another job's place always fits. Finished records
--- make way first.
+-- Removes as many finished records as stand in the way of the specs, as far as one call may.
+local function make_way_for(ctx, specs)
+  local more, bytes = 0, 0
+  for _, spec in ipairs(specs) do
+    more, bytes = more + (spec.first and 0 or 1), bytes + max(0, size_of(spec))
+  end
+  lk.make_room(ctx, min(excess(ctx, 1, more, bytes), lk.MAX_BATCH))
+end
+
+-- Of the specs those that fit in, in order; the others are refused. What takes another job's place fits where it is no larger than
+-- that, or as much larger as there is room for. Finished records make way first.
 function lk.fitting(ctx, specs, replies)
   local capacity = ctx.policy.capacity
   if not capacity then
     return specs
   end
-  local more, payload = 0, 0
-  for _, spec in ipairs(specs) do
-    if not spec.first then
-      more, payload = more + 1, payload + size_of(spec)
-    end
-  end
   if capacity.bytes and call('HEXISTS', ctx.keys.meta, 'sz') == 0 then
     lk.estimate(ctx)
   end
-  lk.make_room(ctx, min(excess(ctx, 1, more, payload), lk.MAX_BATCH))
+  make_way_for(ctx, specs)
   local fitting, said, jobs, bytes = {}, {}, lk.volume(ctx)
   bytes = bytes or 0
-  local before = jobs
+  local before = bytes
   for _, spec in ipairs(specs) do
-    local why
-    if not spec.first then
-      if capacity.jobs and jobs >= capacity.jobs then
-        why = holding(ctx, said, lk.digits(jobs) .. ' jobs', capacity.jobs)
-      elseif capacity.bytes and bytes + size_of(spec) > capacity.bytes then
-        why = holding(ctx, said, 'about ' .. lk.digits(bytes) .. ' bytes', capacity.bytes)
-      else
-        jobs, bytes = jobs + 1, bytes + size_of(spec)
-      end
+    local why, size = nil, size_of(spec)
+    if not spec.first and capacity.jobs and jobs >= capacity.jobs then
+      why = holding(ctx, said, lk.digits(jobs) .. ' jobs', capacity.jobs)
+    elseif capacity.bytes and bytes + size > capacity.bytes and not (spec.first and size <= 0) then
+      why = holding(ctx, said, 'about ' .. lk.digits(bytes) .. ' bytes', capacity.bytes)
     end
     if why then
       replies[spec.at] = {false, 'rejected:queue-full', why}
     else
+      jobs, bytes = jobs + (spec.first and 0 or 1), max(0, bytes + size)
       fitting[#fitting + 1] = spec
     end
   end
-  if capacity.bytes and jobs > before then
+  if capacity.bytes and jobs > 0 and bytes ~= before then
     -- What comes between two looks would else count for nothing.
     call('HSET', ctx.keys.meta, 'sz', fmt('%.3f', bytes / jobs))
   end

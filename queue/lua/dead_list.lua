@@ -1,4 +1,4 @@
--- lk_dead_list root filter shape limit cursor or ''  ->  {now, found, next cursor or ''}
+-- lk_dead_list root filter shape limit cursor or ''  ->  {now, found, next cursor or ''[, ids of which no record can be read]}
 --
 -- filter: '' or JSON of {lane, type, fingerprint, state: open | acknowledged | discarded, since, until (ms, both included),
 -- key (`*` stands for anything), oldestFirst}. Without a state: all that nobody discarded. Times are those of the death; of
@@ -178,13 +178,13 @@ local function dead_list(keys, args)
   if shape == 'ids' then
     return {ctx.now, found, cursor}
   end
-  local views = {}
-  for _, view in ipairs((lk.views(ctx, found, false))) do
-    if view then
-      views[#views + 1] = view
-    end
+  local views, unreadable = {}, {}
+  for i, view in ipairs((lk.views(ctx, found, false))) do
+    -- They count as dead letters until somebody discards them, so the list must not hide them.
+    local list = view and views or unreadable
+    list[#list + 1] = view or found[i]
   end
-  return {ctx.now, views, cursor}
+  return {ctx.now, views, cursor, unreadable}
 end
 
 lk.register('lk_dead_list', dead_list, {'no-writes'})

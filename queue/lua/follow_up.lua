@@ -3,12 +3,13 @@
 
 -- Most follow-up jobs of one answer.
 local FOLLOW_UPS = 100
--- Bytes of payloads that one call carries into the news of deaths.
-local OBITUARY_BYTES = 524288
+-- Bytes of payloads that one call carries into the news of deaths, and of those that it reads for the keys of news.
+local OBITUARY_BYTES, KEYS_BYTES = 524288, 8388608
 
 -- Why a follow-up cannot be stored because its key has an owner and its type refuses such; nil where none is refused. `brought`:
--- ids and keys that earlier answers of the call take; those of this one come back as well.
-local function conflict_of(ctx, specs, brought)
+-- ids and keys that earlier answers of the call take; those of this one come back as well. `freed`: the job whose key is free as
+-- soon as these are stored, or false.
+local function conflict_of(ctx, specs, brought, freed)
   local ids, keys, refused = {}, {}, {}
   for _, spec in ipairs(specs) do
     refused[#refused + 1] = spec.ty.on_conflict == 'Reject' and spec.key or nil
@@ -17,8 +18,9 @@ local function conflict_of(ctx, specs, brought)
   for i, spec in ipairs(specs) do
     local id, key = spec.options.id, spec.key
     if key and not (id and (ids[id] or brought.ids[id] or call('HEXISTS', ctx.keys.jobs, id) == 1)) then
-      local owner = spec.ty.on_conflict == 'Reject' and (owners[key] or keys[key] or brought.keys[key])
-      if owner then
+      local standing = owners[key] and owners[key].id ~= freed and owners[key]
+      local owner = standing or keys[key] or brought.keys[key]
+      if owner and spec.ty.on_conflict == 'Reject' then
         return fmt('number %d: rejected:key-conflict: job %s (%s) has the idempotency key', i, owner.id, owner.state)
       end
       keys[key] = {id = id or 'of the same answers', state = 'ready'}
@@ -44,8 +46,8 @@ function lk.note_brought(brought, specs)
 end
 
 -- The follow-ups of a success, msgpack {{options as JSON, payload}, ...}, as specs for lk.admit; or nil and why not. `brought`:
--- what earlier successes of the call bring.
-function lk.read_follow_ups(ctx, blob, brought)
+-- what earlier successes of the call bring. `freed`: the job that succeeds, where its key is free with that.
+function lk.read_follow_ups(ctx, blob, brought, freed)
   local list = lk.decode(blob)
   if not list then
     return nil, 'they are not msgpack'
@@ -68,7 +70,7 @@ function lk.read_follow_ups(ctx, blob, brought)
     specs[i] = spec
   end
   local why
-  why, specs.ids, specs.keys = conflict_of(ctx, specs, brought)
+  why, specs.ids, specs.keys = conflict_of(ctx, specs, brought, freed)
   if why then
     return nil, why
   end
@@ -95,20 +97,23 @@ local function quoted(text)
   return sub(json.encode({lk.clean(text)}), 2, -2)
 end
 
--- The payload where it is a JSON object, or nil. cjson takes control characters in strings, which JSON does not allow:
--- those of its white space become spaces, which mean nothing outside of strings; with any other it is no JSON.
+-- The payload where it can be read as a JSON object, or nil.
+local function readable(payload)
+  return find(payload, '^%s*{') and lk.from_json(payload) and payload or nil
+end
+
+-- A readable payload where it is a JSON object to everybody, or nil. cjson takes control characters in strings, which JSON does
+-- not allow: those of its white space become spaces, which mean nothing outside of strings; with any other it is no JSON.
 local function object_of(payload)
-  if not find(payload, '^%s*{') or find(payload, '[%z\1-\8\11\12\14-\31]') or not lk.from_json(payload)
-    or not lk.is_utf8(payload) then
+  if find(payload, '[%z\1-\8\11\12\14-\31]') or not lk.is_utf8(payload) then
     return nil
   end
   return (string.gsub(payload, '[\t\n\r]', ' '))
 end
 
 -- The payload of the job that tells of a death: {job, type, key, reason, attempts, error: {class, code, message}, payload}.
--- The dead job's payload stands in it as it came but for white space where it is a JSON object, else it is left out.
-local function obituary(id, job, payload, ty, word)
-  local object = object_of(payload)
+-- The dead job's payload is the `object`, or left out where that is nil.
+local function obituary(id, job, object, ty, word)
   return concat({
     '{"job":', quoted(id), ',"type":', quoted(ty.name), ',"key":', job[KEY] ~= '' and quoted(job[KEY]) or 'null', ',"reason":',
     quoted(word.reason), ',"attempts":', lk.digits(job[ATTEMPTS]), ',"error":{"class":', quoted(word.class), ',"code":',
@@ -117,24 +122,34 @@ local function obituary(id, job, payload, ty, word)
   })
 end
 
+-- The spec of the job that tells of a death: with the dead job's payload where it can be carried along, and with the keys that it
+-- gives in any case.
+local function news_of(ctx, options, payload, news, tell)
+  -- Reading payloads takes time: a call that brings many deaths tells of the later ones without them.
+  ctx.obituaries = (ctx.obituaries or 0) + #payload
+  local carries = ctx.obituaries <= OBITUARY_BYTES
+  local reads = carries or ((news.key or news.groups) and ctx.obituaries <= KEYS_BYTES)
+  local object = reads and readable(payload)
+  local carried = object and carries and object_of(object)
+  local source = tell(carried or object or nil)
+  return carried and lk.read_pair(ctx, options, source, source) or lk.read_pair(ctx, options, tell(nil), source)
+end
+
 -- The spec of the job that `onDead` of the type asks for; nil where that job cannot be stored.
 function lk.on_dead(ctx, id, job, payload, ty, word)
   -- Its id keeps it to one per death: a job never ends twice under one token.
   local short = #id <= 100 and id or redis.sha1hex(id)
   local options = json.encode({type = ty.on_dead, id = fmt('%s.dead.%.0f', short, word.token)})
-  -- Reading payloads takes time: a call that brings many deaths tells of the later ones without them.
-  ctx.obituaries = (ctx.obituaries or 0) + #payload
-  local spec
-  if ctx.obituaries <= OBITUARY_BYTES then
-    spec = lk.read_pair(ctx, options, obituary(id, job, payload, ty, word))
-  end
-  if not spec then
-    -- Too large with the payload, as a rule: the news matters more.
-    spec = lk.read_pair(ctx, options, obituary(id, job, '', ty, word))
-  end
+  local news = ctx.policy.types[ty.on_dead]
+  local spec = news and news_of(ctx, options, payload, news, function(object)
+    return obituary(id, job, object, ty, word)
+  end)
   if not spec then
     lk.event(ctx, 'news-lost', id, ty.name, 'onDead: a job of type ' .. ty.on_dead .. ' cannot be made of it')
     return nil
+  end
+  if spec.unkeyed then
+    lk.event(ctx, 'news-unkeyed', id, ty.name, lk.clip('onDead: ' .. spec.unkeyed, 1024))
   end
   spec.tells_of, spec.tells_of_type = id, ty.name
   return spec

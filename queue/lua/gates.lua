@@ -197,6 +197,15 @@ function lk.circuit_failure(ctx, lane, id)
   end
 end
 
+-- An attempt failed for good, which speaks of its job and not of the dependency, unless that is in doubt: what probes must succeed.
+function lk.circuit_permanent(ctx, lane, id)
+  if lane and lane.circuit and state_of(ctx)['o:' .. lane.name] then
+    lk.circuit_failure(ctx, lane, id)
+  else
+    lk.circuit_success(ctx, lane)
+  end
+end
+
 -- Where jobs of a lane with limited concurrency ended, others may start: someone is woken for them.
 function lk.wake_for_room(ctx)
   for lane in pairs(ctx.freed or {}) do
@@ -244,10 +253,10 @@ function lk.closed_gates(ctx)
   return out
 end
 
--- Forgets gates of lanes that are gone.
+-- Forgets gates of lanes that are gone, but for pauses by hand: those stay until somebody resumes, also where a lane comes back.
 function lk.forget_gates(ctx, lane_names)
   for field in pairs(state_of(ctx)) do
-    local name = string.match(field, '^%a:(.+)$')
+    local name = string.match(field, '^[^p]:(.+)$')
     if name and not lane_names[name] then
       unset(ctx, field)
     end

@@ -75,10 +75,10 @@ end
 
 local function wrong(path, what)
   return nil, 'the payload field ' .. lk.clip(concat(path, '.'), 200) .. ' ' .. what
-    .. '; an idempotency key takes strings and integers below 2^53'
+    .. '; a key takes strings and integers below 2^53'
 end
 
-local function render_path(payload, doc, path)
+local function render_path(payload, doc, path, booleans)
   local value = doc
   for _, name in ipairs(path) do
     if type(value) ~= 'table' then
@@ -91,6 +91,9 @@ local function render_path(payload, doc, path)
   elseif value == cjson.null then
     return wrong(path, 'is null')
   elseif type(value) == 'boolean' then
+    if booleans then
+      return tostring(value)
+    end
     return wrong(path, 'is a boolean')
   elseif type(value) == 'table' then
     return wrong(path, 'is an array or object')
@@ -112,14 +115,15 @@ local function render_path(payload, doc, path)
   return value == 0 and '0' or lk.digits(value)
 end
 
--- The key of a payload by a template's parts, or nil and a sentence.
-function lk.render_key(parts, payload)
+-- The key of a payload by a template's parts, or nil and a sentence. `booleans`: those count as words, for classes of rates; a key
+-- of two values would be no key.
+function lk.render_key(parts, payload, booleans)
   if not find(payload, '^%s*{') then
-    return nil, 'the payload is not a JSON object, which the idempotency key of this job type is made from'
+    return nil, 'the payload is not a JSON object, which a key of this job type is made from'
   end
   local ok, doc = lk.from_json(payload)
   if not ok then
-    return nil, 'the payload is not valid JSON, which the idempotency key of this job type is made from: '
+    return nil, 'the payload is not valid JSON, which a key of this job type is made from: '
       .. lk.clip(tostring(doc), 200)
   end
   local out = {}
@@ -127,7 +131,7 @@ function lk.render_key(parts, payload)
     if part.text then
       out[i] = part.text
     else
-      local value, why = render_path(payload, doc, part.path)
+      local value, why = render_path(payload, doc, part.path, booleans)
       if not value then
         return nil, why
       end

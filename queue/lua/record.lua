@@ -18,8 +18,10 @@ local FIELDS = 18
 local LIVE, SUCCEEDED, DEAD, CANCELLED, DISCARDED = 0, 3, 4, 5, 6
 local STATE_NAMES = {[3] = 'succeeded', [4] = 'dead', [5] = 'cancelled', [6] = 'discarded'}
 
--- History kept: the first attempts tell how it began, the last how it ended; those between are counted.
-local HISTORY_FIRST, HISTORY_MOST = 5, 30
+-- History kept: the first attempts tell how it began, the last how it ended; those between are counted, and go before what
+-- people decided.
+local HISTORY_FIRST, HISTORY_LAST, HISTORY_MOST = 5, 5, 30
+local DECISIONS = {acknowledge = true, discard = true, replay = true, cancel = true}
 -- Bytes of message kept of an attempt that is no longer the last, and of the last.
 local MESSAGE_OLD, MESSAGE_LAST, RESULT_MOST = 1024, 65536, 65536
 
@@ -140,6 +142,17 @@ function lk.waits_for_time(ctx, id, job)
   return lk.due_of(job) > ctx.now and call('ZSCORE', lk.type_of(ctx.policy, job[TYPE]).ready, id) == false
 end
 
+-- The place in a full history of the entry that makes way for the next one.
+local function spared(history)
+  for i = HISTORY_FIRST + 1, #history - HISTORY_LAST do
+    local entry = history[i]
+    if type(entry) ~= 'table' or not DECISIONS[entry[8]] then
+      return i
+    end
+  end
+  return HISTORY_FIRST + 1
+end
+
 -- Adds a finished attempt: {number, started, ended, worker, node, token, policy version, outcome[, class, code, message]}.
 -- `whole`: the message before it stays as long as it is, because it is still what the job ended by.
 function lk.remember(job, entry, whole)
@@ -154,7 +167,7 @@ function lk.remember(job, entry, whole)
     last[11] = lk.clip(last[11], MESSAGE_OLD)
   end
   if count >= HISTORY_MOST then
-    table.remove(history, HISTORY_FIRST + 1)
+    table.remove(history, spared(history))
     job[DROPPED] = job[DROPPED] + 1
     count = count - 1
   end

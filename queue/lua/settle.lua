@@ -190,8 +190,10 @@ local function tell_gates(ctx, ty, id, word)
     lk.try(ctx, lk.hold_group, ty, id, word.delay)
   elseif word.holds == 'l' then
     lk.hold_lane(ctx, lane, word.delay)
-  elseif word.kind == 's' or word.class == 'permanent' then
+  elseif word.kind == 's' then
     lk.circuit_success(ctx, lane)
+  elseif word.class == 'permanent' then
+    lk.circuit_permanent(ctx, lane, id)
   elseif word.spends == 't' then
     lk.circuit_failure(ctx, lane, id)
   end
@@ -219,7 +221,7 @@ function lk.settle_all(ctx, stage, who, list)
       local settle = word.kind == 's' and succeed or not_succeed
       local specs, wrong
       if word.follow_ups then
-        specs, wrong = lk.read_follow_ups(ctx, word.follow_ups, brought)
+        specs, wrong = lk.read_follow_ups(ctx, word.follow_ups, brought, ty.key_for == 0 and id)
       end
       if wrong then
         letters[at[i]] = 'f'

@@ -27,7 +27,7 @@ impl Queue {
             let mut views = reply.list()?;
             for _ in 0..views.len() {
                 jobs.push(match views.maybe_list()? {
-                    Some(view) => read_view(view, with_payload)?,
+                    Some(view) => read_view(view, with_payload)?.ok(),
                     None => None,
                 });
             }
@@ -139,20 +139,31 @@ pub(crate) fn read_acted(mut entry: Reply) -> Result<Acted> {
 pub(crate) fn read_page(mut reply: Reply) -> Result<Page> {
     let _now = reply.uint()?;
     let mut views = reply.list()?;
-    let jobs = (0..views.len()).map(|_| read_view(views.list()?, false)).collect::<Result<Vec<_>>>()?;
-    // One that cannot be read must not hide the others.
-    Ok(Page { jobs: jobs.into_iter().flatten().collect(), cursor: reply.maybe_text()? })
+    let mut page = Page::default();
+    for _ in 0..views.len() {
+        // One that cannot be read must not hide the others.
+        match read_view(views.list()?, false)? {
+            Ok(job) => page.jobs.push(job),
+            Err(id) => page.unreadable.push(id),
+        }
+    }
+    page.cursor = reply.maybe_text()?;
+    // Only the list of dead letters has it, and not that of an older library.
+    if reply.len() > 0 {
+        page.unreadable.extend(reply.texts()?);
+    }
+    Ok(page)
 }
 
-/// The job; none when its record cannot be read.
-fn read_view(mut view: Reply, with_payload: bool) -> Result<Option<Job>> {
+/// The job, or the id of one whose record cannot be read.
+fn read_view(mut view: Reply, with_payload: bool) -> Result<std::result::Result<Job, String>> {
     let (id, state) = (view.text()?, view.text()?);
     let state = JobState::from_name(&state).ok_or_else(|| view.wrong("unknown state"))?;
     let (lane, payload_bytes) = (view.maybe_text()?, view.uint()?);
     let (raw, past) = (view.bytes()?, view.bytes()?);
     let Some((record, payload)) = split(&raw, &past) else {
         tracing::warn!(id, "the record of a job cannot be read: left out");
-        return Ok(None);
+        return Ok(Err(id));
     };
     let (lease, expires_ms) = (view.bytes()?, view.maybe_uint()?);
     let lease = read_lease(&lease).map(|(lease, holder)| Lease {
@@ -169,7 +180,7 @@ fn read_view(mut view: Reply, with_payload: bool) -> Result<Option<Job>> {
     let (left_ms, bytes) = (view.maybe_uint()?, view.uint()?);
     let checkpoint = left_ms.map(|left_ms| CheckpointLeft { bytes, left_ms });
     let history = record.history();
-    Ok(Some(Job {
+    Ok(Ok(Job {
         id,
         lane,
         state,

@@ -36,7 +36,8 @@ pub struct DebounceSpec {
 #[derive(Serialize, Deserialize, KubeSchema, Debug, Clone, PartialEq, Eq)]
 pub struct OnDeadSpec {
     /// A job that tells of it. Its payload: {job, type, key, reason, attempts, error: {class, code, message}, payload}, the
-    /// last only where the dead job's payload is a JSON object and both fit into maxPayload.
+    /// last only where the dead job's payload is a JSON object and both fit into maxPayload. Keys of its type are made from
+    /// the payload also where it is left out; where nothing gives one, the job comes without it ('news-unkeyed').
     pub enqueue: EnqueueSpec,
 }
 

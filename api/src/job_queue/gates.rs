@@ -33,7 +33,7 @@ pub struct CircuitSpec {
     #[schemars(range(min = 1, max = 1000))]
     pub failures: u32,
     /// Time until one job probes whether it works again. Every failed probe doubles it, up to 5m or this, whichever is
-    /// longer; a success closes the circuit.
+    /// longer; a success closes the circuit, a permanent failure does not.
     #[serde(default = "default_probe_after")]
     #[schemars(schema_with = "duration::positive")]
     pub probe_after: Duration,
@@ -83,7 +83,8 @@ pub struct LimitBySpec {
     /// Path of the payload field, such as customer.plan. The last job of a key that was enqueued decides.
     #[schemars(length(min = 1, max = 512), regex(pattern = r"^[^{}.\s]+(\.[^{}.\s]+)*$"))]
     pub field: String,
-    /// Limits by the field's value; other values have the limit above. A burst grows with its limit.
+    /// Limits by the field's value, true and false as "true" and "false"; other values have the limit above. A burst grows
+    /// with its limit.
     #[schemars(extend("minProperties" = 1))]
     #[schemars(extend("maxProperties" = 64))]
     #[schemars(extend("additionalProperties" = {"type": "integer", "format": "int32", "minimum": 1, "maximum": 1_000_000}))]

@@ -49,6 +49,8 @@ pub const KEEPS_NOTHING: &str = "KeepsNothing";
 pub const CONSTANT_KEY: &str = "ConstantKey";
 /// Warning: a key whose newest request counts answers `duplicate` for a day after the success.
 pub const KEY_KEPT: &str = "KeyKept";
+/// Warning: the job of an onDead has no field that a key of its type names.
+pub const NEWS_UNKEYED: &str = "NewsUnkeyed";
 /// Warning: no job type uses a lane.
 pub const UNUSED_LANE: &str = "UnusedLane";
 /// Warning: the first delay is longer than the longest allowed, which then always holds.

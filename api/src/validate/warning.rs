@@ -20,6 +20,7 @@ pub fn job_queue_warnings(queue: &JobQueue, policy: &QueuePolicy) -> Vec<Problem
         if let Some(job_type) = policy.job_types.get(&spec.name) {
             let field = format!("spec.jobTypes[{index}]");
             warn_of_kept_key(&mut problems, &field, spec);
+            warn_of_news(&mut problems, &field, job_type, policy);
             warn_of_type(&mut problems, &field, job_type);
         }
     }
@@ -35,6 +36,26 @@ fn warn_of_kept_key(problems: &mut Problems, field: &str, spec: &JobTypeSpec) {
              that is meant"
         );
         problems.add(reason::KEY_KEPT, format!("{field}.keyFor"), "", message);
+    }
+}
+
+/// What tells of a death comes in any case, but without the keys that nothing in it gives.
+fn warn_of_news(problems: &mut Problems, field: &str, job_type: &JobTypePolicy, policy: &QueuePolicy) {
+    const TOLD: [&str; 7] = ["job", "type", "key", "reason", "attempts", "error", "payload"];
+    let Some(name) = job_type.on_dead.as_ref().map(|on_dead| &on_dead.r#type) else { return };
+    let Some(news) = policy.job_types.get(name) else { return };
+    let group = news.concurrency_key.as_ref().map(|group| &group.key);
+    for part in news.key.iter().chain(group).flatten() {
+        if let KeyPart::Path(path) = part
+            && !TOLD.contains(&path[0].as_str())
+        {
+            let named = path.join(".");
+            let message = format!(
+                "a key of this type takes {{{named}}}, which no news of a death has: they come without that key; fields of the dead \
+                 job's payload are named as {{payload.{named}}}"
+            );
+            problems.add(reason::NEWS_UNKEYED, format!("{field}.onDead.enqueue.type"), name, message);
+        }
     }
 }
 

@@ -44,7 +44,8 @@ pub struct Event {
     pub at_ms: u64,
     /// `dead`, `cancelled`, `replayed`, `acknowledged`, `discarded`, `lease-expired`, `paused`, `resumed`, `held`, `circuit-opened`,
     /// `probe-failed`, `circuit-closed`, `policy`, `damaged` (a job whose record cannot be read, or without one a key at which
-    /// calls fail), `news-lost` (of a death); later libraries may know more.
+    /// calls fail), `news-lost` (of a death), `news-unkeyed` (they came, but without the keys of their job type); later libraries may know
+    /// more.
     pub kind: String,
     /// The job.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -58,13 +59,16 @@ pub struct Event {
 }
 
 /// Page of a dead-letter list or a find.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Page {
     /// Jobs, payloads left out.
     pub jobs: Vec<Job>,
     /// Pass back for the next page.
     pub cursor: Option<String>,
+    /// Dead letters of the page of which no record can be read; a discard removes them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unreadable: Vec<String>,
 }
 
 /// Which jobs to find.

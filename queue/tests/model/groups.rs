@@ -31,6 +31,8 @@ fn template(rng: &mut StdRng) -> Vec<KeyPart> {
     match rng.random_range(0..12) {
         0 => vec![KeyPart::Text("v:".into()), path("v")],
         1 => vec![path("v"), path("tier")],
+        // What the news of a death have.
+        2 => vec![KeyPart::Path(vec!["payload".to_owned(), "v".to_owned()])],
         _ => vec![path("v")],
     }
 }
@@ -40,7 +42,7 @@ fn limit(rng: &mut StdRng) -> Option<u32> {
 }
 
 fn rate(rng: &mut StdRng) -> Option<RateLimit> {
-    let classes = [("gold", 10), ("tin", 1), ("a%3Ab", 4)];
+    let classes = [("gold", 10), ("tin", 1), ("a%3Ab", 4), ("true", 2)];
     let by = LimitBy {
         path: vec!["tier".into()],
         limits: classes.into_iter().map(|(class, limit)| (class.to_owned(), limit)).collect(),

@@ -25,6 +25,8 @@ pub const TYPES: [(&str, &str); 9] = [
     ("tenant", "slow"),
     ("vendor", "fast"),
 ];
+/// Types whose deaths bring jobs, and of which type.
+pub const TELLS: [(&str, &str); 3] = [("limited", "keyed"), ("report", "mail"), ("tenant", "vendor")];
 const LEASES_MS: [u64; 4] = [10_000, 60_000, 30_000, 7_001];
 
 /// `gates`: how many of its lanes have some.
@@ -79,7 +81,7 @@ fn job_type(name: &str, lane: &str) -> JobTypePolicy {
             "limited" => OnConflict::Reject,
             _ => OnConflict::Existing,
         },
-        on_dead: (name == "report").then(|| OnDead { r#type: "mail".into() }),
+        on_dead: TELLS.iter().find(|(of, _)| *of == name).map(|(_, news)| OnDead { r#type: (*news).into() }),
         timeout_ms: 10_000,
         retry: RetryPolicy { limit: 3, backoff: Backoff::Schedule(vec![1_000]), jitter: Jitter::None },
         completed: Retention { keep, for_ms },

@@ -118,3 +118,37 @@ async fn large_jobs_after_small_ones_fill_the_queue_before_anybody_looks() {
     let bytes = bed.queue.stats().await.unwrap().bytes.unwrap();
     assert!((1_040_000..1_048_577).contains(&bytes), "{bytes}");
 }
+
+#[tokio::test]
+async fn what_takes_the_place_of_a_smaller_job_counts_for_what_it_brings() {
+    let bed = Bed::with(|policy| {
+        policy.capacity = Some(Capacity { jobs: None, bytes: Some(1 << 20) });
+        policy.job_types.get_mut("mail").unwrap().on_conflict = OnConflict::Replace;
+    })
+    .await;
+    let keyed =
+        |n: usize, size: usize| with(job("mail", vec![b'x'; size]), |o| o.key = Some(format!("k{n}")));
+    let replaced = |outcome: &Enqueued| matches!(outcome, Enqueued::Replaced { .. });
+    bed.queue.enqueue(&(0..100).map(|n| keyed(n, 10)).collect::<Vec<_>>()).await.unwrap();
+    let mut taken = 0;
+    for n in 0..100 {
+        let outcome = bed.put(keyed(n, 200_000)).await;
+        if replaced(&outcome) {
+            taken += 1;
+        } else {
+            assert!(refused(&outcome).contains("its capacity is 1048576"));
+        }
+    }
+    assert_eq!(taken, 5, "a sixth is a million and some");
+    let bytes = bed.queue.stats().await.unwrap().bytes.unwrap();
+    assert!((1_000_000..1_020_000).contains(&bytes), "known before anybody looks: {bytes}");
+    // What is no larger always fits, and room that it leaves is room.
+    assert!(replaced(&bed.put(keyed(0, 200_000)).await));
+    assert!(replaced(&bed.put(keyed(99, 10)).await));
+    assert!(replaced(&bed.put(keyed(0, 10)).await));
+    let bytes = bed.queue.stats().await.unwrap().bytes.unwrap();
+    assert!((800_000..820_000).contains(&bytes), "{bytes}");
+    let two = bed.queue.enqueue(&[keyed(50, 200_000), keyed(51, 200_000)]).await.unwrap();
+    assert!(replaced(&two[0]), "{two:?}");
+    refused(&two[1]);
+}

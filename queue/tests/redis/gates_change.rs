@@ -314,3 +314,63 @@ async fn a_hold_ends_by_hand() {
     assert_eq!(ids(&bed.claim(&w, &["fast"], 5).await), [&next]);
     assert!(!resume(&lane).await[0].changed, "nothing is left to lift");
 }
+
+#[tokio::test]
+async fn a_pause_by_hand_outlives_a_policy_without_its_lane() {
+    let mut bed = Bed::new().await;
+    let lane = ["fast".to_owned()];
+    bed.queue.pause("ada", "vendor", &lane).await.unwrap();
+    let whole = bed.policy.clone();
+    bed.change(|policy| {
+        policy.lanes.remove(0);
+        policy.job_types.retain(|_, spec| spec.lane == "slow");
+    })
+    .await;
+    assert!(bed.queue.stats().await.unwrap().gates.is_empty(), "of the lanes that there are");
+    bed.change(|policy| (policy.lanes, policy.job_types) = (whole.lanes, whole.job_types)).await;
+    let gate = bed.queue.stats().await.unwrap().gates.remove(0);
+    assert_eq!(
+        (gate.gate, gate.by.as_deref(), gate.why.as_deref()),
+        (Gate::Paused, Some("ada"), Some("vendor"))
+    );
+    bed.accept(job("mail", "x")).await;
+    let w = worker("w");
+    assert!(bed.claim(&w, &["fast"], 5).await.is_empty());
+    assert!(bed.queue.resume("ada", &lane).await.unwrap()[0].changed);
+    assert_eq!(bed.claim(&w, &["fast"], 5).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_permanent_failure_starts_the_count_anew_but_closes_no_open_circuit() {
+    let bed = Bed::still(|policy| {
+        policy.lanes[0].circuit = Some(Circuit { failures: 2, probe_after_ms: 1_000 });
+    })
+    .await;
+    let w = worker("w");
+    let permanent = || {
+        let error = AttemptError { class: ErrorClass::Permanent, ..error("401") };
+        Outcome::Dead { reason: DeadReason::PermanentError, error, spends: Spends::Try }
+    };
+    bed.queue.enqueue(&vec![job("mail", "x"); 9]).await.unwrap();
+    let running = bed.claim(&w, &["fast"], 5).await;
+    let gates = async || bed.queue.stats().await.unwrap().gates;
+    for (at, outcome) in [retry(60_000), permanent(), retry(60_000)].into_iter().enumerate() {
+        bed.settle(&w, &running[at], outcome).await;
+        assert!(gates().await.is_empty(), "two in a row are needed");
+    }
+    bed.settle(&w, &running[3], retry(60_000)).await;
+    assert_eq!(gates().await[0].until_ms, Some(NOON_MS + 1_000));
+    bed.settle(&w, &running[4], permanent()).await;
+    assert_eq!(gates().await[0].until_ms, Some(NOON_MS + 1_000), "it ran when the circuit opened");
+    // The dependency is up and refuses everything: one dead letter per probe, not the whole backlog.
+    bed.at(1_000).await;
+    let probe = bed.claim(&w, &["fast"], 5).await.remove(0);
+    bed.settle(&w, &probe, permanent()).await;
+    assert_eq!(gates().await[0].until_ms, Some(NOON_MS + 3_000), "a failed probe doubles the wait");
+    assert!(bed.claim(&w, &["fast"], 5).await.is_empty());
+    bed.at(3_000).await;
+    let probe = bed.claim(&w, &["fast"], 5).await;
+    assert_eq!(probe.len(), 1);
+    bed.settle(&w, &probe[0], success()).await;
+    assert!(gates().await.is_empty());
+}

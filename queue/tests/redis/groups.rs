@@ -192,3 +192,27 @@ async fn a_key_that_has_a_turn_and_no_line_holds_up_no_claim() {
     assert_eq!(ids(&bed.claim(&w, &["fast"], 1).await), [of_b]);
     assert_eq!(bed.raw::<u64>(&["ZCARD", &bed.key("yt:mail")]).await.unwrap(), 0);
 }
+
+#[tokio::test]
+async fn a_class_may_be_true_or_false() {
+    let bed = Bed::still(|policy| {
+        let path = |name: &str| vec![name.to_owned()];
+        let limits = [("true".to_owned(), 3)].into();
+        let by = Some(LimitBy { path: path("tier"), limits });
+        let rate_limit = Some(RateLimit { limit: 1, per_ms: 60_000, burst: None, by });
+        let key = vec![KeyPart::Path(path("v"))];
+        policy.job_types.get_mut("mail").unwrap().concurrency_key =
+            Some(ConcurrencyKey { key, limit: None, rate_limit });
+    })
+    .await;
+    let w = worker("w");
+    for (tier, starts) in [("true", 3), ("false", 1), ("\"true\"", 3), ("null", 1)] {
+        for _ in 0..5 {
+            let payload = format!(r#"{{"v":{},"tier":{tier}}}"#, serde_json::json!(tier));
+            bed.accept(job("mail", payload)).await;
+        }
+        assert_eq!(bed.claim(&w, &["fast"], 9).await.len(), starts, "{tier}");
+    }
+    // A key is made of no such thing.
+    assert!(matches!(bed.put(job("mail", r#"{"v":true}"#)).await, Enqueued::Rejected { .. }));
+}

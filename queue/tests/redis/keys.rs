@@ -1,7 +1,7 @@
 //! Idempotency: keys rendered from payloads, and what the owner's state decides.
 
 use super::common::*;
-use lanekeeper_api::policy::KeyPart;
+use lanekeeper_api::policy::{KeyPart, OnConflict};
 use lanekeeper_queue::types::*;
 
 fn template(parts: &[&str]) -> Vec<KeyPart> {
@@ -260,4 +260,39 @@ async fn cpu_seconds(bed: &Bed) -> f64 {
         info.lines().find_map(|line| line.strip_prefix(name)?.parse().ok()).expect("INFO cpu names it")
     };
     of("used_cpu_user:") + of("used_cpu_sys:")
+}
+
+#[tokio::test]
+async fn a_follow_up_may_take_the_key_that_its_own_jobs_success_makes_free() {
+    let bed = Bed::with(|policy| {
+        for (name, key_for_ms) in [("mail", 0), ("reset", 60_000)] {
+            let own = policy.job_types.get_mut(name).unwrap();
+            (own.on_conflict, own.key_for_ms) = (OnConflict::Reject, key_for_ms);
+        }
+    })
+    .await;
+    let w = worker("w");
+    let of = |name: &str, key: &str| with(job(name, "x"), |o| o.key = Some(key.into()));
+    let next = |jobs: &[(&str, &str)]| {
+        let follow_ups = jobs.iter().map(|(name, key)| of(name, key)).collect();
+        Outcome::Success { result: b"1".to_vec(), follow_ups }
+    };
+    // A chain of jobs under one key.
+    bed.accept(of("mail", "k")).await;
+    for _ in 0..3 {
+        let claimed = bed.claim(&w, &["fast"], 5).await;
+        assert_eq!(claimed.len(), 1);
+        assert_eq!(bed.settle(&w, &claimed[0], next(&[("mail", "k")])).await, Settled::Done);
+        assert_eq!(bed.state(&claimed[0].id).await, JobState::Succeeded);
+    }
+    let last = bed.claim(&w, &["fast"], 5).await.remove(0);
+    assert_eq!((last.key.as_deref(), last.payload.as_slice()), (Some("k"), b"x".as_slice()));
+    // Free for one of them, and not where it stays taken or is another's.
+    let refused = bed.settle(&w, &last, next(&[("mail", "k"), ("reset", "k")])).await;
+    assert!(matches!(&refused, Settled::Refused { why } if why.starts_with("number 2")), "{refused:?}");
+    let other = bed.running(&w, of("reset", "l")).await;
+    for (running, key) in [(&other, "l"), (&other, "k"), (&last, "l")] {
+        let refused = bed.settle(&w, running, next(&[("mail", key)])).await;
+        assert!(matches!(&refused, Settled::Refused { why } if why.contains("(running)")), "{refused:?}");
+    }
 }

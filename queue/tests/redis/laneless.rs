@@ -158,14 +158,20 @@ async fn a_lane_that_is_gone_leaves_no_tokens() {
 }
 
 #[tokio::test]
-async fn a_lane_that_comes_back_is_not_paused_any_more() {
+async fn a_lane_that_comes_back_is_held_by_people_alone() {
     let mut bed = Bed::new().await;
-    let slow = bed.policy.lanes[1].clone();
+    let (w, slow) = (worker("w"), bed.policy.lanes[1].clone());
+    let claimed = bed.running(&w, job("report", "x")).await;
+    let held = Outcome::Snooze { delay_ms: 60_000, why: "429".into(), holds: Holds::Lane };
+    bed.settle(&w, &claimed, held).await;
     bed.queue.pause("ada", "", &["slow".into(), "fast".into()]).await.unwrap();
     bed.queue.pause("ada", "", &[]).await.unwrap();
     bed.change(|policy| drop(policy.lanes.pop())).await;
     bed.change(|policy| policy.lanes.push(slow)).await;
     let gates = bed.queue.stats().await.unwrap().gates;
+    assert!(gates.iter().all(|gate| gate.gate == Gate::Paused), "{gates:?}");
     let paused: Vec<_> = gates.iter().map(|gate| gate.lane.as_deref()).collect();
-    assert_eq!(paused, [None, Some("fast")], "the pauses of what stayed stand");
+    assert_eq!(paused, [None, Some("fast"), Some("slow")]);
+    let hold: bool = bed.raw(&["HEXISTS", &bed.key("g"), "h:slow"]).await.unwrap();
+    assert!(!hold, "what a dependency of another lane said is forgotten");
 }

@@ -1,7 +1,7 @@
 //! Every kind of event, with what it is about.
 
 use super::common::*;
-use lanekeeper_api::policy::{Circuit, OnDead};
+use lanekeeper_api::policy::{Circuit, ConcurrencyKey, KeyPart, OnDead};
 use lanekeeper_queue::types::*;
 
 /// What was told since the event with this id: (kind, name, detail).
@@ -118,4 +118,88 @@ async fn news_of_a_death_that_cannot_be_brought_are_told_as_lost() {
     bed.dead(job("mail", "{}")).await;
     let kinds: Vec<_> = since(&bed, &mut last).await.into_iter().map(|(kind, ..)| kind).collect();
     assert_eq!(kinds, ["policy", "dead"], "nothing is lost now");
+}
+
+/// A bed where the death of a `mail` brings a `report` with both kinds of keys; `limited` brings one as well.
+async fn keyed_news() -> Bed {
+    Bed::with(|policy| {
+        for name in ["mail", "limited"] {
+            policy.job_types.get_mut(name).unwrap().on_dead = Some(OnDead { r#type: "report".into() });
+        }
+        let part = |path: &[&str]| KeyPart::Path(path.iter().map(|step| (*step).to_owned()).collect());
+        let report = policy.job_types.get_mut("report").unwrap();
+        report.key = Some(vec![KeyPart::Text("news:".into()), part(&["payload", "n"])]);
+        report.concurrency_key = Some(ConcurrencyKey {
+            key: vec![part(&["payload", "customer"])],
+            limit: Some(1),
+            rate_limit: None,
+        });
+    })
+    .await
+}
+
+/// The key and group of the news of such a job's death, whether it carries the payload, and what is told of it beside the death.
+async fn news_of(bed: &Bed, payload: &[u8]) -> (Option<String>, String, bool, Vec<(String, String)>) {
+    let mut last = bed.queue.events(None, 1_000).await.unwrap().last().map(|event| event.id.clone());
+    bed.dead(job("mail", payload)).await;
+    let claimed = bed.claim(&worker("n"), &["slow"], 9).await;
+    assert_eq!(claimed.len(), 1, "{}", String::from_utf8_lossy(payload));
+    let group: String = bed.raw(&["HGET", &bed.key("yg"), &claimed[0].id]).await.unwrap();
+    let news: serde_json::Value = serde_json::from_slice(&claimed[0].payload).unwrap();
+    let told = since(bed, &mut last).await.into_iter().filter(|(kind, ..)| kind != "dead");
+    let told = told.map(|(kind, _, detail)| (kind, detail)).collect();
+    bed.settle(&worker("n"), &claimed[0], success()).await;
+    (claimed[0].key.clone(), group, news.get("payload").is_some(), told)
+}
+
+#[tokio::test]
+async fn news_have_the_keys_that_the_dead_jobs_payload_gives_also_where_it_is_left_out() {
+    let bed = keyed_news().await;
+    let large = format!("{{\"n\":2,\"customer\":\"ada\",\"x\":\"{}\"}}", "x".repeat(262_144 - 40));
+    for (payload, key, carried) in [
+        (br#"{"n":1,"customer":"ada"}"#.as_slice(), "news:1", true),
+        (large.as_bytes(), "news:2", false),
+        (b"{\"n\":3,\"customer\":\"ada\",\"name\":\"M\xfcller\"}", "news:3", false),
+        (b"{\"n\":4,\"customer\":\"ada\",\"name\":\"\x01\"}", "news:4", false),
+    ] {
+        assert_eq!(news_of(&bed, payload).await, (Some(key.into()), "ada".into(), carried, vec![]));
+    }
+    // Of the deaths of one call the later ones come without their payloads, but not without their keys.
+    let w = worker("w");
+    let payload = |n: usize| format!("{{\"n\":{n},\"customer\":\"c{n}\",\"x\":\"{}\"}}", "x".repeat(200_000));
+    for n in 10..15 {
+        bed.accept(job("mail", payload(n))).await;
+    }
+    let running = bed.claim(&w, &["fast"], 5).await;
+    let done: Vec<_> = running.iter().map(|job| settlement(job, dead("no"))).collect();
+    bed.queue.settle(&w, &done).await.unwrap();
+    let told = bed.claim(&w, &["slow"], 9).await;
+    let keys: Vec<_> = told.iter().filter_map(|job| job.key.clone()).collect();
+    assert_eq!(keys, ["news:10", "news:11", "news:12", "news:13", "news:14"]);
+    assert!(told[0].payload.len() > 200_000 && told[4].payload.len() < 1_000);
+}
+
+#[tokio::test]
+async fn news_come_without_the_keys_that_nothing_gives_and_this_is_told() {
+    let bed = keyed_news().await;
+    let unkeyed =
+        |detail: &str| vec![("news-unkeyed".to_owned(), format!("onDead: the payload field {detail}"))];
+    let takes = "; a key takes strings and integers below 2^53";
+    for payload in [&b"[1]"[..], b"", b"plain", b"{\"n\":1,", b"{\"customer\":\"ada\",\"n\":1}\0"] {
+        let told = unkeyed(&format!("payload.n is missing{takes}"));
+        assert_eq!(news_of(&bed, payload).await, (None, String::new(), false, told));
+    }
+    // Each key for itself.
+    let told = unkeyed(&format!("payload.n is missing{takes}"));
+    assert_eq!(news_of(&bed, br#"{"customer":"ada"}"#).await, (None, "ada".into(), true, told));
+    let told = unkeyed(&format!("payload.customer is an array or object{takes}"));
+    let expected = (Some("news:1".to_owned()), String::new(), true, told);
+    assert_eq!(news_of(&bed, br#"{"n":1,"customer":[]}"#).await, expected);
+    // Nothing bounds those without a concurrency key, and sweeps find nothing to mend about them.
+    for _ in 0..3 {
+        bed.dead(job("mail", "x")).await;
+    }
+    bed.queue.sweep(&worker("s"), 200).await.unwrap();
+    assert_eq!(bed.claim(&worker("n"), &["slow"], 9).await.len(), 3);
+    assert_eq!(bed.queue.stats().await.unwrap().damaged, 0);
 }

@@ -314,3 +314,38 @@ async fn a_key_whose_job_was_called_off_or_discarded_stands_in_the_way_of_no_rep
         bed.settle(&w, &again, self::dead("no user")).await;
     }
 }
+
+#[tokio::test]
+async fn what_people_decided_outlasts_the_attempts_of_a_long_history() {
+    let bed = Bed::new().await;
+    let w = worker("w");
+    let id = bed.accept(job("mail", "x")).await;
+    let round = async |outcome| {
+        let claimed = bed.claim(&w, &["fast"], 1).await.remove(0);
+        bed.settle(&w, &claimed, outcome).await;
+    };
+    for _ in 0..6 {
+        round(Outcome::Retry { delay_ms: 0, spends: Spends::Nothing, error: error("again") }).await;
+    }
+    round(self::dead("no user")).await;
+    bed.queue.dead_ack(&[id.clone()], "ada", "known").await.unwrap();
+    for _ in 0..20 {
+        bed.queue.dead_replay(&[id.clone()], "bob", "").await.unwrap();
+        round(self::dead("no user")).await;
+    }
+    let found = bed.job(&id).await;
+    assert_eq!((found.history.len(), found.history_dropped), (30, 18));
+    let count = |outcome: &str| found.history.iter().filter(|entry| entry.outcome == outcome).count();
+    assert_eq!((count("acknowledge"), count("replay"), count("dead")), (1, 20, 4));
+    assert_eq!(found.history[5].worker, "ada");
+    let last: Vec<_> = found.history[25..].iter().map(|entry| entry.outcome.as_str()).collect();
+    assert_eq!(last, ["dead", "replay", "dead", "replay", "dead"], "how it ended stays as a whole");
+    // Where there is nothing else, the oldest word goes.
+    for _ in 0..10 {
+        bed.queue.dead_replay(&[id.clone()], "bob", "").await.unwrap();
+        round(self::dead("no user")).await;
+    }
+    let found = bed.job(&id).await;
+    assert_eq!((found.history.len(), found.history_dropped), (30, 38));
+    assert!(found.history.iter().all(|entry| entry.outcome != "acknowledge"));
+}

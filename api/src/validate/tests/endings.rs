@@ -73,3 +73,24 @@ fn a_key_may_be_free_with_the_success_and_who_replaces_is_told_that_it_is_not() 
         assert_eq!(warned(fields), [], "{fields}");
     }
 }
+
+#[test]
+fn keys_that_no_news_of_a_death_can_have_are_warned_of() {
+    let warned = |keys: &str| {
+        let mut queue = with("onDead: {enqueue: {type: news}}");
+        let news = with(keys).spec.job_types.remove(0);
+        queue.spec.job_types.push(crate::job_queue::JobTypeSpec { name: "news".to_owned(), ..news });
+        let policy = job_queue(&queue, source()).unwrap();
+        let mut warnings = job_queue_warnings(&queue, &policy);
+        warnings.retain(|warning| warning.reason == reason::NEWS_UNKEYED);
+        warnings
+    };
+    let fine = "key: 'news:{payload.n}:{reason}', concurrencyKey: {key: '{error.code}', limit: 1}";
+    assert_eq!(warned(fine), []);
+    let found = warned("key: '{n}', concurrencyKey: {key: 'c:{customer.id}', limit: 1}");
+    assert_eq!(found.len(), 2);
+    for (warning, named) in found.iter().zip(["{payload.n}", "{payload.customer.id}"]) {
+        assert_eq!(warning.field, "spec.jobTypes[0].onDead.enqueue.type");
+        assert!(warning.message.ends_with(&format!("named as {named}")), "{warning}");
+    }
+}

@@ -1,6 +1,6 @@
 //! `dead ls` and `dead groups`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use clap::Args;
 use lanekeeper_queue::types::{AttemptError, DeadFilter, DeadGroup, Job, Page};
@@ -9,7 +9,6 @@ use serde_json::json;
 
 use super::which::FilterArgs;
 use crate::args::{OutputArgs, QueueArgs};
-use crate::commands::damaged;
 use crate::commands::get::server_now;
 use crate::failure::{Failure, Result};
 use crate::target::{self, Opened};
@@ -65,15 +64,14 @@ pub(super) async fn run(args: &LsArgs) -> Result<()> {
     }
     let opened = target::open(&args.queue).await?;
     let now_ms = server_now(&opened.queue).await;
-    let found = listed(&opened, args, now_ms).await?;
-    let nothing = found.page.jobs.is_empty() && found.unreadable.is_empty();
+    let page = page(&opened, args, now_ms).await?;
+    let nothing = page.jobs.is_empty() && page.unreadable.is_empty();
     if nothing {
         args.filter.require_names(&opened).await?;
     }
     if args.output.json() {
-        return out::json(&found);
+        return out::json(&page);
     }
-    let Listed { page, unreadable } = found;
     if nothing {
         out::note(&format!("no dead letters in {}{}", opened.queue.name(), such(&args.filter)));
         return Ok(());
@@ -81,23 +79,13 @@ pub(super) async fn run(args: &LsArgs) -> Result<()> {
     if !page.jobs.is_empty() {
         out::print(&present::job::dead_list(&page.jobs, now_ms))?;
     }
-    if !unreadable.is_empty() {
-        out::note(&cannot_be_read(&unreadable));
+    if !page.unreadable.is_empty() {
+        out::note(&cannot_be_read(&page.unreadable));
     }
     if let Some(cursor) = page.cursor {
         out::note(&format!("more: --cursor {cursor}"));
     }
     Ok(())
-}
-
-/// What was found.
-#[derive(Serialize)]
-struct Listed {
-    #[serde(flatten)]
-    page: Page,
-    /// Dead letters that are counted and cannot be shown.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    unreadable: Vec<String>,
 }
 
 fn cannot_be_read(ids: &[String]) -> String {
@@ -111,38 +99,20 @@ fn cannot_be_read(ids: &[String]) -> String {
 }
 
 /// As many as asked for, in as many calls as that takes.
-async fn listed(opened: &Opened, args: &LsArgs, now_ms: u64) -> Result<Listed> {
-    let mut all = Page { jobs: Vec::new(), cursor: args.cursor.clone() };
-    let mut unreadable = Vec::new();
+async fn page(opened: &Opened, args: &LsArgs, now_ms: u64) -> Result<Page> {
+    let mut all = Page { cursor: args.cursor.clone(), ..Page::default() };
     let filter = DeadFilter { oldest_first: args.oldest_first, ..args.filter.filter(now_ms)? };
     loop {
         let missing = args.limit.saturating_sub(u32::try_from(all.jobs.len()).unwrap_or(u32::MAX));
-        let (most, cursor) = (missing.min(BATCH), all.cursor.as_deref());
-        let page = opened.queue.dead_list(&filter, most, cursor).await;
+        let page = opened.queue.dead_list(&filter, missing.min(BATCH), all.cursor.as_deref()).await;
         let page = page.map_err(|error| opened.failure(&error))?;
-        if page.jobs.len() < most as usize {
-            unreadable.extend(left_out(opened, &filter, most, cursor, &page).await?);
-        }
         all.jobs.extend(page.jobs);
+        all.unreadable.extend(page.unreadable);
         all.cursor = page.cursor;
         if all.cursor.is_none() || all.jobs.len() >= args.limit as usize {
-            return Ok(Listed { page: all, unreadable });
+            return Ok(all);
         }
     }
-}
-
-/// The letters that stand in the index where this page was read, and not in the page: their records cannot be read.
-async fn left_out(
-    opened: &Opened,
-    filter: &DeadFilter,
-    most: u32,
-    cursor: Option<&str>,
-    page: &Page,
-) -> Result<Vec<String>> {
-    let ids = opened.queue.dead_ids(filter, most, cursor).await.map_err(|error| opened.failure(&error))?.ids;
-    let shown: HashSet<&str> = page.jobs.iter().map(|job| job.id.as_str()).collect();
-    // What died in between is not shown either, and can be read.
-    damaged::unreadable(opened, ids.into_iter().filter(|id| !shown.contains(id.as_str())).collect()).await
 }
 
 /// A place in the list, `<time>:<id>`: the queue would take anything else for its beginning.

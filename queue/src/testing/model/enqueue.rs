@@ -19,7 +19,7 @@ pub(super) struct Spec {
     due_ms: u64,
     pub(super) key: Option<String>,
     /// That of its concurrency key, where the type has one.
-    group: Option<String>,
+    group: Option<Group>,
     /// The class of that key's rate, where it has classes: what the payload says, if it does.
     class: Option<Option<String>>,
     debounced: bool,
@@ -142,6 +142,16 @@ impl Model {
     }
 
     pub(super) fn read(&self, job: &NewJob, now_ms: u64) -> Result<Spec, &'static str> {
+        self.read_with(job, None, now_ms)
+    }
+
+    /// `source`: what the keys are made from where the job comes whatever becomes of them.
+    pub(super) fn read_with(
+        &self,
+        job: &NewJob,
+        source: Option<&[u8]>,
+        now_ms: u64,
+    ) -> Result<Spec, &'static str> {
         let options = &job.options;
         if !valid(options) {
             return Err("invalid-options");
@@ -160,16 +170,17 @@ impl Model {
         if due_ms - now_ms > MAX_DELAY_MS {
             return Err("invalid-options");
         }
-        let key = match (&options.key, rules.key) {
-            (Some(key), _) => Some(key.clone()),
-            (None, Some(parts)) => Some(key::render(parts, &job.payload).ok_or("key-field")?),
-            (None, None) => None,
-        };
+        let said = source.unwrap_or(&job.payload);
+        let own = rules.key.filter(|_| options.key.is_none()).map(|parts| key::render(parts, said));
         let bounds = self.key_rules(&options.job_type);
-        let group =
-            bounds.map(|bounds| key::render(&bounds.key, &job.payload).ok_or("key-field")).transpose()?;
+        let group = bounds.map(|bounds| key::render(&bounds.key, said));
+        if source.is_none() && (own == Some(None) || group == Some(None)) {
+            return Err("key-field");
+        }
+        let key = options.key.clone().or(own.flatten());
+        let group = group.map(|group| group.map_or(Group::Outside, Group::Of));
         let by = bounds.and_then(|bounds| bounds.rate_limit.as_ref()?.by.as_ref());
-        let class = by.map(|by| key::class(&by.path, &job.payload));
+        let class = by.map(|by| key::class(&by.path, said));
         let debounced = debounce.is_some();
         let (options, payload) = (options.clone(), job.payload.clone());
         Ok(Spec { options, payload, due_ms, key, group, class, debounced })
@@ -247,7 +258,7 @@ impl Model {
             replayed_ms: 0,
             priority: spec.options.priority.unwrap_or(self.rules(kind).priority),
             key: spec.key.clone(),
-            group: spec.group.clone().map_or(Group::Open, Group::Of),
+            group: spec.group.clone().unwrap_or(Group::Open),
             meta: spec.options.meta.clone(),
             tries: 0,
             crashes: 0,
@@ -263,7 +274,7 @@ impl Model {
             original: None,
         };
         job.wait(spec.due_ms, now_ms);
-        if let (Some(group), Some(class)) = (spec.group, spec.class) {
+        if let (Some(Group::Of(group)), Some(class)) = (spec.group, spec.class) {
             // The last job of a key that was enqueued decides.
             self.set_class((job.job_type.clone(), group), class);
         }

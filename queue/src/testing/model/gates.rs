@@ -167,7 +167,12 @@ impl Model {
             Outcome::Retry { error, .. } | Outcome::Dead { error, .. }
                 if error.class == ErrorClass::Permanent =>
             {
-                self.works(&lane);
+                // It speaks of the job alone, unless it probes.
+                if self.gates.open.contains_key(&lane.name) {
+                    self.fails(&lane, id, now_ms);
+                } else {
+                    self.works(&lane);
+                }
             }
             Outcome::Retry { spends: Spends::Try, .. } | Outcome::Dead { spends: Spends::Try, .. } => {
                 self.fails(&lane, id, now_ms);
@@ -238,16 +243,14 @@ impl Model {
         closed
     }
 
-    /// Gates of lanes that are gone are forgotten.
+    /// Gates of lanes that are gone are forgotten, but for pauses by hand.
     pub(super) fn forget_gates(&mut self) {
-        let mut names: BTreeSet<String> = self.policy().lanes.iter().map(|lane| lane.name.clone()).collect();
+        let names: BTreeSet<String> = self.policy().lanes.iter().map(|lane| lane.name.clone()).collect();
         let gates = &mut self.gates;
         gates.holds.retain(|name, _| names.contains(name));
         gates.arrivals.retain(|name, _| names.contains(name));
         gates.failures.retain(|name, _| names.contains(name));
         gates.open.retain(|name, _| names.contains(name));
-        names.insert(String::new());
-        gates.pauses.retain(|name, _| names.contains(name));
     }
 
     /// Whether a lane is open, and no time, past or to come, has to do with it.

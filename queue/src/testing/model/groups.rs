@@ -9,10 +9,8 @@ use super::given::Given;
 use super::key;
 use super::rate::Rate;
 use super::state::{Job, Model, Place};
+use super::waits::{NEVER, Waits, perhaps_aside};
 use crate::types::KeyStanding;
-
-/// A moment that has not come yet.
-const NEVER: u64 = u64::MAX;
 
 /// Which group a job is in, whether or not its type has groups at present.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,48 +56,12 @@ pub(super) struct Groups {
     pub(super) sought: bool,
 }
 
-/// How a group of which jobs are in line stands among the others.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Waits {
-    /// It may go. Its turn counts from a moment in between, µs: what time alone opened is let in by the next claim that looks.
-    Turn { from_us: u64, to_us: u64 },
-    /// It may not, until `till_ms` where that is a matter of time. `from_us`: where it may have a turn all the same, because
-    /// nobody noticed yet or its time has just come, the earliest.
-    Aside { till_ms: Option<u64>, from_us: Option<u64> },
-}
-
-impl Waits {
-    /// After a call that may have changed what the group may do (`room`: until when it may not); `lazily`: nobody looked at
-    /// groups one by one; `perhaps`: not at this one either, so that it may stand where it stood.
-    fn after(
-        before: Option<Self>,
-        room: Result<usize, Option<u64>>,
-        now_us: u64,
-        lazily: bool,
-        perhaps: bool,
-    ) -> Self {
-        let latest = if lazily { NEVER } else { now_us };
-        match (before, room) {
-            (Some(Self::Turn { from_us, to_us }), Ok(_)) => Self::Turn { from_us, to_us },
-            (Some(Self::Turn { from_us, .. }), Err(till_ms)) => {
-                Self::Aside { till_ms, from_us: (lazily || perhaps).then_some(from_us) }
-            }
-            (Some(Self::Aside { from_us, .. }), Err(till_ms)) => Self::Aside { till_ms, from_us },
-            (Some(Self::Aside { till_ms, from_us }), Ok(_)) => match (till_ms, from_us) {
-                _ if perhaps => Self::Aside { till_ms, from_us: from_us.or(Some(now_us)) },
-                (_, Some(from_us)) => Self::Turn { from_us, to_us: NEVER },
-                (Some(of_ms), None) if of_ms <= now_us / 1_000 => {
-                    Self::Turn { from_us: of_ms * 1_000, to_us: NEVER }
-                }
-                _ => Self::Turn { from_us: now_us, to_us: latest },
-            },
-            (None, Ok(_)) => Self::Turn { from_us: now_us, to_us: latest },
-            (None, Err(till_ms)) => Self::Aside { till_ms, from_us: None },
-        }
-    }
-}
-
 impl Groups {
+    /// Whether nobody has looked at the type's line since it came to have a key.
+    fn never_sorted(&self, job_type: &str) -> bool {
+        self.unsorted.get(job_type) == Some(&0)
+    }
+
     fn sorted(&mut self, looked_at: impl Fn(&String) -> bool) {
         self.unsorted.retain(|name, looks| {
             *looks += u8::from(looked_at(name));
@@ -188,6 +150,8 @@ impl Model {
             if self.is_unsound(&name, now_us) {
                 self.groups.unsound.insert(name.clone());
             }
+            // Its jobs may stand in no line of their own before somebody looks.
+            let lazily = lazily || self.groups.never_sorted(&name.0);
             self.groups.waits.insert(name, Waits::after(was, room, now_us, lazily, perhaps));
         }
     }
@@ -247,8 +211,7 @@ impl Model {
 
     /// Whether nobody may have sorted a line since its type came to have a key.
     pub(super) fn has_unsorted(&self) -> bool {
-        let waits =
-            |job: &Job| job.place == Place::Line && self.groups.unsorted.get(&job.job_type) == Some(&0);
+        let waits = |job: &Job| job.place == Place::Line && self.groups.never_sorted(&job.job_type);
         self.jobs.values().any(waits)
     }
 
@@ -356,7 +319,7 @@ impl Model {
         let job = self.jobs.get(id).filter(|job| job.place == Place::Line)?;
         let (rules, Group::Of(key)) = (self.key_rules(&job.job_type)?, &job.group) else { return None };
         // Whoever looks at the line next sorts it: until then this job, or those before it, may not stand in their key's line.
-        let unsorted = self.groups.unsorted.get(&job.job_type) == Some(&0);
+        let unsorted = self.groups.never_sorted(&job.job_type);
         let seen = if unsorted { given.ahead? } else { u64::MAX };
         let name = (job.job_type.clone(), key.clone());
         let lane = self.rules(&job.job_type).lane;
@@ -391,10 +354,4 @@ impl Model {
             .chain(opens)
             .chain(self.groups.arrivals.values().map(|us| us / 1_000))
     }
-}
-
-/// Rates count in µs, but who stands aside is let in by the millisecond, unless something else happens to it.
-fn perhaps_aside(waits: Waits, now_us: u64) -> Option<u64> {
-    let Waits::Aside { till_ms: Some(till_ms), .. } = waits else { return None };
-    (till_ms == now_us / 1_000 + 1).then_some(till_ms)
 }

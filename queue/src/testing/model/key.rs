@@ -19,15 +19,19 @@ pub(super) fn render(parts: &[KeyPart], payload: &[u8]) -> Option<String> {
     (1..=MAX_KEY).contains(&key.len()).then_some(key)
 }
 
-/// What the payload says of a class.
+/// What the payload says of a class; true and false are words there.
 pub(super) fn class(path: &[String], payload: &[u8]) -> Option<String> {
     let doc: Value = serde_json::from_slice(payload).ok().filter(Value::is_object)?;
-    value_at(&doc, path)
+    let boolean = member(&doc, path)?.as_bool().map(|said| said.to_string());
+    boolean.or_else(|| value_at(&doc, path))
+}
+
+fn member<'a>(doc: &'a Value, path: &[String]) -> Option<&'a Value> {
+    path.iter().try_fold(doc, |at, name| at.as_object()?.get(name))
 }
 
 fn value_at(doc: &Value, path: &[String]) -> Option<String> {
-    let value = path.iter().try_fold(doc, |at, name| at.as_object()?.get(name))?;
-    match value {
+    match member(doc, path)? {
         Value::String(text) => Some(text.replace('%', "%25").replace(':', "%3A")),
         Value::Number(number) => {
             let n = number.as_i64()?;

@@ -31,6 +31,7 @@ mod stats;
 mod sweep;
 mod view;
 mod waiting;
+mod waits;
 
 pub use given::Given;
 pub use op::{Damage, Op, Word};

@@ -6,8 +6,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::groups::{Name, Waits};
+use super::groups::Name;
 use super::state::Model;
+use super::waits::Waits;
 
 /// A job and what it goes by.
 type Ranked = ((u64, u64), String);

@@ -61,11 +61,12 @@ impl Model {
         let text = text.map(|text| text.replace(['\t', '\n', '\r'], " "));
         let object =
             text.as_deref().filter(|text| serde_json::from_str::<serde_json::Map<_, _>>(text).is_ok());
+        let source = obituary(id, job, reason, error, object);
         let read = |payload| {
             let new = NewJob { payload: obituary(id, job, reason, error, payload), options: options.clone() };
-            self.read(&new, now_ms)
+            self.read_with(&new, Some(&source), now_ms)
         };
-        // The news matters more than what stood in the payload.
+        // The news matters more than what stood in the payload, and than its keys.
         read(object).or_else(|_| read(None)).ok()
     }
 }

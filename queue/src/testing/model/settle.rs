@@ -66,7 +66,15 @@ impl Model {
     fn follow_ups(&self, word: &Settlement, now_ms: u64) -> Option<Vec<Spec>> {
         let Outcome::Success { follow_ups, .. } = &word.outcome else { return Some(Vec::new()) };
         let specs: Result<Vec<Spec>, _> = follow_ups.iter().map(|job| self.read(job, now_ms)).collect();
-        specs.ok().filter(|specs| !specs.iter().any(|spec| self.refuses(spec, now_ms)))
+        let refused = |spec: &Spec| self.refuses(spec, now_ms) && !self.frees_key_of(&word.id, spec);
+        specs.ok().filter(|specs| !specs.iter().any(refused))
+    }
+
+    /// Whether the success of the job is what makes the key of the spec free.
+    fn frees_key_of(&self, id: &str, spec: &Spec) -> bool {
+        let owner = spec.key.as_ref().and_then(|key| self.keys.get(key));
+        let job = self.jobs.get(id).filter(|_| owner.is_some_and(|owner| owner.id == id));
+        job.is_some_and(|job| self.rules(&job.job_type).key_for_ms == 0)
     }
 
     /// The ids and keys that an answer takes; none where a key is refused that an earlier job of the call takes.

@@ -3,8 +3,9 @@
 use super::state::{Job, Model, Owner, Place};
 use crate::types::{Attempt, MAX_CHECKPOINT, Note, ProgressTold};
 
-/// History kept: the first attempts and the last ones.
+/// History kept: the first attempts and the last ones, and what people decided in between.
 const HISTORY_FIRST: usize = 5;
+const HISTORY_LAST: usize = 5;
 const HISTORY_MOST: usize = 30;
 /// Bytes of message kept of an attempt that is no longer the last.
 pub(super) const MESSAGE_OLD: usize = 1024;
@@ -60,7 +61,11 @@ impl Job {
     /// The same, and the message before it stays as long as it is.
     pub(super) fn note(&mut self, attempt: Attempt) {
         if self.history.len() >= HISTORY_MOST {
-            self.history.remove(HISTORY_FIRST);
+            let decided =
+                |entry: &Attempt| ["acknowledge", "discard", "replay", "cancel"].contains(&&*entry.outcome);
+            let middle = &self.history[HISTORY_FIRST..self.history.len() - HISTORY_LAST];
+            let spared = middle.iter().position(|entry| !decided(entry)).unwrap_or(0);
+            self.history.remove(HISTORY_FIRST + spared);
             self.dropped += 1;
         }
         self.history.push(attempt);
