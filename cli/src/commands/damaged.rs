@@ -16,12 +16,3 @@ pub(crate) async fn told_apart(opened: &Opened, mut acted: Vec<Acted>) -> Result
     }
     Ok(acted)
 }
-
-/// Those of the ids that stand in an index of the queue without a record that can be read.
-pub(crate) async fn unreadable(opened: &Opened, ids: Vec<String>) -> Result<Vec<String>> {
-    if ids.is_empty() {
-        return Ok(ids);
-    }
-    let jobs = opened.queue.get(&ids, false).await.map_err(|error| opened.failure(&error))?;
-    Ok(ids.into_iter().zip(jobs).filter(|(_, job)| job.is_none()).map(|(id, _)| id).collect())
-}
