@@ -303,11 +303,7 @@ def play(judge, programs, folder, faults, book, jobs, known):
     for fault in faults:
         if fault.harmless():
             book.entries[fault.key()] = {**fault.as_entry(), "verdict": "harmless", "by": fault.harmless()}
-        elif book.knows(fault):
-            continue
-        elif known and book.why(fault.as_entry()):
-            book.entries[fault.key()] = {**fault.as_entry(), "verdict": "survived", "by": None}
-        else:
+        elif not book.knows(fault):
             todo.append(fault)
     queue, benches = iter(todo), []
 
@@ -317,6 +313,10 @@ def play(judge, programs, folder, faults, book, jobs, known):
                 fault = next(queue, None)
             if fault is None:
                 return
+            if known and book.why(fault.as_entry()):
+                # When it is its turn, so that a part of a run stays a sample.
+                book.entries[fault.key()] = {**fault.as_entry(), "verdict": "survived", "by": None}
+                continue
             started = time.monotonic()
             book.note(fault, judge.judge(bench, fault), time.monotonic() - started, len(todo))
 
