@@ -34,16 +34,16 @@ MODULES = {
     "cancel": "news grouping", "capacity": "bounds", "claim": "order fairness gates clock waking words bounds offers",
     "configure": "policies gates_change words refusals laneless", "context": "policies lease clock laneless words refusals",
     "dead_letter": "dead letters review bounds", "dead_list": "dead letters admin words laneless", "dead_replay": "review clock",
-    "dead_review": "review news", "destroy": "admin gates clock", "due": "fairness clock", "enqueue": "enqueue", "events": "events words",
+    "dead_review": "review news", "destroy": "many admin gates clock", "due": "fairness clock", "enqueue": "enqueue", "events": "events words",
     "extend": "lease notes words broken", "find": "admin words letters", "follow_up": "endings bounds news",
     "gates": "gates gates_change clock news waking", "get": "admin words", "group": "gates",
-    "groups": "gates gates_change grouping repair waking refusals", "key_template": "keys keys", "lease": "lease broken cancel",
+    "regroup": "many grouping gates_change repair groups", "read": "large order broken", "groups": "gates gates_change grouping repair waking refusals", "key_template": "keys keys", "lease": "lease broken cancel",
     "leases": "lease words", "leave": "lease", "notes": "notes letters clock words", "offer": "offers offering", "options": "enqueue words",
     "order": "order fairness exact bounds rank", "pass_on": "order words", "pause": "gates words news waking", "position": "order",
-    "record": "settle damage broken exact", "repair": "repair review broken grouping mending",
+    "record": "junk settle damage broken exact", "repair": "repair review broken grouping mending",
     "settle": "settle endings words laneless",
     "stage": "order admin keys gates events damage letters clock laneless waking mending news",
-    "stats": "lifecycle order clock laneless", "sweep": "lease robust broken words letters mending laneless", "turns": "gates grouping gates_change waking rank", "version": "robust", "whole": "half foreign",
+    "stats": "lifecycle order clock laneless", "sweep": "lease robust broken words letters mending laneless", "turns": "gates grouping gates_change waking rank", "version": "robust", "whole": "half foreign junk",
 }
 
 

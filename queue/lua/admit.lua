@@ -4,6 +4,9 @@ local function rejected(reason, sentence)
   return {false, 'rejected:' .. reason, sentence}
 end
 
+-- Bytes of the class of a rate.
+local CLASS_MOST = 512
+
 -- The job's group and the class of its rate, by its type's concurrency key; or nil, nil and why not.
 function lk.read_group(ty, payload)
   local group, why = lk.render_key(ty.groups.key, payload)
@@ -11,7 +14,9 @@ function lk.read_group(ty, payload)
     return nil, nil, why or 'the concurrency key made from the payload is empty or longer than 512 bytes'
   end
   local rate = ty.groups.rate
-  return group, rate and rate.by and lk.render_key({{path = rate.by.path}}, payload, true) or nil
+  local class = rate and rate.by and lk.render_key({{path = rate.by.path}}, payload, true) or nil
+  -- One that is longer than what a policy may name is none.
+  return group, class and #class <= CLASS_MOST and class or nil
 end
 
 -- The idempotency key that the type makes from the payload; or nil and why not.
@@ -88,7 +93,7 @@ function lk.owners_of(ctx, keys)
       if not space then
         ids[#ids + 1] = entry
         waiting[key] = entry
-      elseif tonumber(sub(entry, space + 1)) > ctx.now then
+      elseif (tonumber(sub(entry, space + 1)) or 0) > ctx.now then
         owners[key] = {id = sub(entry, 1, space - 1), state = 'succeeded'}
       end
     end

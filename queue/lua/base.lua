@@ -116,6 +116,11 @@ local function base32(n, chars)
 end
 lk.base32 = base32
 
+-- What the queue's ids end in, where the text is that.
+function lk.read_salt(text)
+  return text and string.match(text, '^%w%w%w$')
+end
+
 -- A new job id, 14 characters that sort by time: 9 for ms, 2 for µs, 3 of the queue's salt. Unique by the server's
 -- clock; callers check it against the records, so that even a clock that went back cannot repeat one.
 function lk.new_id(ctx)

@@ -1,4 +1,5 @@
--- What the calls share that act on jobs by their ids: root [by why] id...  ->  {outcome, state} per id.
+-- What the calls share that act on jobs by their ids: root [by why] id...  ->  {id, outcome, state} per id, of as many different
+-- ids, from the first, as a call reads (lk.CLAIM_BYTES): the rest is for another call.
 
 local function read_ids(args, from)
   local ids, seen = {}, {}
@@ -31,15 +32,15 @@ function lk.by_id(keys, args, from, act)
     return wrong
   end
   lk.require_leases(ctx)
-  local records, pasts = lk.read_all(ctx, ids)
+  local records, pasts, read = lk.read_within(ctx, ids, lk.CLAIM_BYTES)
   local stage, replies, jobs, places = lk.stage(), {}, {}, {}
-  for i in ipairs(ids) do
+  for i = 1, read do
     jobs[i] = lk.read_job(records[i], pasts[i])
     places[#places + 1] = jobs[i] and lk.type_of(ctx.policy, jobs[i][TYPE])
   end
   lk.require_places(ctx, places)
-  for i, id in ipairs(ids) do
-    replies[i] = act(ctx, stage, id, jobs[i])
+  for i = 1, read do
+    replies[i] = act(ctx, stage, ids[i], jobs[i])
   end
   lk.commit(ctx, stage)
   return replies

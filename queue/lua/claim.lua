@@ -21,10 +21,11 @@ end
 -- Leases the jobs whose records can be read, until the reply is full; returns how many were looked at, how many of those
 -- were damaged, and which.
 local function lease_all(ctx, stage, lane, ids, types, out)
-  local records, pasts = lk.read_all(ctx, ids)
+  local records, pasts, read = lk.read_within(ctx, ids, lk.CLAIM_BYTES - out.bytes, out.count > 0)
   local notes = lk.notes_of_tried(ctx, ids, pasts)
   local reply, damage, bad, at = out.reply, 0, {}, #out.reply
-  for i = 1, #ids do
+  out.full = read < #ids
+  for i = 1, read do
     local ty, raw, past = types[i], records[i], pasts[i]
     if not lk.is_live(ty, raw, past) then
       damage = damage + 1
@@ -50,7 +51,7 @@ local function lease_all(ctx, stage, lane, ids, types, out)
       out.count = out.count + 1
     end
   end
-  return #ids, damage, bad
+  return read, damage, bad
 end
 
 -- Whether any job stands in one of the lane's lines.

@@ -90,7 +90,7 @@ local function read_stored(keys)
   local m = call('HMGET', keys.meta, 'v', 'owner', 'uid', 'created', 'generation', 's', 'replaced')
   return {
     version = tonumber(m[1]) or 0, owner = m[2], uid = m[3], created = tonumber(m[4]) or 0,
-    generation = tonumber(m[5]) or 0, salt = m[6], replaced = m[7],
+    generation = tonumber(m[5]) or 0, salt = lk.read_salt(m[6]), replaced = m[7],
   }
 end
 
@@ -157,6 +157,10 @@ local function write_policy(keys, stored, text, new, us)
   local policy = lk.compile(keys.root, version, text)
   for name in pairs(policy.types) do
     call('SADD', keys.types, name)
+  end
+  for name in pairs(policy.lane) do
+    -- Of which lanes there are wake lists is told without the policy too.
+    call('HSETNX', keys.meta, 'b:' .. name, 0)
   end
   if ok and old then
     keep_longer_lease(keys, floor(us / 1000), old.lease, policy.lease)

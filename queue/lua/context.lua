@@ -19,16 +19,22 @@ local function compile_rate(spec)
   }
 end
 
+-- The keys that groups of a type have (see groups.lua), whether its policy has a concurrency key or not.
+function lk.group_keys(keys, name)
+  local base = keys.groups
+  return {
+    line_of = base .. ':' .. name .. ':', turns = base .. 't:' .. name, aside = base .. 'p:' .. name, running = base .. 'r:' .. name,
+    arrivals = base .. 'a:' .. name, holds = base .. 'h:' .. name, classes = base .. 'c:' .. name,
+  }
+end
+
 local function compile_groups(keys, name, spec)
   if type(spec) ~= 'table' or type(spec.key) ~= 'table' then
     return nil
   end
-  local base = keys.groups
-  return {
-    key = spec.key, limit = number_or_nil(spec.limit), rate = compile_rate(spec.rateLimit), line_of = base .. ':' .. name .. ':',
-    turns = base .. 't:' .. name, aside = base .. 'p:' .. name, running = base .. 'r:' .. name, arrivals = base .. 'a:' .. name,
-    holds = base .. 'h:' .. name, classes = base .. 'c:' .. name,
-  }
+  local groups = lk.group_keys(keys, name)
+  groups.key, groups.limit, groups.rate = spec.key, number_or_nil(spec.limit), compile_rate(spec.rateLimit)
+  return groups
 end
 
 -- A job type in use form. `spec` is nil for a type that the policy no longer has; its jobs still finish.
@@ -198,7 +204,7 @@ function lk.open(keys, serves)
     return nil, lk.error('NOPOLICY', why or ('queue ' .. sub(root, 5, -2) .. ' has no policy here: apply a JobQueue first'))
   end
   local ctx = {
-    us = us, now = floor(us / 1000), policy = policy, keys = policy.keys, salt = meta[2] or '000', last_us = 0,
+    us = us, now = floor(us / 1000), policy = policy, keys = policy.keys, salt = lk.read_salt(meta[2]) or '000', last_us = 0,
     notes = meta[3] and true or false,
   }
   if serves then

@@ -165,21 +165,24 @@ local function dead_list(keys, args)
   if not filter then
     return lk.error('LKARGS', wrong)
   end
-  local found = {}
+  local found, times = {}, {}
   if shape == 'groups' then
     cursor = walk(ctx, filter, true, SCAN, cursor, function(id, at, card)
       group(found, id, at, card)
     end)
     return {ctx.now, {unpack_list(found)}, cursor}
   end
-  cursor = walk(ctx, filter, filter.reads_cards, floor(min(limit, lk.MAX_BATCH)), cursor, function(id)
-    found[#found + 1] = id
+  cursor = walk(ctx, filter, filter.reads_cards, floor(min(limit, lk.MAX_BATCH)), cursor, function(id, at)
+    found[#found + 1], times[#times + 1] = id, at
   end)
   if shape == 'ids' then
     return {ctx.now, found, cursor}
   end
-  local views, unreadable = {}, {}
-  for i, view in ipairs((lk.views(ctx, found, false))) do
+  local views, unreadable, all = {}, {}, (lk.views(ctx, found, false))
+  if #all < #found then
+    cursor = lk.digits(times[#all]) .. ':' .. found[#all]
+  end
+  for i, view in ipairs(all) do
     -- They count as dead letters until somebody discards them, so the list must not hide them.
     local list = view and views or unreadable
     list[#list + 1] = view or found[i]

@@ -107,7 +107,11 @@ local function find_by_index(ctx, state, type_name, limit, cursor)
       end
     end
     place = rest
-    if rest == '' then
+    if #found < #ids then
+      -- What is large fills a page by itself.
+      local last = ids[#found]
+      return views, at .. '|' .. call('ZSCORE', index[2], last) .. ':' .. last
+    elseif rest == '' then
       at = at + 1
     end
     if #views >= limit or budget <= 0 then

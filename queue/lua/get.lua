@@ -1,4 +1,5 @@
--- lk_get root with_payload(0|1) id...  ->  {now, one entry per id}; an entry is false or what lk.view gives.
+-- lk_get root with_payload(0|1) id...  ->  {now, one entry per id}; an entry is false or what lk.view gives. There are as many
+-- entries as a call reads (lk.CLAIM_BYTES), of the first ids: the rest is for another call.
 
 -- {id, state, lane or '', payload bytes, record without or with payload, past or '', lease or '', its expiry or -1, fingerprint of
 -- a dead or discarded one or '', progress or '', when the checkpoint was left or -1, its size}, and the job's type
@@ -20,14 +21,14 @@ function lk.view(ctx, id, raw, past, with_payload, told, left)
   }, job[TYPE]
 end
 
--- Views of many ids and the types of their jobs; a missing or damaged record gives false.
+-- Views of many ids, from the first as many as a call reads, and the types of their jobs; a missing or damaged record gives false.
 function lk.views(ctx, ids, with_payload)
   local out, types = {}, {}
   if ids[1] then
-    local records, pasts = lk.read_all(ctx, ids)
+    local records, pasts, read = lk.read_within(ctx, ids, lk.CLAIM_BYTES)
     local notes = lk.read_notes(ctx, ids) or NONE
-    for i, id in ipairs(ids) do
-      out[i], types[i] = lk.view(ctx, id, records[i], pasts[i], with_payload, notes[2 * i - 1], notes[2 * i])
+    for i = 1, read do
+      out[i], types[i] = lk.view(ctx, ids[i], records[i], pasts[i], with_payload, notes[2 * i - 1], notes[2 * i])
     end
   end
   return out, types

@@ -190,54 +190,14 @@ function lk.line_down(ctx, ty, ids)
   place_all(ctx, ty, order)
 end
 
--- Groups whose time has come may go again; at most `most`.
+-- Groups whose time has come, or is in doubt, may go again; at most `most` of either.
 local function let_in(ctx, ty, most)
+  lk.judge_doubted(ctx, ty, most)
   for _, group in ipairs(call('ZRANGEBYSCORE', ty.groups.aside, '-inf', ctx.now, 'LIMIT', 0, most)) do
     place(ctx, ty, group)
   end
 end
 lk.let_groups_in = let_in
-
--- Jobs of a line that one call looks at.
-local REGROUP = 200
-
--- A type came to have a key while jobs stood in its line: those are put into lines of groups, a bounded step at a time. The
--- flag says from which rank on to look, and whether this round found any; a round that finds none is the last. Returns
--- whether there is more to do.
-function lk.regroup(ctx, ty)
-  local flag = 'ungrouped:' .. ty.name
-  local state = lk.gates(ctx)[flag]
-  if not state then
-    return false
-  end
-  local from, found = string.match(state, '^(%d+) (%d)$')
-  from = tonumber(from) or 0
-  local head, ids, lost = call('ZRANGE', ty.ready, from, from + REGROUP - 1, 'WITHSCORES'), {}, {}
-  for i = 1, #head, 2 do
-    ids[#ids + 1] = head[i]
-  end
-  for i, group in ipairs(ids[1] and groups_of(ctx, ids) or {}) do
-    if call('ZSCORE', line_of(ty, group), ids[i]) == false then
-      lk.push2(lost, head[2 * i], ids[i])
-    end
-  end
-  if lost[1] then
-    lk.line_up(ctx, ty, lost)
-    found = '1'
-  end
-  if #ids == REGROUP then
-    state = fmt('%d %s', from + REGROUP, found or '0')
-  else
-    state = found == '1' and '0 0' or nil
-  end
-  ctx.gates[flag] = state
-  if state then
-    call('HSET', ctx.keys.gates, flag, state)
-  else
-    call('HDEL', ctx.keys.gates, flag)
-  end
-  return state ~= nil
-end
 
 -- Jobs say what the class of their group's rate is: {type, {group, class}, ...}, in order, for the last one decides, also where it
 -- names none. Groups are judged anew by another class at once: the jobs that say so may come into line much later.
@@ -262,64 +222,6 @@ function lk.group_found(ctx, ty, group)
     call('HINCRBY', ty.groups.running, '', -1)
     call('HINCRBY', ty.groups.running, group, 1)
     place(ctx, ty, group)
-  end
-end
-
--- How many jobs of each group run, counted anew from the leases.
-function lk.recount_groups(ctx, ty)
-  local ids = {}
-  local all = call('HGETALL', ctx.keys.leases)
-  for i = 1, #all, 2 do
-    local lease = lk.read_lease(all[i + 1])
-    if lease and lease[L_TYPE] == ty.name then
-      ids[#ids + 1] = all[i]
-    end
-  end
-  call('DEL', ty.groups.running)
-  for from = 1, #ids, 200 do
-    local some = {unpack_list(ids, from, min(from + 199, #ids))}
-    for _, group in ipairs(groups_of(ctx, some)) do
-      call('HINCRBY', ty.groups.running, group, 1)
-    end
-  end
-end
-
--- Whoever stands aside is judged anew by the next claims.
-local function doubt(ty)
-  call('ZUNIONSTORE', ty.groups.aside, 1, ty.groups.aside, 'WEIGHTS', 0)
-end
-lk.doubt_type = doubt
-
--- The clock went back: until when groups stand aside says nothing any more.
-function lk.doubt_groups(ctx)
-  for _, ty in pairs(ctx.policy.types) do
-    if ty.groups then
-      doubt(ty)
-    end
-  end
-end
-
--- A new policy: types that lost their key forget their groups; those that have one now, and had none, are regrouped; and all
--- groups are judged by the new bounds.
-function lk.note_groups(ctx, old)
-  for name, before in pairs(old and old.types or {}) do
-    local ty = ctx.policy.types[name]
-    if before.groups and not (ty and ty.groups) then
-      lk.forget_all_groups(before)
-    end
-  end
-  for name, ty in pairs(ctx.policy.types) do
-    local before = old and old.types[name]
-    if ty.groups and not (before and before.groups) then
-      if call('EXISTS', ty.ready) == 1 then
-        call('HSET', ctx.keys.gates, 'ungrouped:' .. name, '0 0')
-      end
-      if call('HLEN', ctx.keys.leases) <= 5000 then
-        lk.recount_groups(ctx, ty)
-      end
-    elseif ty.groups then
-      doubt(ty)
-    end
   end
 end
 
@@ -366,34 +268,5 @@ end
 -- Whether any group may go now.
 function lk.groups_wait(ctx, ty)
   let_in(ctx, ty, 64)
-  return call('EXISTS', ty.groups.turns) == 1 or lk.gates(ctx)['ungrouped:' .. ty.name] ~= nil
-end
-
--- Forgets what groups remember once it says nothing any more: of a few picked at random.
-function lk.forget_groups(ctx, ty)
-  for _, part in ipairs({{ty.groups.arrivals, 1000}, {ty.groups.holds, 1}}) do
-    for _, group in ipairs(call('HRANDFIELD', part[1], 20)) do
-      if (tonumber(call('HGET', part[1], group)) or 0) <= ctx.now * part[2] then
-        call('HDEL', part[1], group)
-      end
-    end
-  end
-  -- Jobs that wait for their time do not tell of which groups they are.
-  local later = call('EXISTS', ty.scheduled) == 1
-  for _, group in ipairs(later and NONE or call('HRANDFIELD', ty.groups.classes, 20)) do
-    if call('EXISTS', line_of(ty, group)) == 0 and call('HEXISTS', ty.groups.running, group) == 0
-      and call('HEXISTS', ty.groups.arrivals, group) == 0 then
-      call('HDEL', ty.groups.classes, group)
-    end
-  end
-end
-
--- Everything that groups of the type have; their lines are as many as groups that wait.
-function lk.forget_all_groups(ty)
-  for _, index in ipairs({ty.groups.turns, ty.groups.aside}) do
-    for _, group in ipairs(call('ZRANGE', index, 0, -1)) do
-      call('UNLINK', line_of(ty, group))
-    end
-  end
-  call('UNLINK', ty.groups.turns, ty.groups.aside, ty.groups.running, ty.groups.arrivals, ty.groups.holds, ty.groups.classes)
+  return call('EXISTS', ty.groups.turns) == 1 or lk.gates(ctx)['ungrouped:' .. ty.name] ~= nil or lk.doubted(ctx, ty)
 end

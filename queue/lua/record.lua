@@ -32,6 +32,11 @@ local NO_PAST = {1, LIVE, 0, 0, 0, 0, 0, NONE, 0, 0, '', ''}
 -- First byte of a record that has neither a due time of its own, nor a key, nor meta: a msgpack array of four.
 local PLAIN = 148
 
+-- A time or count that doubles hold exactly.
+local function is_whole(value)
+  return type(value) == 'number' and value >= 0 and value < 9007199254740992
+end
+
 -- The fields of a past; nil when the bytes are none.
 local function read_past(raw)
   local ok, past = pcall(unpack_blob, raw)
@@ -41,7 +46,9 @@ local function read_past(raw)
   past[3], past[4], past[5], past[6] = past[3] or 0, past[4] or 0, past[5] or 0, past[6] or 0
   past[7], past[8], past[9], past[10] = past[7] or 0, past[8] or NONE, past[9] or 0, past[10] or 0
   past[11], past[12] = past[11] or '', past[12] or ''
-  if type(past[3]) ~= 'number' or type(past[6]) ~= 'number' or type(past[8]) ~= 'table' then
+  if not (is_whole(past[3]) and is_whole(past[4]) and is_whole(past[5]) and is_whole(past[6]) and is_whole(past[7])
+    and is_whole(past[9]) and is_whole(past[10])) or type(past[8]) ~= 'table' or type(past[11]) ~= 'string'
+    or type(past[12]) ~= 'string' then
     return nil
   end
   return past
@@ -54,7 +61,7 @@ function lk.read_job(raw, past_raw)
   end
   local ok, at, rec = pcall(unpack_one, raw)
   if not ok or type(rec) ~= 'table' or rec[VERSION] ~= 1 or type(rec[TYPE]) ~= 'string'
-    or type(rec[ENQUEUED]) ~= 'number' or type(rec[PRIORITY]) ~= 'number' or type(rec[ASKED] or 0) ~= 'number'
+    or not (is_whole(rec[ENQUEUED]) and is_whole(rec[PRIORITY]) and is_whole(rec[ASKED] or 0))
     or type(rec[KEY] or '') ~= 'string' then
     return nil
   end
@@ -163,7 +170,7 @@ function lk.remember(job, entry, whole)
     return
   end
   local last = history[count]
-  if last and last[11] and not whole then
+  if type(last) == 'table' and type(last[11]) == 'string' and not whole then
     last[11] = lk.clip(last[11], MESSAGE_OLD)
   end
   if count >= HISTORY_MOST then

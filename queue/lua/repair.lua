@@ -194,7 +194,7 @@ local function mend_gauges(ctx, names)
       end
       if of_groups ~= (tonumber(call('HGET', ctx.keys.counters, fields[i])) or 0) then
         lk.recount_groups(ctx, ty)
-        lk.doubt_type(ty)
+        lk.doubt_type(ctx, ty)
       end
     end
   end
@@ -235,8 +235,8 @@ local function mend_turns(ctx)
   for _, ty in pairs(ctx.policy.types) do
     if ty.groups then
       local running = call('HLEN', ty.groups.running) - call('HEXISTS', ty.groups.running, '')
-      if call('ZCOUNT', ty.groups.aside, 'inf', 'inf') > running then
-        lk.doubt_type(ty)
+      if not lk.doubted(ctx, ty) and call('ZCOUNT', ty.groups.aside, 'inf', 'inf') > running then
+        lk.doubt_type(ctx, ty)
         lk.damaged(ctx, 1)
       end
     end

@@ -263,11 +263,6 @@ function lk.forget_finished(ctx, ids)
   lk.forget_jobs(ctx, gone)
 end
 
--- Records and pasts of jobs.
-function lk.read_all(ctx, ids)
-  return call('HMGET', ctx.keys.jobs, unpack_list(ids)), call('HMGET', ctx.keys.pasts, unpack_list(ids))
-end
-
 -- Removes the oldest finished records of a type, at most `most`; returns how many.
 function lk.pop_finished(ctx, ty, most)
   -- Not popped: that would tell their scores, and Redis takes long to write numbers.

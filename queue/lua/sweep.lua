@@ -58,10 +58,11 @@ local function expire(ctx, stage, identity, limit, reply)
     return false
   end
   local leases = call('HMGET', ctx.keys.leases, unpack_list(ids))
-  local records, pasts = lk.read_all(ctx, ids)
-  local bytes, damage, more = 0, 0, #ids == limit
+  local records, pasts, read = lk.read_within(ctx, ids, lk.CLAIM_BYTES)
+  local bytes, damage, more = 0, 0, #ids == limit or read < #ids
   reply[7] = lk.new_token(ctx)
-  for i, id in ipairs(ids) do
+  for i = 1, read do
+    local id = ids[i]
     local lease = lk.read_lease(leases[i])
     local job = lk.read_job(records[i], pasts[i])
     if lease and job and job[STATE] == LIVE then
@@ -156,8 +157,8 @@ local function wake_all(ctx)
 end
 
 local function tidy_groups(ctx, ty)
-  lk.forget_groups(ctx, ty)
-  return lk.regroup(ctx, ty)
+  local more = lk.forget_groups(ctx, ty)
+  return lk.regroup(ctx, ty) or more
 end
 
 -- What a sweep does beside leases: how many jobs were promoted, how many trimmed, and whether there is `more` to do at once.
@@ -171,6 +172,8 @@ local function tidy_up(ctx, limit, more)
   local _, more_repairs = lk.try(ctx, lk.repair)
   lk.try(ctx, wake_all)
   lk.try(ctx, lk.estimate)
+  local _, abandoned = lk.try(ctx, lk.forget_abandoned)
+  more_repairs = more_repairs or abandoned
   for _, ty in pairs(ctx.policy.types) do
     if ty.groups then
       local _, unsorted = lk.try(ctx, tidy_groups, ty)

@@ -1,5 +1,7 @@
 //! The operator's hand: look at jobs, cancel them, destroy a queue.
 
+use std::collections::HashSet;
+
 use redis::Value;
 
 use crate::client::Queue;
@@ -18,13 +20,16 @@ impl Queue {
     /// When Redis cannot be reached or the queue has no policy.
     pub async fn get(&self, ids: &[String], with_payload: bool) -> Result<Vec<Option<Job>>> {
         let mut jobs = Vec::with_capacity(ids.len());
-        // Payloads may be large: fewer at a time keep a reply within a few MiB.
-        for batch in ids.chunks(if with_payload { 16 } else { MAX_IDS }) {
+        while jobs.len() < ids.len() {
+            let batch = batch_of(&ids[jobs.len()..]);
             let call = self.read("lk_get").arg(u8::from(with_payload)).arg(batch);
             let function = call.function();
             let mut reply = Reply::new(function, call.run().await?)?;
             let _now = reply.uint()?;
             let mut views = reply.list()?;
+            if views.len() == 0 || views.len() > batch.len() {
+                return Err(views.wrong("an entry per id was expected"));
+            }
             for _ in 0..views.len() {
                 jobs.push(match views.maybe_list()? {
                     Some(view) => read_view(view, with_payload)?.ok(),
@@ -92,15 +97,19 @@ impl Queue {
         self.act("lk_cancel", &[by], ids).await
     }
 
-    /// Delete everything the queue has in Redis (`deletionPolicy: Delete`). The keys are few and Redis frees their
-    /// contents in the background, so one call is enough; answers how many job records there were.
+    /// Delete everything the queue has in Redis (`deletionPolicy: Delete`); answers how many job records there were. The keys
+    /// are few and Redis frees their contents in the background, but each concurrency key that waits has one: of those a
+    /// call deletes some.
     ///
     /// # Errors
     /// When Redis cannot be reached.
     pub async fn destroy(&self) -> Result<u64> {
-        match self.call("lk_destroy").run().await? {
-            Value::Int(jobs) => Ok(u64::try_from(jobs).unwrap_or_default()),
-            other => Err(Reply::new("lk_destroy", other)?.wrong("a number was expected")),
+        loop {
+            match self.call("lk_destroy").run().await? {
+                Value::Int(..=-1) => {}
+                Value::Int(jobs) => return Ok(jobs.unsigned_abs()),
+                other => return Err(Reply::new("lk_destroy", other)?.wrong("a number was expected")),
+            }
         }
     }
 
@@ -111,19 +120,30 @@ impl Queue {
         word: &[&str],
         ids: &[String],
     ) -> Result<Vec<Acted>> {
+        let mut seen = HashSet::new();
+        let ids: Vec<&String> = ids.iter().filter(|id| seen.insert(*id)).collect();
         let mut acted = Vec::with_capacity(ids.len());
-        for batch in ids.chunks(MAX_IDS) {
+        while acted.len() < ids.len() {
+            let batch = batch_of(&ids[acted.len()..]);
             let mut call = self.call(function);
             for part in word {
                 call = call.arg(part);
             }
             let mut reply = Reply::new(function, call.arg(batch).run().await?)?;
+            if reply.len() == 0 || reply.len() > batch.len() {
+                return Err(reply.wrong("an entry per id was expected"));
+            }
             for _ in 0..reply.len() {
                 acted.push(read_acted(reply.list()?)?);
             }
         }
         Ok(acted)
     }
+}
+
+/// The ids of one call. The library answers for as many of them as it reads at once, which payloads decide.
+fn batch_of<T>(ids: &[T]) -> &[T] {
+    &ids[..ids.len().min(MAX_IDS)]
 }
 
 /// `<id> <until>`; an entry without a time is that of a job that has not succeeded.

@@ -16,15 +16,17 @@ const SHARED: [&str; 3] =
     [include_str!("../lua/base.lua"), include_str!("../lua/record.lua"), include_str!("../lua/lease.lua")];
 
 /// One transition or helper per file, each in a scope of its own.
-const SCOPED: [&str; 42] = [
+const SCOPED: [&str; 44] = [
     include_str!("../lua/register.lua"),
     include_str!("../lua/context.lua"),
     include_str!("../lua/gates.lua"),
     include_str!("../lua/groups.lua"),
+    include_str!("../lua/regroup.lua"),
     include_str!("../lua/turns.lua"),
     include_str!("../lua/rank.lua"),
     include_str!("../lua/events.lua"),
     include_str!("../lua/stage.lua"),
+    include_str!("../lua/read.lua"),
     include_str!("../lua/whole.lua"),
     include_str!("../lua/due.lua"),
     include_str!("../lua/notes.lua"),

@@ -9,17 +9,17 @@ use lanekeeper_api::policy::{
 use lanekeeper_queue::Result;
 use lanekeeper_queue::types::*;
 
-type Keys = BTreeMap<Vec<u8>, Vec<u8>>;
+pub(super) type Keys = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// A queue in which something stands at every kind of key.
-struct Scene {
-    bed: Bed,
-    worker: WorkerIdentity,
+pub(super) struct Scene {
+    pub(super) bed: Bed,
+    pub(super) worker: WorkerIdentity,
     /// Waiting, scheduled, running and dead, of the types `mail` and `limited`; discarded.
-    waiting: [String; 2],
+    pub(super) waiting: [String; 2],
     scheduled: [String; 2],
     running: [Claimed; 2],
-    dead: [String; 2],
+    pub(super) dead: [String; 2],
     discarded: String,
 }
 
@@ -48,7 +48,7 @@ fn of(kind: &str, key: &str) -> NewJob {
 }
 
 impl Scene {
-    async fn set() -> Self {
+    pub(super) async fn set() -> Self {
         let bed = Bed::still(everything).await;
         let worker = worker("w");
         let mut running = Vec::new();
@@ -87,7 +87,7 @@ impl Scene {
         }
     }
 
-    async fn keys(&self) -> Keys {
+    pub(super) async fn keys(&self) -> Keys {
         let names: Vec<Vec<u8>> = self.bed.raw(&["KEYS", "*"]).await.unwrap();
         let mut dumps = redis::pipe();
         for name in &names {
@@ -97,7 +97,7 @@ impl Scene {
         names.into_iter().zip(found).collect()
     }
 
-    async fn restore(&self, keys: &Keys) {
+    pub(super) async fn restore(&self, keys: &Keys) {
         let mut all = redis::pipe();
         all.cmd("FLUSHDB").ignore();
         for (name, dump) in keys {
@@ -124,7 +124,7 @@ impl Scene {
         self.bed.queue.settle_and_claim(&self.worker, &[], &want).await.map(drop)
     }
 
-    async fn call(&self, call: &str) -> Result<()> {
+    pub(super) async fn call(&self, call: &str) -> Result<()> {
         let (queue, [mail, limited]) = (&self.bed.queue, &self.running);
         let held = |holds| Outcome::Snooze { delay_ms: 5_000, why: "why".into(), holds };
         let follow_ups = vec![of("mail", "new"), of("limited", "new"), of("reset", "later")];
@@ -166,7 +166,7 @@ impl Scene {
     }
 }
 
-const CALLS: [&str; 25] = [
+pub(super) const CALLS: [&str; 25] = [
     "enqueue",
     "replace what waits",
     "replace what is scheduled",

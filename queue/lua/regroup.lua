@@ -1,0 +1,242 @@
+-- What a new policy, a clock that went back and time itself mean for groups (see groups.lua): each a bounded step at a time, for
+-- groups may be as many as customers.
+
+-- Jobs of a line that one call looks at.
+local REGROUP = 200
+
+-- A type came to have a key while jobs stood in its line: those are put into lines of groups, a bounded step at a time. The
+-- flag says from which rank on to look, and whether this round found any; a round that finds none is the last. Returns
+-- whether there is more to do.
+function lk.regroup(ctx, ty)
+  local flag = 'ungrouped:' .. ty.name
+  local state = lk.gates(ctx)[flag]
+  if not state then
+    return false
+  end
+  local from, found = string.match(state, '^(%d+) (%d)$')
+  from = tonumber(from) or 0
+  local head, ids, lost = call('ZRANGE', ty.ready, from, from + REGROUP - 1, 'WITHSCORES'), {}, {}
+  for i = 1, #head, 2 do
+    ids[#ids + 1] = head[i]
+  end
+  for i, group in ipairs(ids[1] and lk.groups_of(ctx, ids) or {}) do
+    if call('ZSCORE', lk.line_of_group(ty, group), ids[i]) == false then
+      lk.push2(lost, head[2 * i], ids[i])
+    end
+  end
+  if lost[1] then
+    lk.line_up(ctx, ty, lost)
+    found = '1'
+  end
+  if #ids == REGROUP then
+    state = fmt('%d %s', from + REGROUP, found or '0')
+  else
+    state = found == '1' and '0 0' or nil
+  end
+  ctx.gates[flag] = state
+  if state then
+    call('HSET', ctx.keys.gates, flag, state)
+  else
+    call('HDEL', ctx.keys.gates, flag)
+  end
+  return state ~= nil
+end
+
+-- How many jobs of each group run, counted anew from the leases.
+function lk.recount_groups(ctx, ty)
+  local ids = {}
+  local all = call('HGETALL', ctx.keys.leases)
+  for i = 1, #all, 2 do
+    local lease = lk.read_lease(all[i + 1])
+    if lease and lease[L_TYPE] == ty.name then
+      ids[#ids + 1] = all[i]
+    end
+  end
+  call('DEL', ty.groups.running)
+  for from = 1, #ids, 200 do
+    local some = {unpack_list(ids, from, min(from + 199, #ids))}
+    for _, group in ipairs(lk.groups_of(ctx, some)) do
+      call('HINCRBY', ty.groups.running, group, 1)
+    end
+  end
+end
+
+-- Whoever stands aside is judged anew by the next claims, the last first. The flag says after which of them to go on.
+function lk.doubt_type(ctx, ty)
+  if call('EXISTS', ty.groups.aside) == 1 then
+    local flag = 'doubted:' .. ty.name
+    lk.gates(ctx)[flag] = ''
+    call('HSET', ctx.keys.gates, flag, '')
+  end
+end
+
+function lk.doubted(ctx, ty)
+  return lk.gates(ctx)['doubted:' .. ty.name] ~= nil
+end
+
+-- Judges some of those that are in doubt, at most `most`.
+function lk.judge_doubted(ctx, ty, most)
+  local flag = 'doubted:' .. ty.name
+  local state = lk.gates(ctx)[flag]
+  if not state then
+    return
+  end
+  local aside = ty.groups.aside
+  local score, last = string.match(state, '^([^:]+):(.*)$')
+  local rank = score and lk.rank_after(aside, score, last, true) or 0
+  local found = call('ZREVRANGE', aside, rank, rank + most - 1, 'WITHSCORES')
+  local groups, state_after = {}, nil
+  for i = 1, #found, 2 do
+    groups[#groups + 1] = found[i]
+  end
+  if #groups == most then
+    state_after = found[#found] .. ':' .. found[#found - 1]
+  end
+  lk.gates(ctx)[flag] = state_after
+  if state_after then
+    call('HSET', ctx.keys.gates, flag, state_after)
+  else
+    call('HDEL', ctx.keys.gates, flag)
+  end
+  lk.place_groups(ctx, ty, groups)
+end
+
+-- The clock went back: until when groups stand aside says nothing any more.
+function lk.doubt_groups(ctx)
+  for _, ty in pairs(ctx.policy.types) do
+    if ty.groups then
+      lk.doubt_type(ctx, ty)
+    end
+  end
+end
+
+-- Lines of groups that one sweep removes.
+local LINES = 1000
+
+-- Removes lines that groups of a type left behind, at most `most`; whether there are more.
+function lk.remove_lines(keys, name, most)
+  local groups = lk.group_keys(keys, name)
+  for _, index in ipairs({groups.turns, groups.aside}) do
+    local some = most > 0 and call('ZRANGE', index, 0, most - 1) or NONE
+    for from = 1, #some, 200 do
+      local lines = {}
+      for i = from, min(from + 199, #some) do
+        lines[#lines + 1] = groups.line_of .. some[i]
+      end
+      call('UNLINK', unpack_list(lines))
+    end
+    if some[1] then
+      call('ZREMRANGEBYRANK', index, 0, #some - 1)
+    end
+    most = most - #some
+  end
+  return call('EXISTS', groups.turns, groups.aside) > 0
+end
+
+-- A type lost its key: its jobs stand in the type's line alone. Sweeps remove what is too many of the lines that its groups had;
+-- the flag says of which types.
+local function abandon(ctx, ty)
+  call('UNLINK', ty.groups.running, ty.groups.arrivals, ty.groups.holds, ty.groups.classes)
+  call('HDEL', ctx.keys.gates, 'ungrouped:' .. ty.name, 'doubted:' .. ty.name)
+  if lk.remove_lines(ctx.keys, ty.name, LINES) then
+    call('HSET', ctx.keys.gates, 'abandoned:' .. ty.name, '1')
+  end
+end
+
+-- Removes lines of types that lost their key; whether there are more.
+function lk.forget_abandoned(ctx)
+  local more = false
+  for field in pairs(lk.gates(ctx)) do
+    local name = string.match(field, '^abandoned:(.+)$')
+    if name then
+      more = lk.remove_lines(ctx.keys, name, LINES)
+      if not more then
+        call('HDEL', ctx.keys.gates, field)
+      end
+      break
+    end
+  end
+  return more
+end
+
+-- A type has a key that it had not. What an earlier one left behind goes first, as a whole: such lines would be taken for its own.
+local function begin(ctx, ty)
+  while lk.remove_lines(ctx.keys, ty.name, LINES) do
+  end
+  call('HDEL', ctx.keys.gates, 'abandoned:' .. ty.name)
+  if call('EXISTS', ty.ready) == 1 then
+    call('HSET', ctx.keys.gates, 'ungrouped:' .. ty.name, '0 0')
+  end
+  lk.recount_groups(ctx, ty)
+end
+
+-- A new policy: types that lost their key forget their groups; those that have one now, and had none, are regrouped; and all
+-- groups are judged by the new bounds.
+function lk.note_groups(ctx, old)
+  for name, before in pairs(old and old.types or {}) do
+    local ty = ctx.policy.types[name]
+    if before.groups and not (ty and ty.groups) then
+      abandon(ctx, before)
+    end
+  end
+  for name, ty in pairs(ctx.policy.types) do
+    local before = old and old.types[name]
+    if ty.groups and not (before and before.groups) then
+      begin(ctx, ty)
+    elseif ty.groups then
+      lk.doubt_type(ctx, ty)
+    end
+  end
+end
+
+-- Groups picked at random that one sweep looks at.
+local PICKED = 100
+
+-- Forgets of the cells picked those whose time (in 1/`unit` ms) is over; whether most were.
+local function forget_cells(ctx, key, unit)
+  local found, old = call('HRANDFIELD', key, PICKED, 'WITHVALUES'), {}
+  for i = 1, #found, 2 do
+    if (tonumber(found[i + 1]) or 0) <= ctx.now * unit then
+      old[#old + 1] = found[i]
+    end
+  end
+  lk.write('HDEL', key, old)
+  return #old > PICKED / 2 and #found == 2 * PICKED
+end
+
+-- The groups of jobs that wait for their time, as a set; nil where those are too many to look at.
+local function groups_of_scheduled(ctx, ty)
+  local found = {}
+  if call('ZCARD', ty.scheduled) > 10 * PICKED then
+    return nil
+  end
+  local ids = call('ZRANGE', ty.scheduled, 0, -1)
+  for _, group in ipairs(lk.groups_of(ctx, ids)) do
+    found[group] = true
+  end
+  return found
+end
+
+-- Forgets of the classes picked those of groups that have no job and no rate that remembers one; whether most were such.
+local function forget_classes(ctx, ty)
+  local picked, old = call('HRANDFIELD', ty.groups.classes, PICKED), {}
+  local later = picked[1] and groups_of_scheduled(ctx, ty)
+  if not later then
+    return false
+  end
+  local arrivals, running = call('HMGET', ty.groups.arrivals, unpack_list(picked)), call('HMGET', ty.groups.running, unpack_list(picked))
+  for i, group in ipairs(picked) do
+    if not (arrivals[i] or running[i] or later[group]) and call('EXISTS', lk.line_of_group(ty, group)) == 0 then
+      old[#old + 1] = group
+    end
+  end
+  lk.write('HDEL', ty.groups.classes, old)
+  return #old > PICKED / 2 and #picked == PICKED
+end
+
+-- Forgets what groups remember once it says nothing any more: of some picked at random, and whether there is likely more.
+function lk.forget_groups(ctx, ty)
+  local rates = forget_cells(ctx, ty.groups.arrivals, 1000)
+  local holds = forget_cells(ctx, ty.groups.holds, 1)
+  return forget_classes(ctx, ty) or rates or holds
+end

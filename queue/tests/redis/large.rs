@@ -1,0 +1,91 @@
+//! Large records: a call reads as much as it may and leaves the rest to the next.
+
+use super::common::*;
+use lanekeeper_queue::types::*;
+
+const EACH: usize = 256 << 10;
+const JOBS: usize = 40;
+
+async fn bed_of_large() -> (Bed, Vec<String>) {
+    let bed = Bed::with(|policy| policy.max_payload = 1 << 20).await;
+    let mut made = Vec::new();
+    for n in 0..JOBS {
+        made.push(bed.accept(job("mail", vec![u8::try_from(n).unwrap(); EACH])).await);
+    }
+    (bed, made)
+}
+
+/// How many of the ids a call answered for.
+async fn answered(bed: &Bed, function: &str, args: &[&str], ids: &[String]) -> usize {
+    let mut call = redis::cmd("FCALL");
+    call.arg(function).arg(1).arg(bed.queue.name().root()).arg(args).arg(ids);
+    let reply: Vec<redis::Value> = call.query_async(&mut bed.queue.connection()).await.unwrap();
+    reply.len()
+}
+
+#[tokio::test]
+async fn a_claim_reads_little_more_than_it_hands_out() {
+    let (bed, made) = bed_of_large().await;
+    let w = worker("w");
+    bed.poke(&["CONFIG", "RESETSTAT"]).await;
+    let mut got = Vec::new();
+    while got.len() < JOBS {
+        let some = bed.claim(&w, &["fast"], 100).await;
+        assert!(some.len() <= 16, "{} jobs of {EACH} B", some.len());
+        got.extend(some.into_iter().map(|job| job.id));
+    }
+    assert_eq!(got, made);
+    let info: String = bed.raw(&["INFO", "memory"]).await.unwrap();
+    let peak = info.lines().find_map(|line| line.strip_prefix("used_memory_peak:")).unwrap();
+    let beyond = peak.parse::<usize>().unwrap() - JOBS * EACH;
+    assert!(beyond < 32 << 20, "{beyond} B beyond the records: all of them were read at once");
+}
+
+#[tokio::test]
+async fn what_people_ask_of_many_large_jobs_is_done_in_several_calls() {
+    let (bed, made) = bed_of_large().await;
+    let found: Vec<String> =
+        bed.queue.get(&made, true).await.unwrap().into_iter().map(|job| job.unwrap().id).collect();
+    assert_eq!(found, made);
+    let mut page = bed.queue.find(&Find { limit: 100, ..Find::default() }).await.unwrap();
+    let mut listed = Vec::new();
+    loop {
+        assert!(page.jobs.len() <= 16);
+        listed.extend(page.jobs.into_iter().map(|job| job.id));
+        let Some(cursor) = page.cursor else { break };
+        page = bed.queue.find(&Find { limit: 100, cursor: Some(cursor), ..Find::default() }).await.unwrap();
+    }
+    assert_eq!(listed, made);
+    assert!(answered(&bed, "lk_cancel", &["me"], &made).await <= 16);
+    let mut twice = made.clone();
+    twice.extend(made.iter().rev().cloned());
+    let cancelled = bed.queue.cancel(&twice, "me").await.unwrap();
+    assert_eq!(cancelled.iter().map(|acted| acted.id.as_str()).collect::<Vec<_>>(), made);
+    assert_eq!(cancelled.iter().filter(|acted| acted.outcome == "cancelled").count() + 15, JOBS);
+}
+
+#[tokio::test]
+async fn a_list_of_large_dead_letters_leaves_none_out() {
+    let (bed, _) = bed_of_large().await;
+    let w = worker("w");
+    let mut died = Vec::new();
+    while died.len() < JOBS {
+        for job in bed.claim(&w, &["fast"], 4).await {
+            bed.settle(&w, &job, dead("no")).await;
+            died.push(job.id);
+        }
+    }
+    let (mut listed, mut cursor) = (Vec::new(), None::<String>);
+    loop {
+        let page = bed.queue.dead_list(&DeadFilter::default(), 100, cursor.as_deref()).await.unwrap();
+        assert!(page.jobs.len() <= 16);
+        listed.extend(page.jobs.into_iter().map(|job| job.id));
+        cursor = page.cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    listed.sort();
+    died.sort();
+    assert_eq!(listed, died);
+}
