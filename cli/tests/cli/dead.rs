@@ -292,6 +292,10 @@ async fn ten_thousand_replays_killed_at_random_replay_each_letter_once() {
 
 /// Runs a replay of 20 letters and interrupts it once it has begun.
 async fn interrupted(world: &World, args: &[&str]) -> Ran {
+    ended_by("-INT", world, args).await
+}
+
+async fn ended_by(signal: &str, world: &World, args: &[&str]) -> Ran {
     let child = world.command().args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let started = Instant::now();
     while world.queue.stats().await.unwrap().dead == 20 {
@@ -299,7 +303,7 @@ async fn interrupted(world: &World, args: &[&str]) -> Ran {
         tokio::task::yield_now().await;
     }
     let pid = child.id().to_string();
-    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    assert!(std::process::Command::new("kill").args([signal, &pid]).status().unwrap().success());
     child.wait_with_output().unwrap().into()
 }
 
@@ -318,6 +322,31 @@ async fn an_interrupted_replay_says_how_far_it_came_and_how_to_go_on() {
     let rest = world.run(&["dead", "replay", "--until", until, "--yes", "-o", "json"]).exits(0).json();
     assert_eq!(rest["outcomes"]["replayed"].as_u64(), Some(left));
     assert_eq!(world.state(&later).await, JobState::Dead);
+}
+
+/// One that is killed can tell nothing any more, so it told before.
+#[tokio::test]
+async fn a_killed_replay_has_told_how_to_go_on() {
+    let world = World::new().await;
+    world.many_dead("report", "slow", 20).await;
+    let args = ["dead", "replay", "--type", "report", "--since", "1h", "--rate", "1/s", "--yes"];
+    let ran = ended_by("-KILL", &world, &args).await;
+    let advice = ran.stderr.lines().find(|line| line.starts_with("should this be killed")).expect("advice");
+    let bounds: Vec<&str> = advice.split(' ').skip_while(|word| *word != "--since").take(4).collect();
+    assert!(
+        matches!(bounds[..], ["--since", since, "--until", _] if since.parse::<u64>().is_ok()),
+        "{advice}"
+    );
+    let left = world.queue.stats().await.unwrap().dead;
+    assert!((1..20).contains(&left));
+    // What was replayed dies again.
+    let again = world.many_dead_again("slow", 20 - left).await;
+    let command = [&["dead", "replay", "--type", "report", "--yes", "-o", "json"], &bounds[..]].concat();
+    let rest = world.run(&command).exits(0).json();
+    assert_eq!(rest["outcomes"]["replayed"].as_u64(), Some(left), "nothing twice");
+    for id in again {
+        assert_eq!(world.state(&id).await, JobState::Dead);
+    }
 }
 
 /// What was replayed may die again: naming all ids once more would replay it twice.
