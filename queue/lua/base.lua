@@ -59,7 +59,8 @@ end
 -- From here on a Lua number and the next one may be the same.
 lk.NOT_WHOLE = 2 ^ 53
 
--- The integer from 0 on and below that which a text says; nil for anything else, which no call of ours wrote and no client could be told.
+-- The integer from 0 on, and below that, which a text says; nil for anything else: no call of ours wrote it, and no client could be
+-- told it.
 function lk.whole(text)
   local n = tonumber(text)
   return n and n >= 0 and n < lk.NOT_WHOLE and n % 1 == 0 and n or nil
