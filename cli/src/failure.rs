@@ -85,6 +85,10 @@ impl Failure {
             Error::Redis(cause) => Self::redis(cause, whereabouts),
             Error::NoPolicy(name) => Self::not_found(format!("there is no queue {name} in {whereabouts}"))
                 .advice("load its JobQueue with `lanekeeper apply -f FILE`, or check -q and --redis"),
+            Error::BadPolicy { queue, why } => {
+                Self::failed(format!("the policy of queue {queue} in {whereabouts} cannot be read: {why}"))
+                    .advice("its jobs are there: apply its JobQueue again (`lanekeeper apply -f FILE`), and they go on; on a cluster the operator does so by itself")
+            }
             Error::OutOfMemory(_) => {
                 Self::failed(format!("{whereabouts} is full and takes no more jobs until some are done"))
                     .advice(

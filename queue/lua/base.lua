@@ -56,6 +56,16 @@ function lk.digits(n)
   return fmt('%.0f', n)
 end
 
+-- From here on a Lua number and the next one may be the same.
+lk.NOT_WHOLE = 2 ^ 53
+
+-- The integer from 0 on, and below that, which a text says; nil for anything else: no call of ours wrote it, and no client could be
+-- told it.
+function lk.whole(text)
+  local n = tonumber(text)
+  return n and n >= 0 and n < lk.NOT_WHOLE and n % 1 == 0 and n or nil
+end
+
 function lk.error(code, sentence)
   return redis.error_reply(code .. ' ' .. sentence)
 end

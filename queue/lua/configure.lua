@@ -86,11 +86,12 @@ local function compare_source(stored, new)
   return older and {'stale', stored.generation} or nil
 end
 
+-- The version is nil, and generation and time are those of nobody, where there is none or something else wrote there.
 local function read_stored(keys)
   local m = call('HMGET', keys.meta, 'v', 'owner', 'uid', 'created', 'generation', 's', 'replaced')
   return {
-    version = tonumber(m[1]) or 0, owner = m[2], uid = m[3], created = tonumber(m[4]) or 0,
-    generation = tonumber(m[5]) or 0, salt = lk.read_salt(m[6]), replaced = m[7],
+    version = lk.whole(m[1]), owner = m[2], uid = m[3], created = lk.whole(m[4]) or 0,
+    generation = lk.whole(m[5]) or 0, salt = lk.read_salt(m[6]), replaced = m[7],
   }
 end
 
@@ -143,13 +144,18 @@ local function keep_longer_lease(keys, now, old, new)
 end
 
 local function write_policy(keys, stored, text, new, us)
-  local version = max(stored.version + 1, floor(us / 1000))
+  local now = floor(us / 1000)
+  local version = max((stored.version or 0) + 1, now)
+  -- Above the largest there is none that could be told from the next.
+  if version >= lk.NOT_WHOLE then
+    version = now
+  end
   local old_text = call('GET', keys.policy)
   local ok, old = pcall(lk.compile, keys.root, 0, old_text or '')
   call('SET', keys.policy, text)
   -- The salt keeps ids of different queues apart; any digits do that differ between places and times of birth.
   local salt = stored.salt or sub(lk.base32(tonumber(sub(redis.sha1hex(keys.root .. lk.digits(us)), 1, 8), 16), 8), 6)
-  call('HSET', keys.meta, 'v', version, 'owner', new.owner, 'uid', new.uid, 'created', lk.digits(new.created),
+  call('HSET', keys.meta, 'v', lk.digits(version), 'owner', new.owner, 'uid', new.uid, 'created', lk.digits(new.created),
     'generation', lk.digits(new.generation), 's', salt)
   if stored.uid and stored.uid ~= new.uid then
     call('HSET', keys.meta, 'replaced', stored.uid)
@@ -163,7 +169,7 @@ local function write_policy(keys, stored, text, new, us)
     call('HSETNX', keys.meta, 'b:' .. name, 0)
   end
   if ok and old then
-    keep_longer_lease(keys, floor(us / 1000), old.lease, policy.lease)
+    keep_longer_lease(keys, now, old.lease, policy.lease)
   end
   forget_old(keys, ok and old or nil, policy)
   local ctx = {keys = keys, policy = policy}
@@ -198,14 +204,14 @@ local function configure(keys, args)
   if refusal then
     return refusal
   end
-  if stored.owner == new.owner and stored.uid == new.uid and stored.generation == new.generation
+  if stored.version and stored.owner == new.owner and stored.uid == new.uid and stored.generation == new.generation
     and call('GET', own.policy) == text then
     return {'unchanged', stored.version}
   end
   return {'applied', write_policy(own, stored, text, new, time[1] * 1000000 + time[2])}
 end
 
--- lk_policy root  ->  {policy as JSON, version}, or an empty list when there is none
+-- lk_policy root  ->  {policy as JSON, version}, an empty list when there is none, or BADPOLICY where the version cannot be read
 local function read_policy(keys)
   local root, wrong = keys[1], lk.wrong_root(keys)
   if wrong then
@@ -216,7 +222,8 @@ local function read_policy(keys)
   if not version or not text then
     return {}
   end
-  return {text, tonumber(version)}
+  local number = lk.whole(version)
+  return number and {text, number} or lk.bad_version(root)
 end
 
 lk.register('lk_configure', configure, {'allow-oom'})

@@ -124,6 +124,11 @@ function lk.type_of(policy, name)
   return found
 end
 
+-- The answer about a policy whose version something else overwrote: its queue is there, with all its jobs.
+function lk.bad_version(root)
+  return lk.error('BADPOLICY', 'its version (field v of ' .. root .. ':m) is no number that this library writes')
+end
+
 local function cached_policy(root, version)
   local policy = policies[root]
   if policy and policy.version == version then
@@ -135,7 +140,7 @@ local function cached_policy(root, version)
   end
   local ok, compiled = pcall(compile, root, version, text)
   if not ok then
-    return nil, 'the stored policy cannot be read: apply the JobQueue again'
+    return nil, lk.error('BADPOLICY', 'what is stored in ' .. root .. ':p is no policy')
   end
   if not policy then
     if policy_count >= 256 then
@@ -195,13 +200,15 @@ function lk.open(keys, serves)
   local meta_key = known and known.keys.meta or root .. ':m'
   local meta = serves and call('HMGET', meta_key, 'v', 's', 'n', 'a', 't', 'o', 'back', 'lp', 'lu')
     or call('HMGET', meta_key, 'v', 's', 'n')
-  local version = tonumber(meta[1])
-  local policy, why
+  local version = lk.whole(meta[1])
+  local policy, bad
   if version then
-    policy, why = cached_policy(root, version)
+    policy, bad = cached_policy(root, version)
+  elseif meta[1] then
+    bad = lk.bad_version(root)
   end
   if not policy then
-    return nil, lk.error('NOPOLICY', why or ('queue ' .. sub(root, 5, -2) .. ' has no policy here: apply a JobQueue first'))
+    return nil, bad or lk.error('NOPOLICY', 'queue ' .. sub(root, 5, -2) .. ' has no policy here: apply a JobQueue first')
   end
   local ctx = {
     us = us, now = floor(us / 1000), policy = policy, keys = policy.keys, salt = lk.read_salt(meta[2]) or '000', last_us = 0,

@@ -27,10 +27,15 @@ function lk.stage_event(stage, kind, id, ty, detail)
   lk.push2(stage.events, ty.name, detail)
 end
 
--- Says of which job nothing can be read: nobody would find it by a counter of damage.
+-- Says of which job nothing can be read, and what of it: nobody would find it by a counter of damage.
 function lk.tell_damaged(ctx, id, ty, raw, past)
   if not lk.read_job(raw, past) then
-    local why = raw and fmt('its record cannot be read, of %d bytes', #raw) or 'it has no record'
+    local why = 'it has no record'
+    if raw and lk.read_job(raw, false) then
+      why = fmt('its past (%s) cannot be read, of %d bytes', ctx.keys.pasts, #past)
+    elseif raw then
+      why = fmt('its record (%s) cannot be read, of %d bytes', ctx.keys.jobs, #raw)
+    end
     lk.event(ctx, 'damaged', id, ty.name, why)
   end
 end

@@ -14,10 +14,14 @@ function lk.stage()
   return setmetatable({has = {}, types = {}, touched = {}}, lists)
 end
 
--- Counts damage: entries without a readable record, keys that are of another type.
+-- Counts damage that was met, whatever became of it: entries without a readable record, which are dropped, entries that were
+-- lost and put back, keys of another type. It never falls.
 function lk.damaged(ctx, count)
   if count > 0 then
-    call('HINCRBY', ctx.keys.meta, 'x', count)
+    -- A count that something else overwrote begins anew.
+    if type(redis.pcall('HINCRBY', ctx.keys.meta, 'x', count)) ~= 'number' then
+      redis.pcall('HSET', ctx.keys.meta, 'x', count)
+    end
   end
 end
 

@@ -90,7 +90,7 @@ local function stats(keys)
   local records, bytes = lk.volume(ctx)
   return {
     ctx.now, ctx.policy.version, (ctx.policy.paused or lk.gates(ctx).p) and 1 or 0, ctx.policy.closed or '', call('ZCARD', ctx.keys.dead),
-    head[2] and tonumber(head[2]) or -1, tonumber(call('HGET', ctx.keys.meta, 'x')) or 0, lanes, types, live_workers(ctx),
+    head[2] and tonumber(head[2]) or -1, lk.whole(call('HGET', ctx.keys.meta, 'x')) or 0, lanes, types, live_workers(ctx),
     gates, records, bytes or -1, lk.is_full(ctx) and 1 or 0,
   }
 end

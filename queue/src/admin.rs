@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use redis::Value;
 
 use crate::client::Queue;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::record::{read_lease, read_progress, split};
 use crate::types::{Acted, CheckpointLeft, Find, Job, JobState, KeptKey, Lease, Page, Position, Review};
 use crate::wire::Reply;
@@ -63,16 +63,6 @@ impl Queue {
     pub async fn kept_key(&self, key: &str) -> Result<Option<KeptKey>> {
         let entry = self.field(&self.name().keys_hash(), key).await?;
         Ok(entry.as_deref().and_then(read_kept))
-    }
-
-    /// Bytes of the record under an id, 0 where there is none: [`Queue::get`] does not know a job whose record is damaged.
-    ///
-    /// # Errors
-    /// When Redis cannot be reached.
-    pub async fn record_bytes(&self, id: &str) -> Result<u64> {
-        let mut conn = self.connection();
-        let bytes = redis::cmd("HSTRLEN").arg(self.name().jobs_hash()).arg(id).query_async(&mut conn).await;
-        bytes.map_err(Error::from_redis)
     }
 
     /// Where a ready job stands in its lane; none when it is not in line.

@@ -151,6 +151,10 @@ impl<'a> Call<'a> {
             self.queue.link.failed(number, &error);
             match error.code() {
                 Some("NOPOLICY") => Error::NoPolicy(self.queue.name.clone()),
+                Some("BADPOLICY") => Error::BadPolicy {
+                    queue: self.queue.name.clone(),
+                    why: error.detail().unwrap_or_default().to_owned(),
+                },
                 _ => Error::from_redis(error),
             }
         })

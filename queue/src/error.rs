@@ -11,6 +11,14 @@ pub enum Error {
     /// The queue has no policy yet.
     #[error("queue {0} has no policy in this Redis: apply a JobQueue first")]
     NoPolicy(QueueName),
+    /// The stored policy or its version was overwritten; the jobs are there. Applying the JobQueue again repairs it.
+    #[error("the policy of queue {queue} cannot be read: {why}; apply its JobQueue again")]
+    BadPolicy {
+        /// The queue.
+        queue: QueueName,
+        /// What cannot be read, and where it stands.
+        why: String,
+    },
     /// A reply that this version does not understand.
     #[error("unexpected reply of {function}: {what}")]
     Reply {

@@ -8,6 +8,7 @@ mod admin;
 mod answer;
 pub mod client;
 mod connection;
+mod damage;
 mod dead;
 mod enqueue;
 mod error;

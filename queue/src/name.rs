@@ -62,6 +62,11 @@ impl QueueName {
         format!("{}:j", self.root())
     }
 
+    /// The hash of what became of jobs: looked at from outside the function library, never written.
+    pub(crate) fn pasts_hash(&self) -> String {
+        format!("{}:a", self.root())
+    }
+
     /// The list of wake tokens of a lane: the only key that is changed from outside the function library, by `BLPOP`.
     #[must_use]
     pub fn wake_list(&self, lane: &str) -> String {

@@ -53,6 +53,8 @@ impl Queue {
     pub async fn replaceable_policy(&self) -> Result<Replaceable> {
         match self.policy().await {
             Ok(policy) => Ok(Replaceable { policy, damage: None }),
+            // The library itself says so, whichever it is.
+            Err(Error::BadPolicy { why, .. }) => Ok(Replaceable { policy: None, damage: Some(why) }),
             Err(Error::Reply { what, .. }) if newer_library(&mut self.connection()).await?.is_none() => {
                 Ok(Replaceable { policy: None, damage: Some(what) })
             }

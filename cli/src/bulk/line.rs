@@ -4,30 +4,37 @@ use std::collections::BTreeMap;
 
 use lanekeeper_queue::types::{EnqueueOptions, NewJob};
 use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::value::RawValue;
 
-/// A line as written. The payload keeps its bytes: numbers are not re-rendered, keys not reordered.
+/// What a line must be.
+const SHAPE: &str = r#"a line is a JSON object such as {"type":"mail","payload":{}}"#;
+/// Most characters of a wrong value that are shown.
+const SHOWN: usize = 40;
+
+/// A line as written. The payload keeps its bytes: numbers are not re-rendered, keys not reordered. The other fields are
+/// read one by one, so that what is wrong with one is told by its name.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Line<'a> {
-    #[serde(rename = "type")]
-    job_type: String,
+    #[serde(rename = "type", borrow, default)]
+    job_type: Option<&'a RawValue>,
     #[serde(borrow, default)]
     payload: Option<&'a RawValue>,
-    #[serde(default)]
-    payload_text: Option<String>,
-    #[serde(default)]
-    id: Option<String>,
-    #[serde(default)]
-    key: Option<String>,
-    #[serde(default)]
-    priority: Option<u8>,
-    #[serde(default)]
-    delay: Option<u64>,
-    #[serde(default)]
-    run_at: Option<u64>,
-    #[serde(default)]
-    meta: BTreeMap<String, String>,
+    #[serde(borrow, default)]
+    payload_text: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    key: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    priority: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    delay: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    run_at: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    meta: Option<&'a RawValue>,
 }
 
 /// Why a line is not a job.
@@ -42,15 +49,15 @@ pub(super) struct Problem {
 impl Line<'_> {
     /// Reads a line.
     pub(super) fn parse(text: &[u8]) -> Result<NewJob, Problem> {
-        let invalid = |message: String| Problem { reason: "invalid-json", message };
         if text.len() > super::read::LONGEST_LINE {
             let message =
                 format!("longer than {} bytes, more than one call may carry", super::read::LONGEST_LINE);
             return Err(Problem { reason: "line-too-long", message });
         }
         let text = std::str::from_utf8(text).map_err(|error| invalid(format!("not UTF-8: {error}")))?;
-        let line: Line<'_> = serde_json::from_str(text).map_err(|error| invalid(describe(&error)))?;
-        let payload = match (line.payload, line.payload_text) {
+        let line = object(text)?;
+        let payload_text: Option<String> = read("payloadText", line.payload_text, A_TEXT)?;
+        let payload = match (line.payload, payload_text) {
             (Some(_), Some(_)) => {
                 return Err(invalid("has both payload and payloadText: give one".to_owned()));
             }
@@ -58,17 +65,53 @@ impl Line<'_> {
             (None, Some(text)) => text.into_bytes(),
             (None, None) => b"{}".to_vec(),
         };
+        let job_type = read("type", line.job_type, "the name of a job type, in quotes")?;
+        let meta: Option<BTreeMap<String, String>> =
+            read("meta", line.meta, r#"an object of texts, such as {"trace":"17"}"#)?;
         let options = EnqueueOptions {
-            job_type: line.job_type,
-            id: line.id,
-            key: line.key,
-            priority: line.priority,
-            delay: line.delay,
-            run_at: line.run_at,
-            meta: line.meta,
+            job_type: job_type.ok_or_else(|| invalid(format!("the field `type` is missing: {SHAPE}")))?,
+            id: read("id", line.id, A_TEXT)?,
+            key: read("key", line.key, A_TEXT)?,
+            priority: read("priority", line.priority, "a whole number from 0 to 9")?,
+            delay: read("delay", line.delay, "a whole number of milliseconds from 0 on")?,
+            run_at: read("runAt", line.run_at, "a time in whole milliseconds since the epoch")?,
+            meta: meta.unwrap_or_default(),
         };
         Ok(NewJob { payload, options })
     }
+}
+
+const A_TEXT: &str = "a text in quotes";
+
+fn invalid(message: String) -> Problem {
+    Problem { reason: "invalid-json", message }
+}
+
+/// The fields of a line that is an object. A list is none, although serde would take its elements for the fields in their order.
+fn object(text: &str) -> Result<Line<'_>, Problem> {
+    if text.trim_start().starts_with('{') {
+        return serde_json::from_str(text).map_err(|error| invalid(describe(&error)));
+    }
+    match serde_json::from_str::<IgnoredAny>(text) {
+        Ok(_) => Err(invalid(format!("{SHAPE}, not {}", clipped(text.trim())))),
+        Err(error) => Err(invalid(format!("no JSON: {}; {SHAPE}", describe(&error)))),
+    }
+}
+
+/// The value of a field; none where it is absent or null.
+fn read<T: DeserializeOwned>(
+    name: &str,
+    value: Option<&RawValue>,
+    takes: &str,
+) -> Result<Option<T>, Problem> {
+    let Some(value) = value.map(RawValue::get) else { return Ok(None) };
+    let wrong = |_| invalid(format!("the field `{name}` takes {takes}, not {}", clipped(value)));
+    serde_json::from_str(value).map(Some).map_err(wrong)
+}
+
+fn clipped(value: &str) -> String {
+    let shown: String = value.chars().take(SHOWN).collect();
+    if shown.len() < value.len() { format!("{shown}…") } else { shown }
 }
 
 /// serde's message, with the column instead of a line that is always 1.
@@ -97,15 +140,35 @@ mod tests {
     fn a_broken_line_says_what_is_wrong_and_where() {
         for (text, part) in [
             (&br#"{"type":"t","payload":{}"#[..], "EOF"),
-            (br#"{"payload":{}}"#, "missing field `type`"),
+            (br#"{"payload":{}}"#, "the field `type` is missing"),
+            (br#"{"type":null}"#, "the field `type` is missing"),
             (br#"{"type":"t","prio":1}"#, "unknown field `prio`"),
-            (br#"{"type":"t","priority":"high"}"#, "invalid type"),
+            (br#"{"type":"t","type":"u"}"#, "duplicate field `type`"),
+            (br#"{"type":7}"#, "`type` takes the name of a job type, in quotes, not 7"),
+            (
+                br#"{"type":"t","priority":"high"}"#,
+                "`priority` takes a whole number from 0 to 9, not \"high\"",
+            ),
+            (br#"{"type":"t","delay":[]}"#, "`delay` takes a whole number of milliseconds from 0 on, not []"),
+            (br#"{"type":"t","runAt":1.5}"#, "`runAt` takes a time in whole milliseconds"),
+            (br#"{"type":"t","meta":{"a":1}}"#, "`meta` takes an object of texts"),
+            (br#"{"type":"t","key":7}"#, "`key` takes a text in quotes, not 7"),
             (br#"{"type":"t","payload":1,"payloadText":"1"}"#, "both"),
             (b"\xff", "UTF-8"),
-            (b"[]", "column"),
+            (b"not json", "(column 2); a line is a JSON object"),
+            (b"[]", "a line is a JSON object such as {\"type\":\"mail\",\"payload\":{}}, not []"),
+            // serde would take it for the fields in their order.
+            (br#"["t"]"#, "a line is a JSON object"),
+            (b" 17", "a line is a JSON object"),
         ] {
             let problem = Line::parse(text).unwrap_err();
-            assert!(problem.message.contains(part), "{}", problem.message);
+            assert!(problem.message.contains(part), "{part}: {}", problem.message);
+            for rust in ["struct", "u64", "u8", "invalid type", "elements"] {
+                assert!(!problem.message.contains(rust), "{}", problem.message);
+            }
         }
+        let long = format!(r#"{{"type":"t","delay":"{}"}}"#, "ä".repeat(100));
+        let problem = Line::parse(long.as_bytes()).unwrap_err();
+        assert!(problem.message.ends_with("ää…"), "{}", problem.message);
     }
 }

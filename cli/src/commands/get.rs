@@ -2,7 +2,7 @@
 
 use clap::Args;
 use lanekeeper_queue::Queue;
-use lanekeeper_queue::types::{Find, Job, JobState, KeptKey};
+use lanekeeper_queue::types::{Damage, DamagedPart, Find, Job, JobState, KeptKey};
 use serde::Serialize;
 
 use crate::args::{OutputArgs, QueueArgs};
@@ -161,22 +161,34 @@ async fn missing(opened: &Opened, id: &str) -> Failure {
     }
 }
 
-/// Fails where a record stands that nobody can read: its job was not done, nor is it over.
+/// Fails where something stands under the id that nobody can read: that job is neither gone nor over.
 pub(crate) async fn require_readable(opened: &Opened, id: &str) -> Result<()> {
-    let standing = opened.queue.record_bytes(id).await.map_err(|error| opened.failure(&error))?;
-    if standing == 0 {
-        return Ok(());
+    match opened.queue.damage(id).await.map_err(|error| opened.failure(&error))? {
+        Some(damage) => Err(damaged(opened, id, &damage)),
+        None => Ok(()),
     }
-    let key = opened.queue.name().jobs_hash();
-    let (queue, place) = (opened.queue.name(), &opened.whereabouts);
-    Err(Failure::failed(format!(
-        "the record of job `{id}` in queue {queue} in {place} is damaged: {} that cannot be read; nothing runs the job",
-        bytes(standing)
+}
+
+fn damaged(opened: &Opened, id: &str, damage: &Damage) -> Failure {
+    let (queue, place, key) = (opened.queue.name(), &opened.whereabouts, &damage.key);
+    let (what, or_else) = match damage.part {
+        DamagedPart::Record => {
+            ("record", "and the job goes on, or delete it with HDEL and enqueue the job again")
+        }
+        // Whether the job had ended stood there and nowhere else that counts.
+        DamagedPart::Past => (
+            "past",
+            "and the job is what it was, or delete it with HDEL: its record is whole, and the job runs anew without its tries and \
+             history, also if it had ended",
+        ),
+    };
+    Failure::failed(format!(
+        "the {what} of job `{id}` in queue {queue} in {place} is damaged: {} that cannot be read; nothing runs the job",
+        bytes(damage.bytes)
     ))
     .advice(format!(
-        "look at it with `redis-cli HGET '{key}' {id}`: put the record of a backup back with HSET, and the job goes on, or delete \
-         it with HDEL and enqueue the job again"
-    )))
+        "look at it with `redis-cli HGET '{key}' {id}`: put the {what} of a backup back with HSET, {or_else}"
+    ))
 }
 
 fn absent(opened: &Opened, id: &str) -> Failure {

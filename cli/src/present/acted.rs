@@ -79,7 +79,7 @@ pub(crate) fn meaning(acted: &Acted) -> String {
         "cancelling" => "it runs; its worker is stopping the handler".to_owned(),
         "replayed" => format!("it is {state} again"),
         NOT_FOUND => "there is no such job".to_owned(),
-        DAMAGED => format!("its record cannot be read; `lanekeeper get {}` says what to do", acted.id),
+        DAMAGED => format!("it cannot be read; `lanekeeper get {}` says what to do", acted.id),
         "acknowledged" => "it stays a dead letter".to_owned(),
         "discarded" => "its record stays; a replay by its id takes it back".to_owned(),
         "payload-too-large" => "the queue's maxPayload is smaller".to_owned(),

@@ -135,8 +135,9 @@ fn headline(view: &QueueView) -> String {
     }
     if stats.damaged > 0 {
         line.push_str(&format!(
-            "  missing or damaged: {} (`lanekeeper events` tells which cannot be read)",
-            count(stats.damaged, "record")
+            "  damage met so far: {} (lost or wrong entries of indexes, which were put right; jobs and keys that cannot \
+             be read stand in `lanekeeper events`)",
+            indicatif::HumanCount(stats.damaged)
         ));
     }
     visible(&line).into_owned()

@@ -90,6 +90,18 @@ async fn lines_are_sent_as_they_come_and_a_lost_redis_tells_how_to_go_on() {
 }
 
 #[tokio::test]
+async fn a_line_that_is_no_job_is_told_with_its_field() {
+    let world = World::new().await;
+    let input = b"[]\n{\"type\":\"report\",\"delay\":[]}\n[\"report\"]\n{\"type\":\"report\"}\n";
+    let ran = world.run_with_input(&["enqueue", "--ndjson", "-"], input).exits(1);
+    ran.prints(&["1 queued, 3 rejected"]).says(&[
+        "line 1: rejected:invalid-json: a line is a JSON object such as",
+        "line 2: rejected:invalid-json: the field `delay` takes a whole number of milliseconds",
+        "line 3: rejected:invalid-json: a line is a JSON object",
+    ]);
+}
+
+#[tokio::test]
 async fn a_line_that_no_call_can_carry_is_rejected_alone() {
     let world = World::new().await;
     let input = format!(

@@ -1,6 +1,6 @@
-//! Dead letters whose records something else overwrote: counted, so they must be told.
+//! What something else overwrote, and what people are told of it. Dead letters are counted, so they must be told.
 
-use crate::support::World;
+use crate::support::{QUEUE, World, worker};
 
 async fn overwrite(world: &World, id: &str) {
     let mut conn = world.queue.connection();
@@ -43,4 +43,59 @@ async fn acts_on_a_dead_letter_that_cannot_be_read_say_so() {
     world.write("mended", "{}");
     world.run(&["dead", "replay", &id, "--payload", "mended"]).exits(1).prints(&["damaged"]);
     world.run(&["dead", "replay", "J9"]).exits(4).prints(&["not-found"]);
+}
+
+#[tokio::test]
+async fn a_job_whose_past_is_damaged_is_told_so_and_how_to_mend_it() {
+    let world = World::new().await;
+    let id = world.dead_letter("report", "slow", "{}").await;
+    let mut conn = world.queue.connection();
+    let pasts = format!("{}:a", world.queue.name().root());
+    redis::cmd("HSET").arg(&pasts).arg(&id).arg("garbage").exec_async(&mut conn).await.unwrap();
+    let look = format!("redis-cli HGET '{pasts}' {id}");
+    for command in ["get", "why"] {
+        let ran = world.run(&[command, &id]).exits(1);
+        let ran = ran.says(&["the past of job", "7 B", &look, "delete it with HDEL", "also if it had ended"]);
+        assert!(!ran.stderr.contains(&world.queue.name().jobs_hash()), "{}", ran.stderr);
+    }
+    world.run(&["dead", "replay", &id]).exits(1).prints(&["damaged", "cannot be read"]);
+    redis::cmd("HDEL").arg(&pasts).arg(&id).exec_async(&mut conn).await.unwrap();
+    world.run(&["get", &id]).exits(0);
+}
+
+#[tokio::test]
+async fn entries_that_were_put_back_are_not_told_as_lost_records() {
+    let world = World::new().await;
+    world.enqueue(&["report", "{}"]);
+    let mut conn = world.queue.connection();
+    let line = format!("{}:q:report", world.queue.name().root());
+    redis::cmd("DEL").arg(line).exec_async(&mut conn).await.unwrap();
+    while world.queue.stats().await.unwrap().damaged == 0 {
+        world.queue.sweep(&worker(), 10).await.unwrap();
+    }
+    let ran = world.run(&["status"]).exits(0).prints(&["damage met so far: 1", "put right"]);
+    assert!(!ran.stdout.contains("record"), "{}", ran.stdout);
+}
+
+#[tokio::test]
+async fn a_policy_version_that_is_none_is_told_and_apply_repairs_it() {
+    let world = World::new().await;
+    let id = world.enqueue(&["report", "{}"]);
+    let meta = format!("{}:m", world.queue.name().root());
+    let mut conn = world.queue.connection();
+    world.write("queue.yaml", QUEUE);
+    for wrong in ["abc", "-5", "99999999999999999999"] {
+        redis::cmd("HSET").arg(&meta).arg("v").arg(wrong).exec_async(&mut conn).await.unwrap();
+        for command in [&["status"][..], &["why", &id], &["enqueue", "report"]] {
+            let ran = world.run(command).exits(1);
+            let ran =
+                ran.says(&["the policy of queue apps/saas", "cannot be read", &meta, "lanekeeper apply"]);
+            for untrue in ["there is no queue", "different versions"] {
+                assert!(!ran.stderr.contains(untrue), "{command:?}: {}", ran.stderr);
+            }
+        }
+        let applied = world.run(&["apply", "-f", "queue.yaml"]).exits(0);
+        applied.prints(&["changed"]).says(&["cannot be read and is to be replaced"]);
+        world.run(&["status"]).exits(0);
+    }
 }

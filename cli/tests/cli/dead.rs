@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use lanekeeper_queue::types::JobState;
 
-use crate::support::{DEADLINE, QUEUE, Ran, World};
+use crate::support::{DEADLINE, QUEUE, World};
 
 /// A number below `most`, another one in every run.
 fn rand_below(most: usize) -> usize {
@@ -288,54 +288,6 @@ async fn ten_thousand_replays_killed_at_random_replay_each_letter_once() {
         assert_eq!(job.state, JobState::Ready);
         assert_eq!(job.history.iter().filter(|entry| entry.outcome == "replay").count(), 1, "{}", job.id);
     }
-}
-
-/// Runs a replay of 20 letters and interrupts it once it has begun.
-async fn interrupted(world: &World, args: &[&str]) -> Ran {
-    let child = world.command().args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let started = Instant::now();
-    while world.queue.stats().await.unwrap().dead == 20 {
-        assert!(started.elapsed() < DEADLINE, "nothing was replayed");
-        tokio::task::yield_now().await;
-    }
-    let pid = child.id().to_string();
-    assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
-    child.wait_with_output().unwrap().into()
-}
-
-#[tokio::test]
-async fn an_interrupted_replay_says_how_far_it_came_and_how_to_go_on() {
-    let world = World::new().await;
-    world.many_dead("report", "slow", 20).await;
-    let ran = interrupted(&world, &["dead", "replay", "--all", "--rate", "1/s", "--yes"]).await;
-    let ran =
-        ran.exits(1).says(&["interrupted", "of 20 dead letters replayed", "the same command with --until"]);
-    let until = ran.stderr.split("--until ").nth(1).unwrap().split(' ').next().unwrap();
-    let left = world.queue.stats().await.unwrap().dead;
-    assert!((1..20).contains(&left));
-    // What died since then is not meant.
-    let later = world.dead_letter("mail", "fast", r#"{"userId":1}"#).await;
-    let rest = world.run(&["dead", "replay", "--until", until, "--yes", "-o", "json"]).exits(0).json();
-    assert_eq!(rest["outcomes"]["replayed"].as_u64(), Some(left));
-    assert_eq!(world.state(&later).await, JobState::Dead);
-}
-
-/// What was replayed may die again: naming all ids once more would replay it twice.
-#[tokio::test]
-async fn an_interrupted_replay_by_ids_names_those_that_remain() {
-    let world = World::new().await;
-    let ids = world.many_dead("report", "slow", 20).await;
-    let named: Vec<&str> = ids.iter().map(String::as_str).collect();
-    let ran = interrupted(&world, &[&["dead", "replay", "--rate", "1/s"], named.as_slice()].concat()).await;
-    let ran = ran.exits(1).says(&["interrupted", "of 20 dead letters replayed", "not sent: "]);
-    let named = ran.stderr.split("not sent: ").nth(1).unwrap().lines().next().unwrap();
-    let mut dead = Vec::new();
-    for id in &ids {
-        if world.state(id).await == JobState::Dead {
-            dead.push(id.as_str());
-        }
-    }
-    assert_eq!(named.split(' ').collect::<Vec<_>>(), dead, "{}", ran.stderr);
 }
 
 /// The queue answers at most 200 at once.

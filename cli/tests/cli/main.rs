@@ -6,6 +6,7 @@ mod bulk;
 mod cluster;
 mod damaged;
 mod dead;
+mod dead_interrupted;
 mod events;
 mod gone;
 mod grammar;

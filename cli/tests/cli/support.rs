@@ -258,7 +258,6 @@ impl World {
     /// Enqueues many jobs and lets them die; their ids.
     pub(crate) async fn many_dead(&self, job_type: &str, lane: &str, count: usize) -> Vec<String> {
         let options = EnqueueOptions { job_type: job_type.into(), ..EnqueueOptions::default() };
-        let want = ClaimRequest { slots: 200, lanes: vec![lane.to_owned()], ..ClaimRequest::default() };
         let mut ids = Vec::new();
         while ids.len() < count {
             let jobs = vec![
@@ -266,23 +265,38 @@ impl World {
                 (count - ids.len()).min(200)
             ];
             self.queue.enqueue(&jobs).await.unwrap();
-            let (_, reply) = self.queue.settle_and_claim(&worker(), &[], &want).await.unwrap();
-            let word = |job: &Claimed| Settlement {
-                id: job.id.clone(),
-                token: job.token,
-                key: None,
-                outcome: Outcome::Dead {
-                    reason: DeadReason::PermanentError,
-                    error: error("no such user"),
-                    spends: Spends::Try,
-                },
-                policy_version: 1,
-                note: None,
-            };
-            self.queue.settle(&worker(), &reply.jobs.iter().map(word).collect::<Vec<_>>()).await.unwrap();
-            ids.extend(reply.jobs.into_iter().map(|job| job.id));
+            ids.extend(self.die(lane, 200).await);
         }
         ids
+    }
+
+    /// Lets jobs of a lane that wait die; their ids.
+    pub(crate) async fn many_dead_again(&self, lane: &str, count: u64) -> Vec<String> {
+        let mut ids = Vec::new();
+        while (ids.len() as u64) < count {
+            ids.extend(self.die(lane, count - ids.len() as u64).await);
+        }
+        ids
+    }
+
+    async fn die(&self, lane: &str, most: u64) -> Vec<String> {
+        let slots = u32::try_from(most.min(200)).unwrap();
+        let want = ClaimRequest { slots, lanes: vec![lane.to_owned()], ..ClaimRequest::default() };
+        let (_, reply) = self.queue.settle_and_claim(&worker(), &[], &want).await.unwrap();
+        let word = |job: &Claimed| Settlement {
+            id: job.id.clone(),
+            token: job.token,
+            key: None,
+            outcome: Outcome::Dead {
+                reason: DeadReason::PermanentError,
+                error: error("no such user"),
+                spends: Spends::Try,
+            },
+            policy_version: 1,
+            note: None,
+        };
+        self.queue.settle(&worker(), &reply.jobs.iter().map(word).collect::<Vec<_>>()).await.unwrap();
+        reply.jobs.into_iter().map(|job| job.id).collect()
     }
 }
 

@@ -34,6 +34,26 @@ pub enum Configured {
     },
 }
 
+/// Bytes under a job's id that are no record or no past.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// What they should be.
+    pub part: DamagedPart,
+    /// The hash they stand in.
+    pub key: String,
+    /// How many.
+    pub bytes: u64,
+}
+
+/// A part of a job in Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DamagedPart {
+    /// What was enqueued.
+    Record,
+    /// What became of it since; the record is whole.
+    Past,
+}
+
 /// Something that happened in a queue.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -43,7 +63,7 @@ pub struct Event {
     /// Server time, ms.
     pub at_ms: u64,
     /// `dead`, `cancelled`, `replayed`, `acknowledged`, `discarded`, `lease-expired`, `paused`, `resumed`, `held`, `circuit-opened`,
-    /// `probe-failed`, `circuit-closed`, `policy`, `damaged` (a job whose record cannot be read, or without one a key at which
+    /// `probe-failed`, `circuit-closed`, `policy`, `damaged` (a job that cannot be read, or without one a key at which
     /// calls fail), `news-lost` (of a death), `news-unkeyed` (they came, but without the keys of their job type); later libraries may know
     /// more.
     pub kind: String,

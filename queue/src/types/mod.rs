@@ -9,7 +9,7 @@ mod outcome;
 mod stats;
 mod work;
 
-pub use admin::{Acted, Configured, Event, Find, KeptKey, Page, Toggled};
+pub use admin::{Acted, Configured, Damage, DamagedPart, Event, Find, KeptKey, Page, Toggled};
 pub use dead::{DeadFilter, DeadGroup, IdPage, Review, ReviewState};
 pub use enqueue::{EnqueueOptions, Enqueued, NewJob};
 pub use job::{Attempt, Job, JobState, KeyStanding, Lease, Position};

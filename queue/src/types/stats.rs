@@ -24,7 +24,8 @@ pub struct Stats {
     pub next_due_ms: Option<u64>,
     /// By lane, in policy order; types that no lane claims stand under the lane `""`.
     pub lanes: Vec<LaneStats>,
-    /// Index entries met so far whose record was missing or damaged; they were dropped.
+    /// Damage met so far, whatever became of it: index entries that were lost and put back, or had no readable record and were dropped,
+    /// keys that something else overwrote. It only rises; which jobs cannot be read, events tell.
     #[serde(default)]
     pub damaged: u64,
     /// Live workers (heartbeat within three leases).

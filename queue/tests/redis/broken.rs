@@ -232,3 +232,57 @@ async fn a_key_that_is_anothers_by_now_is_not_freed() {
     bed.queue.cancel(&[first], "ops").await.unwrap();
     assert!(matches!(bed.put(keyed()).await, Enqueued::Duplicate { id, .. } if id == second));
 }
+
+#[tokio::test]
+async fn a_past_that_is_none_is_told_apart_from_a_record() {
+    let bed = Bed::new().await;
+    let id = bed.accept(job("mail", "x")).await;
+    assert_eq!(bed.queue.damage(&id).await.unwrap(), None, "nothing is wrong with it");
+    put(&bed, "a", &id, b"garbage").await;
+    let damage = Damage { part: DamagedPart::Past, key: bed.key("a"), bytes: 7 };
+    assert_eq!(bed.queue.damage(&id).await.unwrap(), Some(damage));
+    assert!(bed.claim(&worker("w"), &["fast"], 1).await.is_empty());
+    let told = bed.queue.events(None, 100).await.unwrap();
+    let event = told.iter().find(|event| event.kind == "damaged").unwrap();
+    let words = format!("its past ({}) cannot be read, of 7 bytes", bed.key("a"));
+    assert_eq!((event.job.as_deref(), event.detail.as_deref()), (Some(&*id), Some(&*words)));
+    // No bytes are no past, but not the absence of one.
+    put(&bed, "a", &id, b"").await;
+    assert!(!reads(&bed, &id).await);
+    let damage = Damage { part: DamagedPart::Past, key: bed.key("a"), bytes: 0 };
+    assert_eq!(bed.queue.damage(&id).await.unwrap(), Some(damage));
+    // Where both are damaged, the record is what counts.
+    put(&bed, "j", &id, b"junk").await;
+    assert_eq!(bed.queue.damage(&id).await.unwrap().unwrap().part, DamagedPart::Record);
+}
+
+/// What the advice about a damaged past says of deleting it.
+#[tokio::test]
+async fn a_job_without_its_past_runs_anew_whatever_it_was() {
+    let (w, sweeper) = (worker("w"), worker("s"));
+    for ended in [None, Some(success()), Some(dead("broken"))] {
+        let bed = Bed::new().await;
+        let id = match &ended {
+            None => bed.accept(job("mail", "x")).await,
+            Some(outcome) => {
+                let running = bed.running(&w, job("mail", "x")).await;
+                assert_eq!(bed.settle(&w, &running, outcome.clone()).await, Settled::Done);
+                running.id
+            }
+        };
+        put(&bed, "a", &id, b"garbage").await;
+        // It leaves the line where it stood in one.
+        assert!(bed.claim(&w, &["fast"], 1).await.is_empty());
+        bed.queue.sweep(&sweeper, 10).await.unwrap();
+        bed.poke(&["HDEL", &bed.key("a"), &id]).await;
+        let mut taken = Vec::new();
+        for _ in 0..20 {
+            bed.queue.sweep(&sweeper, 10).await.unwrap();
+            taken.extend(bed.claim(&w, &["fast"], 1).await);
+        }
+        assert_eq!(ids(&taken), [&*id], "{ended:?}");
+        assert_eq!((taken[0].attempt, &*taken[0].payload), (1, &b"x"[..]), "{ended:?}");
+        assert_eq!(bed.settle(&w, &taken[0], success()).await, Settled::Done);
+        assert_eq!(bed.state(&id).await, JobState::Succeeded);
+    }
+}

@@ -254,8 +254,9 @@ async fn a_job_that_nobody_can_read_is_told_by_name() {
     for id in [&held.id, &late.id, &waits] {
         bed.poke(&["HSET", &bed.key("j"), id, "junk"]).await;
     }
-    assert_eq!(bed.queue.record_bytes(&waits).await.unwrap(), 4);
-    assert_eq!(bed.queue.record_bytes("none").await.unwrap(), 0);
+    let damage = Damage { part: DamagedPart::Record, key: bed.key("j"), bytes: 4 };
+    assert_eq!(bed.queue.damage(&waits).await.unwrap(), Some(damage));
+    assert_eq!(bed.queue.damage("none").await.unwrap(), None);
     assert!(bed.claim(&w, &["fast"], 1).await.is_empty());
     assert_eq!(bed.settle(&w, &held, retry(0)).await, Settled::Stale);
     bed.expire(&late.id).await;
@@ -267,6 +268,7 @@ async fn a_job_that_nobody_can_read_is_told_by_name() {
     assert_eq!(named, [&waits, &held.id, &late.id]);
     for event in damaged {
         assert_eq!(event.name.as_deref(), Some("mail"));
-        assert!(event.detail.as_deref().unwrap().contains("cannot be read, of 4 bytes"), "{event:?}");
+        let words = format!("its record ({}) cannot be read, of 4 bytes", bed.key("j"));
+        assert_eq!(event.detail.as_deref(), Some(&*words));
     }
 }

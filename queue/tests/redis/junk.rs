@@ -14,7 +14,7 @@ fn junk() -> [Vec<u8>; 4] {
 }
 
 /// Fields that stand in hashes of other times.
-const ABSENT: [(&str, &str); 10] = [
+const ABSENT: [(&str, &str); 15] = [
     ("g", "o:fast"),
     ("g", "f:fast"),
     ("g", "h:fast"),
@@ -24,6 +24,11 @@ const ABSENT: [(&str, &str); 10] = [
     ("g", "doubted:limited"),
     ("g", "abandoned:mail"),
     ("m", "rc"),
+    ("m", "rb"),
+    ("m", "rn"),
+    ("m", "x"),
+    ("m", "back"),
+    ("m", "b:fast"),
     ("m", "lp"),
 ];
 

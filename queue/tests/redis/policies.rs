@@ -1,6 +1,7 @@
 //! lk_configure: who may write which policy.
 
 use super::common::*;
+use lanekeeper_queue::Error;
 use lanekeeper_queue::types::Configured;
 
 #[tokio::test]
@@ -73,11 +74,75 @@ async fn a_policy_that_was_damaged_by_hand_is_an_error_that_says_what_to_do() {
     let bed = Bed::new().await;
     bed.poke(&["SET", &bed.key("p"), "{\"lanes\":"]).await;
     bed.poke(&["HSET", &bed.key("m"), "v", "9000000000000"]).await;
-    assert!(bed.queue.enqueue(&[job("mail", "x")]).await.is_err());
+    let refused = bed.queue.enqueue(&[job("mail", "x")]).await;
+    let Err(Error::BadPolicy { queue, why }) = refused else { panic!("{refused:?}") };
+    assert_eq!((&queue, why.contains(&bed.key("p"))), (bed.queue.name(), true), "{why}");
     let mut next = bed.policy.clone();
     next.source.generation += 1;
     bed.queue.configure(&next, false).await.unwrap();
     bed.accept(job("mail", "x")).await;
+}
+
+/// What `v` holds.
+async fn version(bed: &Bed) -> String {
+    bed.raw(&["HGET", &bed.key("m"), "v"]).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_version_that_is_none_is_told_and_the_same_policy_repairs_it() {
+    let bed = Bed::new().await;
+    for wrong in [
+        "abc",
+        "",
+        "-5",
+        "1.5",
+        "9007199254740992",
+        "nan",
+        "inf",
+        "9223372036854775807",
+        "99999999999999999999",
+        "9.2e18",
+    ] {
+        bed.poke(&["HSET", &bed.key("m"), "v", wrong]).await;
+        let told = [
+            bed.queue.stats().await.err(),
+            bed.queue.policy().await.err(),
+            bed.queue.enqueue(&[job("mail", "x")]).await.err(),
+            bed.queue.extend(&info(&worker("w")), &[]).await.err(),
+        ];
+        for error in told {
+            let Some(Error::BadPolicy { why, .. }) = error else { panic!("{wrong}: {error:?}") };
+            assert!(why.contains("version") && why.contains(&bed.key("m")), "{wrong}: {why}");
+        }
+        let stored = bed.queue.replaceable_policy().await.unwrap();
+        assert!(stored.policy.is_none() && stored.damage.is_some(), "{wrong}: {stored:?}");
+        // An operator has but the policy that it wrote.
+        let applied = bed.queue.configure(&bed.policy, false).await.unwrap();
+        let Configured::Applied { version: sound } = applied else { panic!("{wrong}: {applied:?}") };
+        assert_eq!(version(&bed).await, sound.to_string());
+        assert!((1_600_000_000_000..10_000_000_000_000).contains(&sound), "{wrong}: {sound}");
+        assert_eq!(bed.queue.policy().await.unwrap(), Some((bed.policy.clone(), sound)));
+        bed.accept(job("mail", "x")).await;
+    }
+}
+
+#[tokio::test]
+async fn above_the_largest_version_the_clock_counts() {
+    let bed = Bed::new().await;
+    let largest = (1_u64 << 53) - 1;
+    bed.poke(&["HSET", &bed.key("m"), "v", &largest.to_string()]).await;
+    assert_eq!(bed.queue.policy().await.unwrap().unwrap().1, largest);
+    let mut next = bed.policy.clone();
+    next.source.generation += 1;
+    let applied = bed.queue.configure(&next, false).await.unwrap();
+    assert!(
+        matches!(applied, Configured::Applied { version } if version < 10_000_000_000_000),
+        "{applied:?}"
+    );
+    // One that is no number makes no policy stale either.
+    bed.poke(&["HSET", &bed.key("m"), "generation", "99999999999999999999"]).await;
+    next.source.generation += 1;
+    assert!(matches!(bed.queue.configure(&next, false).await.unwrap(), Configured::Applied { .. }));
 }
 
 #[tokio::test]

@@ -63,9 +63,11 @@ impl Health {
         let first = outage.is_none();
         outage.get_or_insert_with(|| Outage { since: Instant::now(), failures: 0 }).failures += 1;
         if first {
-            let what =
-                "Redis does not answer; running jobs go on, their results are kept, and it is tried again";
-            tracing::warn!(call, %error, "{what}");
+            let what = match error {
+                CallError::Queue(Error::BadPolicy { .. }) => "the queue cannot be worked for now",
+                _ => "Redis does not answer",
+            };
+            tracing::warn!(call, %error, "{what}; running jobs go on, their results are kept, and it is tried again");
         }
     }
 

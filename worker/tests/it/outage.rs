@@ -105,3 +105,23 @@ async fn a_deleted_queue_leaves_the_worker_waiting_for_a_policy() {
     bed.becomes(&ids[0], JobState::Succeeded).await;
     engine.stop().await.unwrap();
 }
+
+/// The queue is there: what its jobs came to must not be thrown away as that of a deleted one is.
+#[tokio::test]
+async fn results_outlive_a_policy_version_that_cannot_be_read() {
+    let bed = Bed::new(&policy()).await;
+    let counts = Counts::new();
+    let engine = bed.engine(Settings::default(), Arc::clone(&counts));
+    let ids = bed.enqueue("mail", &[b"".as_slice(); 3]).await;
+    eventually("three jobs run", async || counts.running.load(Ordering::SeqCst) == 3).await;
+    let meta = format!("{}:m", bed.queue.name().root());
+    redis::cmd("HSET").arg(&[&*meta, "v", "abc"]).exec_async(&mut bed.queue.connection()).await.unwrap();
+    counts.gate.add_permits(3);
+    eventually("the handlers are done", async || counts.running.load(Ordering::SeqCst) == 0).await;
+    eventually("the damage is noticed", async || engine.metrics.redis_errors.get() > 0).await;
+    bed.queue.configure(&policy(), false).await.unwrap();
+    for id in &ids {
+        assert_eq!(bed.becomes(id, JobState::Succeeded).await.attempts, 1);
+    }
+    engine.stop().await.unwrap();
+}

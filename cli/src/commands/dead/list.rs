@@ -90,9 +90,9 @@ pub(super) async fn run(args: &LsArgs) -> Result<()> {
 
 fn cannot_be_read(ids: &[String]) -> String {
     let (letters, one) = (human::count(ids.len() as u64, "dead letter"), ids.len() == 1);
-    let whose = if one { "its record is" } else { "their records are" };
     format!(
-        "{letters} cannot be read, {whose} damaged or gone: {}\n  → `lanekeeper get JOB` says what to do about {}",
+        "{letters} cannot be read, as what Redis keeps of {} is damaged or gone: {}\n  → `lanekeeper get JOB` says what to do about {}",
+        if one { "it" } else { "them" },
         ids.join(" "),
         if one { "it" } else { "each" }
     )

@@ -95,7 +95,7 @@ pub(crate) struct DiscardArgs {
 /// Arguments of `dead replay`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A replay may be interrupted at any time. It then says what is left: the ids, or the --until with which the same command does the\nrest, so that nothing that was replayed and died again is replayed twice.\n\nExamples:\n  lanekeeper dead replay 01K… --why 'vendor is back'\n  lanekeeper dead replay 01K… --payload mended.json --why 'wrong template'\n  lanekeeper dead replay --type webhook-delivery --since 2h --dry-run\n  lanekeeper dead replay --fingerprint 3f9c2a71e0b4 --match 'email:*' --rate 50/s --yes"
+    after_help = "A replay may be interrupted at any time. It then says what is left: the ids, or the --until with which the same command does the\nrest, so that nothing that was replayed and died again is replayed twice. That --until is told at the start, too: one that was killed\ncannot tell it any more.\n\nExamples:\n  lanekeeper dead replay 01K… --why 'vendor is back'\n  lanekeeper dead replay 01K… --payload mended.json --why 'wrong template'\n  lanekeeper dead replay --type webhook-delivery --since 2h --dry-run\n  lanekeeper dead replay --fingerprint 3f9c2a71e0b4 --match 'email:*' --rate 50/s --yes"
 )]
 pub(crate) struct ReplayArgs {
     /// Why, for the job's history.

@@ -1,8 +1,9 @@
 //! Acts on many dead letters, batch by batch: at a rate, with a progress bar, to be interrupted at any time.
 //!
-//! Nothing needs to be remembered between runs: what was acted on does not pass the filter any more, so the same command
-//! goes on where an interrupted one, or one that was killed, ended. What was replayed may have died again by then: an
-//! interrupted run names the ids that it left, or the time until which the others died.
+//! Nothing is remembered between runs: what was acted on does not pass the filter any more, so the same command goes on where
+//! one that was interrupted or killed ended. But what was replayed may have died again by then, and only the run knows when it
+//! began: a run by filters says at its start until when the letters died that it means, for whoever kills it; one that is
+//! interrupted says it again, or names the ids that it left.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -64,6 +65,15 @@ pub(super) enum Source {
 }
 
 impl Source {
+    /// How a run that does not come to its end is gone on with; none for ids, which whoever gave them has.
+    fn to_go_on(&self) -> Option<String> {
+        let Self::Filter { filter, .. } = self else { return None };
+        // An age would count from another time by then.
+        let since = filter.since_ms.map_or_else(String::new, |since| format!("--since {since} "));
+        let until = filter.until_ms.unwrap_or_default();
+        Some(format!("the same command with {since}--until {until} does the rest, and nothing twice"))
+    }
+
     /// So many of the ids named were answered for.
     fn answered(&mut self, count: usize) {
         if let Self::Ids { at, .. } = self {
@@ -98,6 +108,9 @@ impl Run<'_> {
     /// Acts on all; fails when one was refused.
     pub(super) async fn all(&self, mut source: Source, json: bool) -> Result<()> {
         let named = matches!(source, Source::Ids { .. });
+        if let Some(how) = source.to_go_on().filter(|_| self.total > 0) {
+            out::note(&format!("should this be killed, {how}"));
+        }
         let mut account = Account::default();
         let bar = present::dead::bar(self.total);
         let mut interrupt = out::interrupts()?;
@@ -210,10 +223,7 @@ impl Run<'_> {
                 let lists = lists.map(|(what, ids)| format!("{what}: {}", ids.join(" ")));
                 failure.details(std::iter::once(said).chain(lists)).advice(advice)
             }
-            Source::Filter { filter, .. } => failure.details([said]).advice(format!(
-                "the same command with --until {} does the rest, and nothing twice",
-                filter.until_ms.unwrap_or_default()
-            )),
+            Source::Filter { .. } => failure.details([said]).advice(source.to_go_on().unwrap_or_default()),
         }
     }
 }

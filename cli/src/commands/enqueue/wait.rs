@@ -110,8 +110,8 @@ impl Wait<'_> {
                 Look::Waits(Box::new(job))
             });
         }
-        if opened.queue.record_bytes(id).await? > 0 {
-            return Ok(Look::Lost("its record cannot be read"));
+        if opened.queue.damage(id).await?.is_some() {
+            return Ok(Look::Lost("it cannot be read"));
         }
         if let Enqueued::Duplicate { state, .. } = self.enqueued
             && is_over(*state)
