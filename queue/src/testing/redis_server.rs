@@ -5,11 +5,15 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use rand::Rng;
 use tempfile::TempDir;
 
 use crate::client::{Queue, install_library};
 use crate::connection::RedisOptions;
 use crate::name::QueueName;
+
+/// How often a server is started that ends at once: what another one forked may hold the port for a moment after a kill.
+const TRIES: u32 = 3;
 
 /// Longest wait for a server to answer.
 const START_DEADLINE: Duration = Duration::from_secs(20);
@@ -139,6 +143,16 @@ impl TestRedis {
     /// # Errors
     /// When it does not answer in time.
     pub async fn restart(&mut self) -> io::Result<()> {
+        for _ in 1..TRIES {
+            if self.start_again().await.is_ok() {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        self.start_again().await
+    }
+
+    async fn start_again(&mut self) -> io::Result<()> {
         self.kill();
         let mut command = Command::new("redis-server");
         command
@@ -179,7 +193,15 @@ impl Drop for TestRedis {
     }
 }
 
-/// A port that was free a moment ago. `redis-server` cannot choose one itself.
+/// A port that was free a moment ago. `redis-server` cannot choose one itself. Below those that systems give to outgoing
+/// connections: another test's must not take it while the server is down.
 fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    loop {
+        let port = rand::rng().random_range(10_000..32_000);
+        match TcpListener::bind(("127.0.0.1", port)) {
+            Ok(_) => return Ok(port),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            Err(error) => return Err(error),
+        }
+    }
 }

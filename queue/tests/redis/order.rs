@@ -319,6 +319,7 @@ async fn the_operator_hears_when_a_line_fills_and_when_the_policy_changes() {
 async fn a_waker_survives_a_restart_of_redis() {
     let mut bed = Bed::new().await;
     let mut waker = waker(&bed).await;
+    bed.redis.written().await.unwrap();
     bed.redis.restart().await.unwrap();
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     while waker.wait(&lanes(), Duration::from_millis(20)).await.is_err() {

@@ -33,6 +33,7 @@ async fn a_queue_comes_back_when_its_user_does() {
     let clone = queue.with_name(bed.queue.name().clone());
     queue.stats().await.unwrap();
     // ACL users live in the memory of the server.
+    bed.redis.written().await.unwrap();
     bed.redis.restart().await.unwrap();
     let refused = Instant::now() + Duration::from_secs(2);
     while Instant::now() < refused {

@@ -94,6 +94,7 @@ async fn a_transaction_torn_by_a_kill_does_not_come_back() {
 async fn a_queue_can_be_destroyed_by_the_first_call_after_a_restart() {
     let mut bed = Bed::new().await;
     bed.accept(job("mail", "x")).await;
+    bed.redis.written().await.unwrap();
     bed.redis.restart().await.unwrap();
     bed.queue = bed.redis.queue("apps/saas").await.unwrap();
     assert_eq!(fcall::<u64>(&bed, "lk_destroy", &[]).await.unwrap(), 1);
