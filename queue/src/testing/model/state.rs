@@ -39,7 +39,7 @@ pub struct Model {
     pub(super) served_ms: Option<u64>,
     /// End of the last outage, ms.
     pub(super) outage_ms: u64,
-    /// When the clock last went back, ms.
+    /// When the clock last went back, ms, until sweeps saw to the leases that it left in the far future.
     pub(super) back_ms: Option<u64>,
     /// A longer lease that is still in force, and until when, ms.
     pub(super) longer: Option<(u64, u64)>,
