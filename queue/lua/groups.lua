@@ -109,7 +109,7 @@ local function place_all(ctx, ty, groups, turns, running, stands)
       room, till = room_of(ctx, ty, group, 1, running[i])
     end
     if room > 0 then
-      go[#go + 1], go[#go + 2] = turns and turns[i] or lk.digits(ctx.us), group
+      go[#go + 1], go[#go + 2] = turns and turns[i] or lk.digits(lk.turn_after_all(ctx, ty)), group
     else
       not_going[#not_going + 1] = group
     end

@@ -73,6 +73,7 @@ impl Model {
             tokens: if self.went_back { BTreeMap::new() } else { std::mem::take(&mut self.tokens) },
             last_version: self.last_version,
             latest_ms: self.latest_ms,
+            last_us: self.last_us,
             went_back: self.went_back,
             ..Self::default()
         };

@@ -52,6 +52,12 @@ pub(super) struct Groups {
     /// Types that came to have a key, and how often somebody has looked at their lines since: the first look sorts them, the
     /// second finds nothing to sort.
     unsorted: BTreeMap<String, u8>,
+    /// The number of turns that begin with this call, µs: the time, unless the clock went back, for numbers of turns only rise.
+    pub(super) turn_us: u64,
+    /// The highest number of any turn.
+    last_turn_us: u64,
+    /// The clock went back with this call: who may go need not be who may have gone, and nobody looked.
+    stepped: bool,
     /// Sweeps may be looking at all jobs, for they met one whose group was not known.
     pub(super) sought: bool,
 }
@@ -60,6 +66,20 @@ impl Groups {
     /// Whether nobody has looked at the type's line since it came to have a key.
     fn never_sorted(&self, job_type: &str) -> bool {
         self.unsorted.get(job_type) == Some(&0)
+    }
+
+    /// A call begins; `stepped`: the clock went back since the last.
+    pub(super) fn begin(&mut self, now_us: u64, stepped: bool) {
+        self.stepped = stepped;
+        self.turn_us = now_us.max(self.last_turn_us + 1);
+        self.last_turn_us = self.turn_us;
+    }
+
+    /// The turn of a group that this call served, which was the `n`th.
+    pub(super) fn served(&mut self, n: usize) -> u64 {
+        let turn_us = self.turn_us + n as u64;
+        self.last_turn_us = self.last_turn_us.max(turn_us);
+        turn_us
     }
 
     fn sorted(&mut self, looked_at: impl Fn(&String) -> bool) {
@@ -151,27 +171,30 @@ impl Model {
                 self.groups.unsound.insert(name.clone());
             }
             // Its jobs may stand in no line of their own before somebody looks.
-            let lazily = lazily || self.groups.never_sorted(&name.0);
-            self.groups.waits.insert(name, Waits::after(was, room, now_us, lazily, perhaps));
+            let lazily = lazily || self.groups.stepped || self.groups.never_sorted(&name.0);
+            let now = (now_us, self.groups.turn_us);
+            self.groups.waits.insert(name, Waits::after(was, room, now, lazily, perhaps));
         }
     }
 
     /// A claim looks at the groups of a type: those that may go have their turns by now.
-    pub(super) fn look_at_groups(&mut self, job_type: &str, now_us: u64) {
+    pub(super) fn look_at_groups(&mut self, job_type: &str) {
+        let turn_us = self.groups.turn_us;
         self.groups.sorted(|name| name == job_type);
         let own = self.groups.waits.iter_mut().filter(|((kind, _), _)| kind == job_type);
         for (_, waits) in own {
             if let Waits::Turn { from_us, to_us } = waits {
-                *to_us = (*to_us).min(now_us.max(*from_us));
+                *to_us = (*to_us).min(turn_us.max(*from_us));
             }
         }
     }
 
     /// A job in line makes way for another: for a moment its group may have had none there.
-    pub(super) fn group_left(&mut self, job: &Job, now_us: u64) {
+    pub(super) fn group_left(&mut self, job: &Job) {
+        let turn_us = self.groups.turn_us;
         let name = (job.job_type.clone(), job.group.turn_name().to_owned());
         if let Some(Waits::Turn { to_us, .. }) = self.groups.waits.get_mut(&name) {
-            *to_us = now_us.max(*to_us);
+            *to_us = turn_us.max(*to_us);
         }
     }
 

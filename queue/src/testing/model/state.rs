@@ -52,6 +52,8 @@ pub struct Model {
     /// The latest moment of any call, ms, and whether one was before it: where the clock goes back, what comes from it
     /// alone may come again.
     pub(super) latest_ms: u64,
+    /// When the last call was, µs.
+    pub(super) last_us: u64,
     pub(super) went_back: bool,
     /// The last token of every job.
     pub(super) tokens: BTreeMap<String, u64>,
