@@ -163,7 +163,7 @@ local function write_policy(keys, stored, text, new, us)
   end
   forget_old(keys, ok and old or nil, policy)
   local ctx = {keys = keys, policy = policy}
-  lk.forget_gates(ctx, policy.lane)
+  lk.forget_gates(ctx)
   lk.note_groups(ctx, ok and old or nil)
   lk.wake_lanes(ctx)
   lk.event(ctx, 'policy', '', '', 'version ' .. lk.digits(version) .. ' by ' .. lk.clip(lk.clean(new.owner), 128))

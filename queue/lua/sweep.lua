@@ -176,6 +176,7 @@ local function tidy_up(ctx, limit, more)
   lk.try(ctx, forget_workers)
   lk.try(ctx, lk.forget_stray_notes)
   local _, more_repairs = lk.try(ctx, lk.repair)
+  lk.try(ctx, lk.tidy_gates)
   lk.try(ctx, wake_all)
   lk.try(ctx, lk.estimate)
   for _, ty in pairs(ctx.policy.types) do

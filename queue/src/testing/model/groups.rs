@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lanekeeper_api::policy::{ConcurrencyKey, QueuePolicy};
 
+use super::gates::Wait;
 use super::given::Given;
 use super::key;
 use super::rate::Rate;
@@ -36,12 +37,12 @@ pub(super) type Name = (String, String);
 /// What groups remember.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Groups {
-    /// Until when a dependency asked for patience, ms.
-    holds: BTreeMap<Name, u64>,
+    /// Patience that a dependency asked for.
+    holds: BTreeMap<Name, Wait>,
     /// Theoretical arrival times, µs.
     arrivals: BTreeMap<Name, u64>,
-    /// Those with an arrival time that said nothing when all were last regarded: a slower rate made it. When time has caught up
-    /// with it, it counts again, and nobody notices before a claim looks.
+    /// Those with an arrival time that said nothing when all were last regarded, for a slower rate made it, or with a hold from
+    /// before the clock went back. When time has caught up with it, it counts again, and nobody notices before a claim looks.
     unsound: BTreeSet<Name>,
     /// What the last job that was enqueued said of the class of its key's rate.
     pub(super) classes: BTreeMap<Name, Option<String>>,
@@ -111,6 +112,9 @@ impl Model {
     }
 
     fn is_unsound(&self, name: &Name, now_us: u64) -> bool {
+        if self.groups.holds.get(name).is_some_and(|hold| hold.is_unsound(now_us / 1_000)) {
+            return true;
+        }
         let arrival = self.groups.arrivals.get(name);
         arrival.zip(self.rate_of(name)).is_some_and(|(arrival, rate)| !rate.is_sound(*arrival, now_us))
     }
@@ -118,7 +122,7 @@ impl Model {
     /// How many jobs of a group may go, at most `most`; where none may, until when, where that is a matter of time (ms).
     pub(super) fn group_room(&self, name: &Name, mut most: usize, now_us: u64) -> Result<usize, Option<u64>> {
         let Some(rules) = self.key_rules(&name.0).filter(|_| !name.1.is_empty()) else { return Ok(most) };
-        if let Some(&until_ms) = self.groups.holds.get(name).filter(|until_ms| **until_ms > now_us / 1_000) {
+        if let Some(until_ms) = self.groups.holds.get(name).and_then(|hold| hold.end(now_us / 1_000)) {
             return Err(Some(until_ms));
         }
         if let Some(limit) = rules.limit {
@@ -140,10 +144,10 @@ impl Model {
     }
 
     /// A dependency asked for patience for the group of this job.
-    pub(super) fn hold_group(&mut self, job_type: &str, group: &Group, until_ms: u64) {
+    pub(super) fn hold_group(&mut self, job_type: &str, group: &Group, delay_ms: u64, now_ms: u64) {
         if let (Some(_), Group::Of(key)) = (self.key_rules(job_type), group) {
             let hold = self.groups.holds.entry((job_type.to_owned(), key.clone())).or_default();
-            *hold = until_ms.max(*hold);
+            *hold = Wait::new(delay_ms, hold.end(now_ms), now_ms);
         }
     }
 
@@ -262,7 +266,7 @@ impl Model {
         let groups = &mut self.groups;
         groups.sorted(|_| true);
         groups.arrivals.retain(|_, arrival_us| *arrival_us > now_us);
-        groups.holds.retain(|_, until_ms| *until_ms > now_us / 1_000);
+        groups.holds.retain(|_, hold| hold.until_ms > now_us / 1_000);
         let lives = |(job_type, key): &Name| {
             let own =
                 |job: &Job| job.job_type == *job_type && matches!(&job.group, Group::Of(of) if of == key);
@@ -358,7 +362,7 @@ impl Model {
             key: key.clone(),
             running: self.running_of(&name) as u64,
             limit: rules.limit.map(u64::from),
-            held_until_ms: held.filter(|until_ms| *until_ms > now_us / 1_000),
+            held_until_ms: held.and_then(|hold| hold.end(now_us / 1_000)),
             rate_opens_ms: self.rate_of(&name).and_then(|rate| rate.room(arrival, now_us, 1).err()),
             ahead: (before as u64).min(seen),
         })
@@ -373,7 +377,7 @@ impl Model {
         self.groups
             .holds
             .values()
-            .copied()
+            .map(|hold| hold.until_ms)
             .chain(opens)
             .chain(self.groups.arrivals.values().map(|us| us / 1_000))
     }

@@ -35,6 +35,7 @@ impl Model {
         let mut bound = Bound { reached: self.has_unsorted() || self.groups.sought, left: false };
         self.groups.sought &= given.more;
         self.sweep_groups(now_us);
+        self.sweep_gates(now_ms);
         self.touch(now_ms);
         let (mut rearmed, mut expired) = (0, Vec::new());
         let near = self.bring_near(now_ms + lease_ms, limit);
