@@ -67,7 +67,8 @@ function lk.wait_end(ctx, till, length)
   end
 end
 
--- Until when a concurrency key is held, by what is kept of its hold: "until.length", ms.
+-- Until when a concurrency key is held, by what is kept of its hold: "until.length", ms. The length has
+-- so many digits that as a number it all is the end.
 function lk.hold_end(ctx, text)
   local till, length = string.match(text or '', '^(%d+)%.(%d+)$')
   return lk.wait_end(ctx, tonumber(till), tonumber(length))

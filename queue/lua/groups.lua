@@ -7,7 +7,7 @@
 --   y:<type>:<group> zset: the group's own line     yt:<type> zset: groups that may go, by turn
 --   yp:<type> zset: groups that may not, by when they may (ms; 'inf': when one of their jobs ends)
 --   yr:<type> hash: group -> running     ya:<type> hash: group -> arrival time of its rate, µs
---   yh:<type> hash: group -> hold "until.length", ms: it compares as a number     yc:<type> hash: group -> class of its rate     yg hash: id -> group
+--   yh:<type> hash: group -> hold "until.length", ms, which compares as its end     yc:<type> hash: group -> class of its rate     yg hash: id -> group
 
 local FOREVER = '+inf'
 -- For how long a group stands aside whose line cannot be read, ms.
@@ -352,7 +352,7 @@ function lk.hold_group(ctx, ty, id, delay)
   local group = groups_of(ctx, {id})[1]
   local till = max(held_until(ctx, ty, group) or 0, ctx.now + delay)
   ctx.holds = nil
-  call('HSET', ty.groups.holds, group, fmt('%.0f.%.0f', till, till - ctx.now))
+  call('HSET', ty.groups.holds, group, fmt('%.0f.%018.0f', till, till - ctx.now))
   place(ctx, ty, group)
 end
 
