@@ -53,7 +53,10 @@ end
 -- What a field says of a lane, as many values as it has; nil where it is not there, or cannot be read: that counts as none.
 local function read(ctx, kind, name)
   local text = state_of(ctx)[kind .. ':' .. name]
-  local a, b, c, rest = string.match(text or '', FORMS[kind])
+  if not text then
+    return nil
+  end
+  local a, b, c, rest = string.match(text, FORMS[kind])
   a, b, c = tonumber(a), tonumber(b), tonumber(c)
   if a and max(a, b or 0, c or 0) < MOST then
     return a, b, c, rest
@@ -67,8 +70,8 @@ function lk.wait_end(ctx, till, length)
   end
 end
 
--- Until when a concurrency key is held, by what is kept of its hold: "until.length", ms. The length has
--- so many digits that as a number it all is the end.
+-- Until when a concurrency key is held, by what is kept of its hold: "until.length", ms. The length has so many digits that as a
+-- number it all is the end.
 function lk.hold_end(ctx, text)
   local till, length = string.match(text or '', '^(%d+)%.(%d+)$')
   return lk.wait_end(ctx, tonumber(till), tonumber(length))

@@ -167,6 +167,13 @@ local function tidy_groups(ctx, ty)
   return lk.regroup(ctx, ty)
 end
 
+-- By counts that were mended, and not while a lease is lost: a type may have a running job all the same.
+local function forget_types(ctx)
+  if call('HLEN', ctx.keys.leases) == call('ZCARD', ctx.keys.running) then
+    lk.forget_types(ctx)
+  end
+end
+
 -- What a sweep does beside leases: how many jobs were promoted, how many trimmed, and whether there is `more` to do at once.
 -- Each part for itself: leases were taken over, and a reply that is lost for a damaged key would leave them to nobody.
 local function tidy_up(ctx, limit, more)
@@ -176,6 +183,7 @@ local function tidy_up(ctx, limit, more)
   lk.try(ctx, forget_workers)
   lk.try(ctx, lk.forget_stray_notes)
   local _, more_repairs = lk.try(ctx, lk.repair)
+  lk.try(ctx, forget_types)
   lk.try(ctx, lk.tidy_gates)
   lk.try(ctx, wake_all)
   lk.try(ctx, lk.estimate)

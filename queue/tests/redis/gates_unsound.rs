@@ -127,7 +127,9 @@ async fn a_shorter_hold_ends_none_that_is_longer() {
 #[tokio::test]
 async fn a_field_that_cannot_be_read_closes_no_gate_and_goes_with_the_next_sweep() {
     for field in ["h:fast", "o:fast", "t:fast", "f:fast", "ungrouped:mail"] {
-        for junk in ["junk", "", "-1 2 3", "nan", "inf", "0x10", "9999999999999999 1 9999999999999999", "\u{1}"] {
+        for junk in
+            ["junk", "", "-1 2 3", "nan", "inf", "0x10", "9999999999999999 1 9999999999999999", "\u{1}"]
+        {
             let bed = Bed::still(|policy| {
                 policy.lanes[0].circuit = Some(Circuit { failures: 2, probe_after_ms: 5_000 });
                 policy.lanes[0].rate_limit =

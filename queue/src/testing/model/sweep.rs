@@ -57,6 +57,7 @@ impl Model {
         let trimmed = self.trim(limit, now_ms);
         let left = self.too_old_or_many(now_ms) > 0;
         bound.note(trimmed, limit, left && trimmed >= limit);
+        self.forget_types();
         let (checked, left) = self.forget_keys(limit, now_ms);
         bound.note(checked, limit, left);
         // Where a worker is forgotten for its silence, the next sweep forgets its offer.
