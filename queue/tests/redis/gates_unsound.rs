@@ -174,12 +174,12 @@ async fn a_key_whose_hold_cannot_be_read_is_not_held() {
 async fn a_circuit_that_left_the_policy_is_forgotten() {
     for failures in [1, 2] {
         let circuit = Circuit { failures, probe_after_ms: HOUR_MS };
-        let mut bed = Bed::still(|policy| policy.lanes[0].circuit = Some(circuit.clone())).await;
+        let mut bed = Bed::still(|policy| policy.lanes[0].circuit = Some(circuit)).await;
         let w = worker("w");
         let first = bed.running(&w, job("mail", "x")).await;
         bed.settle(&w, &first, retry(HOUR_MS)).await;
         bed.change(|policy| policy.lanes[0].circuit = None).await;
-        bed.change(|policy| policy.lanes[0].circuit = Some(Circuit { failures: 2, ..circuit.clone() })).await;
+        bed.change(|policy| policy.lanes[0].circuit = Some(Circuit { failures: 2, ..circuit })).await;
         let next = bed.running(&w, job("mail", "x")).await;
         bed.settle(&w, &next, retry(HOUR_MS)).await;
         assert_eq!(gates(&bed).await, [], "one failure in its new life");
