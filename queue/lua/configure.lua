@@ -95,17 +95,22 @@ local function read_stored(keys)
   }
 end
 
--- Wake lists of lanes that are gone hold nothing of value; types that are gone stay known while they have jobs.
-local function forget_old(keys, old, new)
+-- Wake lists of lanes that are gone hold nothing of value.
+local function forget_lanes(keys, old, new)
   for name, lane in pairs(old and old.lane or {}) do
     if not new.lane[name] then
       call('DEL', lane.wake)
       call('HDEL', keys.meta, 'b:' .. name)
     end
   end
+end
+
+-- Types that the policy no longer has stay known while they have jobs. The last may end after the policy was written, so sweeps ask too.
+function lk.forget_types(ctx)
+  local keys = ctx.keys
   for _, name in ipairs(call('SMEMBERS', keys.types)) do
-    if not new.types[name] then
-      local ty = lk.type_of(new, name)
+    if not ctx.policy.types[name] then
+      local ty = lk.type_of(ctx.policy, name)
       local used = call('EXISTS', ty.ready, ty.scheduled, ty.finished, ty.dead, ty.discarded)
       local running = tonumber(call('HGET', keys.counters, 'r:' .. name)) or 0
       if used == 0 and running <= 0 then
@@ -171,9 +176,10 @@ local function write_policy(keys, stored, text, new, us)
   if ok and old then
     keep_longer_lease(keys, now, old.lease, policy.lease)
   end
-  forget_old(keys, ok and old or nil, policy)
+  forget_lanes(keys, ok and old or nil, policy)
   local ctx = {keys = keys, policy = policy}
-  lk.forget_gates(ctx, policy.lane)
+  lk.forget_types(ctx)
+  lk.forget_gates(ctx)
   lk.note_groups(ctx, ok and old or nil)
   lk.wake_lanes(ctx)
   lk.event(ctx, 'policy', '', '', 'version ' .. lk.digits(version) .. ' by ' .. lk.clip(lk.clean(new.owner), 128))

@@ -239,8 +239,9 @@ function lk.new_token(ctx)
   return ctx.token
 end
 
--- Marks the queue as served now (`back`: when the clock last went back). A gap of more than half a lease, or a clock that went back, is an outage: it cost
--- workers their chance to renew, so leases get one whole lease from its end (see sweep).
+-- Marks the queue as served now. A gap of more than half a lease, or a clock that went back, is an outage: it cost workers their
+-- chance to renew, so leases get one whole lease from its end (see sweep). `back`: when the clock went back, until sweeps have seen
+-- to the leases that it left in the far future.
 function lk.touch(ctx)
   local last = ctx.activity
   local now = ctx.now

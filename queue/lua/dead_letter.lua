@@ -160,15 +160,15 @@ function lk.commit_letters(ctx, letters)
   end
 end
 
--- A letter whose job is gone or cannot be read leaves every index.
-function lk.forget_letter(ctx, id)
-  call('ZREM', ctx.keys.dead, id)
-  call('ZREM', ctx.keys.discarded, id)
-  call('HDEL', ctx.keys.cards, id)
+-- Letters whose jobs are gone or cannot be read leave every index.
+function lk.forget_letters(ctx, ids)
+  call('ZREM', ctx.keys.dead, unpack_list(ids))
+  call('ZREM', ctx.keys.discarded, unpack_list(ids))
+  call('HDEL', ctx.keys.cards, unpack_list(ids))
   for _, name in ipairs(call('SMEMBERS', ctx.keys.types)) do
     local ty = lk.type_of(ctx.policy, name)
-    call('ZREM', ty.dead, id)
-    call('ZREM', ty.discarded, id)
+    call('ZREM', ty.dead, unpack_list(ids))
+    call('ZREM', ty.discarded, unpack_list(ids))
   end
 end
 

@@ -33,7 +33,7 @@ end
 
 local function discard_one(ctx, stage, by, why, id, job)
   if not job then
-    lk.forget_letter(ctx, id)
+    lk.forget_letters(ctx, {id})
     return {id, 'not-found', ''}
   end
   if job[STATE] ~= DEAD then

@@ -5,8 +5,9 @@
 
 local FIND_STATES = {'running', 'ready', 'scheduled', 'dead', 'discarded', 'succeeded', 'cancelled'}
 
--- First rank whose member comes after `id` among those of one score, which stand at ranks from..to-1 sorted by member.
-local function rank_among_twins(key, from, to, id, newest_first)
+-- First rank whose member comes after `id` among those of one score, which stand at ranks from..to-1 sorted by member: in few steps,
+-- however many they are.
+function lk.rank_among_twins(key, from, to, id, newest_first)
   local command = newest_first and 'ZREVRANGE' or 'ZRANGE'
   while from < to do
     local middle = floor((from + to) / 2)
@@ -28,7 +29,7 @@ function lk.rank_after(key, score, id, newest_first)
     return rank + 1
   end
   local before = newest_first and call('ZCOUNT', key, '(' .. score, '+inf') or call('ZCOUNT', key, '-inf', '(' .. score)
-  return rank_among_twins(key, before, before + call('ZCOUNT', key, score, score), id, newest_first)
+  return lk.rank_among_twins(key, before, before + call('ZCOUNT', key, score, score), id, newest_first)
 end
 
 -- Up to `limit` members after the cursor, and the cursor of the last one ('' at the end).

@@ -10,8 +10,16 @@ local PROBE_MOST = 300000
 -- Longest time between the end of a hold and the next word of the dependency, ms, for which it counts as the same one.
 local HOLD_GAP = 60000
 
+-- How much further ahead than it was long, ms, a wait may end. Beyond that it began before the clock went back: it is over, or it
+-- would last for as long as the step. Small steps make it as much longer.
+local CLOCK_SLACK = 60000
+-- What each field of the gates hash looks like, by its first letter; beside them stand pauses, and `ungrouped:<type>` (groups.lua).
+local FORMS = {h = '^(%d+) (%d+) (%d+)$', t = '^(%d+)$', f = '^(%d+)$', o = '^(%d+) (%d+) (%d+) ?(.*)$'}
+-- No time in µs comes near this.
+local MOST = 2 ^ 52
+
 -- The gates' state of a call, read once: fields of the gates hash.
---   p, p:<lane> pause {at, by, why}   h:<lane> hold "until since"   t:<lane> theoretical arrival time, µs
+--   p, p:<lane> pause {at, by, why}   h:<lane> hold "until since length"   t:<lane> theoretical arrival time, µs
 --   f:<lane> failures in a row   o:<lane> circuit "until openings since", and while a probe runs "until openings since id"
 local function state_of(ctx)
   if not ctx.gates then
@@ -42,13 +50,42 @@ function lk.queue_held(ctx)
   return ctx.policy.held or (state_of(ctx).p and 'paused') or false
 end
 
--- The numbers of a field "a b c", or nothing.
-local function numbers(text)
+-- What a field says of a lane, as many values as it has; nil where it is not there, or cannot be read: that counts as none.
+local function read(ctx, kind, name)
+  local text = state_of(ctx)[kind .. ':' .. name]
   if not text then
     return nil
   end
-  local a, b, c = string.match(text, '^(%d+) ?(%d*) ?(%d*)')
-  return tonumber(a), tonumber(b), tonumber(c)
+  local a, b, c, rest = string.match(text, FORMS[kind])
+  a, b, c = tonumber(a), tonumber(b), tonumber(c)
+  if a and max(a, b or 0, c or 0) < MOST then
+    return a, b, c, rest
+  end
+end
+
+-- When a wait ends that was `length` ms long when it was set; nil where it is over.
+function lk.wait_end(ctx, till, length)
+  if till and till > ctx.now and till - ctx.now <= length + CLOCK_SLACK then
+    return till
+  end
+end
+
+-- Until when a concurrency key is held, by what is kept of its hold: "until.length", ms. The length has so many digits that as a
+-- number it all is the end.
+function lk.hold_end(ctx, text)
+  local till, length = string.match(text or '', '^(%d+)%.(%d+)$')
+  return lk.wait_end(ctx, tonumber(till), tonumber(length))
+end
+
+-- Until when a lane is held, and since when.
+local function held_till(ctx, name)
+  local till, since, length = read(ctx, 'h', name)
+  return lk.wait_end(ctx, till, length), since
+end
+
+-- How long a circuit waits for its next probe, ms, when it opened for the nth time in a row.
+local function probe_wait(circuit, openings)
+  return min(circuit.probe * 2 ^ (openings - 1), max(PROBE_MOST, circuit.probe))
 end
 
 -- An arrival time that this rate cannot have produced, for it was slower before or the clock went back, says nothing.
@@ -94,26 +131,25 @@ end
 -- How many jobs the lane's gates let through, at most `most`; where that is none, which gate and until when (ms), if that
 -- is known.
 function lk.lane_room(ctx, lane, most)
-  local gates, name = state_of(ctx), lane.name
-  if gates['p:' .. name] then
+  local name = lane.name
+  if state_of(ctx)['p:' .. name] then
     return 0, 'paused'
   end
-  local hold = numbers(gates['h:' .. name])
-  if hold and hold > ctx.now then
+  local hold = held_till(ctx, name)
+  if hold then
     return 0, 'hold', hold
   end
-  local open = gates['o:' .. name]
-  if open and lane.circuit then
-    local till = numbers(open)
-    local probe = string.match(open, '^%d+ %d+ %d+ (.+)$')
-    if till > ctx.now then
-      return 0, 'circuit', till
-    elseif ctx.handed_out and (ctx.handed_out[lane] or 0) > 0 then
+  if lane.circuit then
+    local till, openings, _, probe = read(ctx, 'o', name)
+    local opens = till and lk.wait_end(ctx, till, probe_wait(lane.circuit, openings))
+    if opens then
+      return 0, 'circuit', opens
+    elseif till and ctx.handed_out and (ctx.handed_out[lane] or 0) > 0 then
       return 0, 'circuit'
-    elseif probe and call('HEXISTS', ctx.keys.leases, probe) == 1 then
+    elseif till and probe ~= '' and call('HEXISTS', ctx.keys.leases, probe) == 1 then
       return 0, 'circuit'
     end
-    most = min(most, 1)
+    most = till and min(most, 1) or most
   end
   if lane.concurrency then
     local room = lane.concurrency - running_in(ctx, lane)
@@ -123,7 +159,7 @@ function lk.lane_room(ctx, lane, most)
     most = min(most, room)
   end
   if lane.rate then
-    local room, opens = lk.rate_room(ctx, lane.rate, numbers(gates['t:' .. name]) or 0, most)
+    local room, opens = lk.rate_room(ctx, lane.rate, read(ctx, 't', name) or 0, most)
     if room == 0 then
       return 0, 'rate', opens
     end
@@ -135,37 +171,42 @@ end
 -- Jobs of the lane were handed out.
 function lk.lane_spent(ctx, lane, count, last_id)
   if lane.rate and count > 0 then
-    local arrival = lk.rate_spend(ctx, lane.rate, numbers(state_of(ctx)['t:' .. lane.name]) or 0, count)
+    local arrival = lk.rate_spend(ctx, lane.rate, read(ctx, 't', lane.name) or 0, count)
     set(ctx, 't:' .. lane.name, lk.digits(arrival))
   end
-  local open = lane.circuit and state_of(ctx)['o:' .. lane.name]
-  if open and count > 0 then
-    set(ctx, 'o:' .. lane.name, string.match(open, '^%d+ %d+ %d+') .. ' ' .. last_id)
+  local till, openings, since = nil, nil, nil
+  if lane.circuit and count > 0 then
+    till, openings, since = read(ctx, 'o', lane.name)
+  end
+  if till then
+    set(ctx, 'o:' .. lane.name, fmt('%.0f %.0f %.0f %s', till, openings, since, last_id))
   end
 end
 
 -- A dependency asked for patience for the whole lane. One that asks anew as soon as it is tried again has held the lane since it
 -- asked first: short waits one after the other are one long hold, and no news each.
 function lk.hold_lane(ctx, lane, delay)
-  local till, since = numbers(state_of(ctx)['h:' .. lane.name])
-  if not till or ctx.now - till > HOLD_GAP then
+  local till, since, length = read(ctx, 'h', lane.name)
+  local stands = till and (till <= ctx.now and ctx.now - till <= HOLD_GAP or lk.wait_end(ctx, till, length))
+  if not stands then
     till, since = 0, ctx.now
     lk.event(ctx, 'held', '', lane.name, 'Retry-After')
   end
-  set(ctx, 'h:' .. lane.name, lk.digits(max(till, ctx.now + delay)) .. ' ' .. lk.digits(since))
+  till = max(till, ctx.now + delay)
+  set(ctx, 'h:' .. lane.name, fmt('%.0f %.0f %.0f', till, since, till - ctx.now))
 end
 
 -- Ends a hold by hand; whether there was one.
 function lk.lift_hold(ctx, name)
-  local till = numbers(state_of(ctx)['h:' .. name])
+  local till = held_till(ctx, name)
   unset(ctx, 'h:' .. name)
-  return till ~= nil and till > ctx.now
+  return till ~= nil
 end
 
 -- An attempt of the lane succeeded: its dependency works.
 function lk.circuit_success(ctx, lane)
   if lane and lane.circuit then
-    if state_of(ctx)['o:' .. lane.name] then
+    if read(ctx, 'o', lane.name) then
       lk.event(ctx, 'circuit-closed', '', lane.name, '')
     end
     unset(ctx, 'f:' .. lane.name)
@@ -178,28 +219,26 @@ function lk.circuit_failure(ctx, lane, id)
   if not lane or not lane.circuit then
     return
   end
-  local field, open = 'o:' .. lane.name, state_of(ctx)['o:' .. lane.name]
-  if open then
-    local _, openings, since = numbers(open)
+  local field, till, openings, since, probe = 'o:' .. lane.name, read(ctx, 'o', lane.name)
+  if till then
     -- Jobs that were running when it opened say nothing new.
-    if string.match(open, '^%d+ %d+ %d+ (.+)$') == id then
-      local wait = min(lane.circuit.probe * 2 ^ openings, max(PROBE_MOST, lane.circuit.probe))
-      set(ctx, field, fmt('%.0f %d %.0f', ctx.now + wait, openings + 1, since))
+    if probe == id then
+      set(ctx, field, fmt('%.0f %.0f %.0f', ctx.now + probe_wait(lane.circuit, openings + 1), openings + 1, since))
       lk.event(ctx, 'probe-failed', id, lane.name, '')
     end
     return
   end
-  local failures = (tonumber(state_of(ctx)['f:' .. lane.name]) or 0) + 1
-  set(ctx, 'f:' .. lane.name, tostring(failures))
+  local failures = (read(ctx, 'f', lane.name) or 0) + 1
+  set(ctx, 'f:' .. lane.name, lk.digits(failures))
   if failures >= lane.circuit.failures then
-    set(ctx, field, fmt('%.0f 1 %.0f', ctx.now + lane.circuit.probe, ctx.now))
+    set(ctx, field, fmt('%.0f 1 %.0f', ctx.now + probe_wait(lane.circuit, 1), ctx.now))
     lk.event(ctx, 'circuit-opened', id, lane.name, '')
   end
 end
 
 -- An attempt failed for good, which speaks of its job and not of the dependency, unless that is in doubt: what probes must succeed.
 function lk.circuit_permanent(ctx, lane, id)
-  if lane and lane.circuit and state_of(ctx)['o:' .. lane.name] then
+  if lane and lane.circuit and read(ctx, 'o', lane.name) then
     lk.circuit_failure(ctx, lane, id)
   else
     lk.circuit_success(ctx, lane)
@@ -235,15 +274,14 @@ function lk.closed_gates(ctx)
     local name = lane.name
     paused(name, gates['p:' .. name])
     local room, gate, till = lk.lane_room(ctx, lane, 1)
-    if room == 1 and lane.circuit and gates['o:' .. name] then
+    if room == 1 and lane.circuit and read(ctx, 'o', name) then
       -- Half open: the next job is a probe, and nothing follows before it has ended.
       room, gate, till = 0, 'circuit', nil
     end
     if room == 0 and gate ~= 'paused' then
-      local _, since = numbers(gates['h:' .. name])
+      local _, since = held_till(ctx, name)
       if gate == 'circuit' then
-        local _, _, opened = numbers(gates['o:' .. name])
-        since = opened
+        since = select(3, read(ctx, 'o', name))
       elseif gate ~= 'hold' then
         since = nil
       end
@@ -253,12 +291,39 @@ function lk.closed_gates(ctx)
   return out
 end
 
--- Forgets gates of lanes that are gone, but for pauses by hand: those stay until somebody resumes, also where a lane comes back.
-function lk.forget_gates(ctx, lane_names)
+-- Whether the policy has what a field is about. Pauses by hand stay until somebody resumes, also where a lane comes back.
+local function has_use(policy, field)
+  local kind, name = string.match(field, '^(%a+):(.+)$')
+  if kind == 'ungrouped' then
+    return policy.types[name] and policy.types[name].groups
+  elseif kind == 'f' or kind == 'o' then
+    return policy.lane[name] and policy.lane[name].circuit
+  end
+  return not (kind and FORMS[kind]) or policy.lane[name]
+end
+
+-- Forgets gates that the policy no longer has.
+function lk.forget_gates(ctx)
   for field in pairs(state_of(ctx)) do
-    local name = string.match(field, '^[^p]:(.+)$')
-    if name and not lane_names[name] then
+    if not has_use(ctx.policy, field) then
       unset(ctx, field)
     end
   end
+end
+
+-- Forgets what says nothing: fields that cannot be read, which is damage, and holds from before the clock went back, which would
+-- begin anew once it has caught up.
+function lk.tidy_gates(ctx)
+  local wrong = 0
+  for field in pairs(state_of(ctx)) do
+    local kind, name = string.match(field, '^(%a):(.+)$')
+    if kind and FORMS[kind] then
+      local till, _, length = read(ctx, kind, name)
+      wrong = wrong + (till and 0 or 1)
+      if not till or (kind == 'h' and till > ctx.now and not lk.wait_end(ctx, till, length)) then
+        unset(ctx, field)
+      end
+    end
+  end
+  lk.damaged(ctx, wrong)
 end

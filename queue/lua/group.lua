@@ -18,13 +18,13 @@ local function group(keys, args)
   if not score then
     return {}
   end
-  local held = tonumber(call('HGET', ty.groups.holds, name)) or -1
+  local held = lk.hold_end(ctx, call('HGET', ty.groups.holds, name)) or -1
   local rate, opens = lk.group_rate(ty, name), nil
   if rate then
     opens = select(2, lk.rate_room(ctx, rate, tonumber(call('HGET', ty.groups.arrivals, name)) or 0, 1))
   end
   return {
-    name, tonumber(call('HGET', ty.groups.running, name)) or 0, ty.groups.limit or -1, held > ctx.now and held or -1, opens or -1,
+    name, tonumber(call('HGET', ty.groups.running, name)) or 0, ty.groups.limit or -1, held, opens or -1,
     lk.ahead_in(line, ty.lane.step, tonumber(score), id),
   }
 end

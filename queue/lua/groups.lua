@@ -7,7 +7,7 @@
 --   y:<type>:<group> zset: the group's own line     yt:<type> zset: groups that may go, by turn
 --   yp:<type> zset: groups that may not, by when they may (ms; 'inf': when one of their jobs ends)
 --   yr:<type> hash: group -> running     ya:<type> hash: group -> arrival time of its rate, µs
---   yh:<type> hash: group -> held until, ms     yc:<type> hash: group -> class of its rate     yg hash: id -> group
+--   yh:<type> hash: group -> hold "until.length", ms, which compares as its end     yc:<type> hash: group -> class of its rate     yg hash: id -> group
 
 local FOREVER = '+inf'
 -- For how long a group stands aside whose line cannot be read, ms.
@@ -48,14 +48,14 @@ end
 
 lk.group_rate = rate_of
 
--- Until when the group is held, if it ever was. Most types hold none.
+-- Until when the group is held, if it is. Most types hold none.
 local function held_until(ctx, ty, group)
   local any = ctx.holds or {}
   ctx.holds = any
   if any[ty] == nil then
     any[ty] = call('EXISTS', ty.groups.holds) == 1
   end
-  return any[ty] and tonumber(call('HGET', ty.groups.holds, group)) or nil
+  return any[ty] and lk.hold_end(ctx, call('HGET', ty.groups.holds, group)) or nil
 end
 
 -- How many jobs of the group may go now, at most `most`; where that is none, until when it may not. Jobs that were enqueued
@@ -65,7 +65,7 @@ local function room_of(ctx, ty, group, most, running)
     return most
   end
   local held = held_until(ctx, ty, group)
-  if held and held > ctx.now then
+  if held then
     return 0, lk.digits(held)
   end
   if ty.groups.limit then
@@ -109,7 +109,7 @@ local function place_all(ctx, ty, groups, turns, running, stands)
       room, till = room_of(ctx, ty, group, 1, running[i])
     end
     if room > 0 then
-      go[#go + 1], go[#go + 2] = turns and turns[i] or lk.digits(ctx.us), group
+      go[#go + 1], go[#go + 2] = turns and turns[i] or lk.digits(lk.turn_after_all(ctx, ty)), group
     else
       not_going[#not_going + 1] = group
     end
@@ -252,9 +252,9 @@ end
 -- A dependency asked for patience for the group of this job.
 function lk.hold_group(ctx, ty, id, delay)
   local group = groups_of(ctx, {id})[1]
-  local held = tonumber(call('HGET', ty.groups.holds, group)) or 0
+  local till = max(held_until(ctx, ty, group) or 0, ctx.now + delay)
   ctx.holds = nil
-  call('HSET', ty.groups.holds, group, lk.digits(max(held, ctx.now + delay)))
+  call('HSET', ty.groups.holds, group, fmt('%.0f.%018.0f', till, till - ctx.now))
   place(ctx, ty, group)
 end
 

@@ -182,6 +182,19 @@ function lk.peek(ctx, lane, most, limits, ranked)
   return ids, types, false, scores
 end
 
+-- How many jobs with this very score go before the one with this id.
+local function twins_ahead(line, score, id)
+  local twins = call('ZCOUNT', line, score, score)
+  if twins == 0 then
+    return 0
+  end
+  local first = call('ZCOUNT', line, '-inf', '(' .. score)
+  local behind = lk.rank_among_twins(line, first, first + twins, id)
+  -- It may be one of them.
+  local last = behind > first and call('ZRANGE', line, behind - 1, behind - 1)[1]
+  return behind - first - (last == id and 1 or 0)
+end
+
 -- How many jobs of a line go before the one with this score and id, in a lane with this step.
 function lk.ahead_in(line, step, score, id)
   local age, ahead = aged(score, step), 0
@@ -192,9 +205,7 @@ function lk.ahead_in(line, step, score, id)
       local base = priority * lk.PRIORITY_STEP
       local same = lk.digits(base + due)
       ahead = ahead + call('ZCOUNT', line, lk.digits(base), '(' .. same)
-      for _, twin in ipairs(call('ZRANGEBYSCORE', line, same, same, 'LIMIT', 0, 200)) do
-        ahead = ahead + (lk.before(twin, id) and 1 or 0)
-      end
+      ahead = ahead + twins_ahead(line, same, id)
     end
   end
   return ahead

@@ -243,6 +243,17 @@ local function mend_turns(ctx)
   end
 end
 
+-- How many jobs nobody could read at the last look at all. Where fewer stand nowhere now (`stray`), some of them are gone: as many that
+-- are lost later must not be taken for them.
+local function unreadable_of(ctx, stray)
+  local known = tonumber(call('HGET', ctx.keys.meta, 'rb')) or 0
+  local unreadable = min(known, max(0, stray))
+  if unreadable < known then
+    call('HSET', ctx.keys.meta, 'rb', lk.digits(unreadable))
+  end
+  return unreadable
+end
+
 -- Finds and mends damage, as far as one call may; whether there is more to do at once.
 function lk.repair(ctx)
   local known = call('SCARD', ctx.keys.types)
@@ -255,15 +266,17 @@ function lk.repair(ctx)
   lk.try(ctx, mend_turns)
   local jobs = call('HLEN', ctx.keys.jobs)
   if jobs == 0 then
-    call('HDEL', ctx.keys.meta, 'rc')
+    call('HDEL', ctx.keys.meta, 'rc', 'rb')
+    lk.forget_leftovers(ctx, true)
     return false
   end
   local cursor = call('HGET', ctx.keys.meta, 'rc')
-  local unreadable = tonumber(call('HGET', ctx.keys.meta, 'rb')) or 0
   local wrong, size = sample(ctx)
   if not cursor then
     local standing, dead, discarded = count_standing(ctx, names)
-    if not (wrong or ctx.suspicious or jobs > standing + unreadable or lk.letters_missing(ctx, dead, discarded)) then
+    lk.forget_leftovers(ctx, standing > jobs)
+    local stray = jobs > standing + unreadable_of(ctx, jobs - standing)
+    if not (wrong or ctx.suspicious or stray or lk.letters_missing(ctx, dead, discarded)) then
       return false
     end
     cursor = '0'

@@ -6,26 +6,33 @@
 -- before that, its own lease on the job expires and the job is swept again, still in the name of the worker that lost it.
 -- Outage-neutral: within one lease after an outage (see lk.touch) leases are re-armed and none expires.
 
--- After an outage: every lapsed lease, and every one that a clock gone back left far in the future, ends one lease
--- after the outage did.
+-- After an outage every lapsed lease ends one lease after the outage did.
 local function rearm(ctx, limit)
-  local keys, horizon = ctx.keys, ctx.outage + ctx.lease
-  local ids = call('ZRANGEBYSCORE', keys.running, '-inf', ctx.now, 'LIMIT', 0, limit)
-  local far = {}
-  if ctx.back and ctx.back == ctx.outage then
-    far = call('ZRANGEBYSCORE', keys.running, '(' .. lk.digits(ctx.now + ctx.lease), '+inf', 'LIMIT', 0, limit)
-  end
-  local changes = {}
+  local horizon, changes = ctx.outage + ctx.lease, {}
+  local ids = call('ZRANGEBYSCORE', ctx.keys.running, '-inf', ctx.now, 'LIMIT', 0, limit)
   for _, id in ipairs(ids) do
     lk.push2(changes, horizon, id)
   end
+  lk.write('ZADD', ctx.keys.running, changes)
+  return #ids, #ids == limit
+end
+
+-- Every lease that a clock gone back left in the far future ends one lease from now. The mark that it did stands until none is left,
+-- whatever happened since: an outage right after the step must not make sweeps forget them.
+local function bring_near(ctx, limit)
+  if not ctx.back then
+    return 0, false
+  end
+  local horizon, changes = ctx.now + ctx.lease, {}
+  local far = call('ZRANGEBYSCORE', ctx.keys.running, '(' .. lk.digits(horizon), '+inf', 'LIMIT', 0, limit)
   for _, id in ipairs(far) do
     lk.push2(changes, horizon, id)
   end
-  if changes[1] then
-    call('ZADD', keys.running, unpack_list(changes))
+  lk.write('ZADD', ctx.keys.running, changes)
+  if #far < limit then
+    call('HDEL', ctx.keys.meta, 'back')
   end
-  return #changes / 2, #ids == limit or #far == limit
+  return #far, #far == limit
 end
 
 -- An entry without a lease: the job goes back to its line when it lives, the entry goes.
@@ -161,6 +168,13 @@ local function tidy_groups(ctx, ty)
   return lk.regroup(ctx, ty) or more
 end
 
+-- By counts that were mended, and not while a lease is lost: a type may have a running job all the same.
+local function forget_types(ctx)
+  if call('HLEN', ctx.keys.leases) == call('ZCARD', ctx.keys.running) then
+    lk.forget_types(ctx)
+  end
+end
+
 -- What a sweep does beside leases: how many jobs were promoted, how many trimmed, and whether there is `more` to do at once.
 -- Each part for itself: leases were taken over, and a reply that is lost for a damaged key would leave them to nobody.
 local function tidy_up(ctx, limit, more)
@@ -170,6 +184,8 @@ local function tidy_up(ctx, limit, more)
   lk.try(ctx, forget_workers)
   lk.try(ctx, lk.forget_stray_notes)
   local _, more_repairs = lk.try(ctx, lk.repair)
+  lk.try(ctx, forget_types)
+  lk.try(ctx, lk.tidy_gates)
   lk.try(ctx, wake_all)
   lk.try(ctx, lk.estimate)
   local _, abandoned = lk.try(ctx, lk.forget_abandoned)
@@ -200,11 +216,13 @@ local function sweep(keys, args)
   lk.touch(ctx)
   local reply = {ctx.now, ctx.policy.version, 0, 0, 0, 0, 0}
   local stage, more_leases = lk.stage(), false
+  local near, more_far = bring_near(ctx, limit)
   if ctx.now < ctx.outage + ctx.lease then
     reply[3], more_leases = rearm(ctx, limit)
   else
     more_leases = expire(ctx, stage, args[1], limit, reply)
   end
+  reply[3], more_leases = reply[3] + near, more_leases or more_far
   lk.commit(ctx, stage)
   reply[4], reply[5], reply[6] = tidy_up(ctx, limit, more_leases)
   call('HSET', ctx.keys.meta, 't', ctx.token)

@@ -1,5 +1,19 @@
 -- Turns of concurrency keys: which groups go next, and with which jobs (see groups.lua).
 
+-- No turn comes near this, which the clock reaches in the year 2112, µs: one beyond it was written by hand.
+local MOST_TURN = 2 ^ 52
+
+-- The number of a turn behind all that stand, the same for all of a call. It is the time, µs, as long as that rises; where the clock
+-- went back, whoever is served would otherwise have the first turn again and again, and the others none before the clock caught up.
+function lk.turn_after_all(ctx, ty)
+  ctx.turn_of = ctx.turn_of or {}
+  if not ctx.turn_of[ty] then
+    local last = tonumber(call('ZRANGE', ty.groups.turns, -1, -1, 'WITHSCORES')[2]) or 0
+    ctx.turn_of[ty] = max(ctx.us, last < MOST_TURN and last + 1 or 0)
+  end
+  return ctx.turn_of[ty]
+end
+
 -- Without the jobs that another group has now: damage put them into two lines, of which the other is right.
 local function own_only(ctx, ty, list)
   local ids, kept = {}, {}
@@ -150,7 +164,7 @@ function lk.groups_served(ctx, ty, ids, bad)
       call('HSET', ty.groups.arrivals, group, lk.digits(lk.rate_spend(ctx, rate, arrival, served[line])))
     end
     -- By its last job of the call: a key that got fewer than others is the first next time.
-    turns[i] = lk.digits(ctx.us + last[line])
+    turns[i] = lk.digits(lk.turn_after_all(ctx, ty) + last[line])
     if not line.damaged then
       stands[i] = #line.heads > 2 * #own
     end

@@ -16,7 +16,7 @@ const SHARED: [&str; 3] =
     [include_str!("../lua/base.lua"), include_str!("../lua/record.lua"), include_str!("../lua/lease.lua")];
 
 /// One transition or helper per file, each in a scope of its own.
-const SCOPED: [&str; 44] = [
+const SCOPED: [&str; 45] = [
     include_str!("../lua/register.lua"),
     include_str!("../lua/context.lua"),
     include_str!("../lua/gates.lua"),
@@ -45,6 +45,7 @@ const SCOPED: [&str; 44] = [
     include_str!("../lua/extend.lua"),
     include_str!("../lua/leave.lua"),
     include_str!("../lua/leases.lua"),
+    include_str!("../lua/leftovers.lua"),
     include_str!("../lua/repair.lua"),
     include_str!("../lua/sweep.lua"),
     include_str!("../lua/configure.lua"),

@@ -158,6 +158,30 @@ async fn a_key_at_its_rate_does_not_wait_for_a_clock_that_went_back() {
 }
 
 #[tokio::test]
+async fn keys_take_turns_while_the_clock_is_behind_where_it_was() {
+    let bed = Bed::still(key_of_mail(None, None)).await;
+    let w = worker("w");
+    for _ in 0..5 {
+        bed.queue.enqueue(&["a", "b", "c"].map(of)).await.unwrap();
+    }
+    let mut went = String::new();
+    for n in 0..15 {
+        // From the fifth job on the clock is an hour behind; then a key comes that has to wait for its turn like all others.
+        let hour = if n < 5 { 0 } else { 3_600_000 };
+        clock::set(&mut bed.queue.connection(), (NOON_MS - hour + n) * 1_000).await.unwrap();
+        if n == 9 {
+            bed.accept(of("d")).await;
+        }
+        let got = bed.claim(&w, &["fast"], 1).await;
+        went.extend(got.iter().map(|job| {
+            let payload: serde_json::Value = serde_json::from_slice(&job.payload).unwrap();
+            payload["v"].as_str().unwrap().to_owned()
+        }));
+    }
+    assert_eq!(went, "abcabcabcabcdab");
+}
+
+#[tokio::test]
 async fn a_key_with_many_jobs_fills_what_those_with_few_leave_of_a_claim() {
     let bed = Bed::with(key_of_mail(Some(50), None)).await;
     let w = worker("w");

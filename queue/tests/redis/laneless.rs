@@ -175,3 +175,32 @@ async fn a_lane_that_comes_back_is_held_by_people_alone() {
     let hold: bool = bed.raw(&["HEXISTS", &bed.key("g"), "h:slow"]).await.unwrap();
     assert!(!hold, "what a dependency of another lane said is forgotten");
 }
+
+#[tokio::test]
+async fn a_type_that_is_gone_is_forgotten_with_its_last_job() {
+    let (w, s) = (worker("w"), worker("s"));
+    let mut bed = Bed::still(|_| {}).await;
+    let last = bed.running(&w, job("mail", "x")).await;
+    bed.change(|policy| drop(policy.job_types.remove("mail"))).await;
+    let known = async || bed.raw::<bool>(&["SISMEMBER", &bed.key("t"), "mail"]).await.unwrap();
+    bed.queue.sweep(&s, 10).await.unwrap();
+    assert!(known().await, "it runs");
+    // Damage: neither lease nor count say so, and the job comes back.
+    bed.poke(&["DEL", &bed.key("l"), &bed.key("c")]).await;
+    bed.queue.sweep(&s, 10).await.unwrap();
+    assert!(known().await, "its lease has an end");
+    for third in 1..=3 {
+        bed.at(third * LEASE_MS / 3).await;
+        bed.queue.sweep(&s, 10).await.unwrap();
+    }
+    assert!(bed.queue.position(&last.id).await.unwrap().is_some());
+    bed.queue.cancel(&[last.id.clone()], "ops").await.unwrap();
+    bed.queue.sweep(&s, 10).await.unwrap();
+    assert!(known().await, "its record stands");
+    // Of a type that is gone records stand for a day.
+    bed.at(DAY_MS + LEASE_MS).await;
+    bed.queue.sweep(&s, 10).await.unwrap();
+    assert!(!known().await);
+    let counts: Vec<String> = bed.raw(&["HKEYS", &bed.key("c")]).await.unwrap();
+    assert!(!counts.iter().any(|name| name.ends_with(":mail")), "{counts:?}");
+}

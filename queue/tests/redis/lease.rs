@@ -198,6 +198,53 @@ async fn a_clock_that_went_back_expires_nothing_and_leaves_no_lease_in_the_far_f
 }
 
 #[tokio::test]
+async fn an_outage_right_after_the_clock_went_back_leaves_no_lease_in_the_far_future() {
+    const HOUR_MS: u64 = 3_600_000;
+    let bed = Bed::still(|_| {}).await;
+    let (w, s) = (worker("w"), worker("s"));
+    bed.at(HOUR_MS).await;
+    let lost = [bed.running(&w, job("mail", "1")).await, bed.running(&w, job("mail", "2")).await];
+    // The step is seen by a worker, and before any sweep nobody calls for more than half a lease.
+    bed.at(0).await;
+    bed.claim(&worker("other"), &["fast"], 1).await;
+    bed.at(LEASE_MS).await;
+    // However few leases a sweep may deal with.
+    for _ in 0..2 {
+        let swept = bed.queue.sweep(&s, 1).await.unwrap();
+        assert_eq!((swept.rearmed, swept.expired.len(), swept.more), (1, 0, true));
+    }
+    for job in &lost {
+        assert_eq!(expiry(&bed, &job.id).await, NOON_MS + 2 * LEASE_MS);
+    }
+    let swept = sweep(&bed, &s).await;
+    assert_eq!((swept.rearmed, swept.expired.len(), swept.more), (0, 0, false));
+    bed.at(LEASE_MS * 3 / 2).await;
+    sweep(&bed, &s).await;
+    bed.at(LEASE_MS * 2).await;
+    assert_eq!(sweep(&bed, &s).await.expired.len(), 2);
+    // The step is dealt with: nothing is left to say that a lease lies too far.
+    let far = (NOON_MS + HOUR_MS).to_string();
+    bed.poke(&["ZADD", &bed.key("r"), &far, &lost[0].id]).await;
+    assert_eq!(sweep(&bed, &s).await.rearmed, 0);
+}
+
+#[tokio::test]
+async fn a_lease_that_only_a_late_sweep_finds_too_far_ends_one_lease_from_then() {
+    let bed = Bed::still(|_| {}).await;
+    let (w, s) = (worker("w"), worker("s"));
+    bed.at(3_600_000).await;
+    let lost = bed.running(&w, job("mail", "x")).await;
+    // Workers go on, but nobody sweeps while outages are made up for.
+    for n in 0..6 {
+        bed.at(n * LEASE_MS / 3).await;
+        bed.claim(&worker("other"), &["fast"], 1).await;
+    }
+    let swept = sweep(&bed, &s).await;
+    assert_eq!((swept.rearmed, swept.expired.len()), (1, 0));
+    assert_eq!(expiry(&bed, &lost.id).await, swept.now_ms + LEASE_MS);
+}
+
+#[tokio::test]
 async fn tokens_rise_whatever_the_clock_and_the_stored_state_say() {
     let bed = Bed::new().await;
     let w = worker("w");

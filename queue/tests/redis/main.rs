@@ -18,6 +18,7 @@ mod fairness;
 mod foreign;
 mod gates;
 mod gates_change;
+mod gates_unsound;
 mod grouping;
 mod groups;
 mod half;

@@ -172,6 +172,21 @@ async fn jobs_of_a_type_that_left_the_policy_wait_for_it() {
 }
 
 #[tokio::test]
+async fn position_is_exact_among_many_jobs_of_one_moment() {
+    let bed = Bed::still(|policy| policy.job_types.get_mut("reset").unwrap().priority = 5).await;
+    for kind in ["mail", "reset"] {
+        bed.queue.enqueue_all(&vec![job(kind, "x"); 600]).await.unwrap();
+    }
+    let line: Vec<String> = bed.raw(&["ZRANGE", &bed.key("q:mail"), "0", "-1"]).await.unwrap();
+    let other: Vec<String> = bed.raw(&["ZRANGE", &bed.key("q:reset"), "0", "-1"]).await.unwrap();
+    for at in [0, 1, 199, 200, 201, 450, 599] {
+        let before = other.iter().filter(|id| **id < line[at]).count() + at;
+        let place = bed.queue.position(&line[at]).await.unwrap();
+        assert_eq!(place, Some(Position { ahead: before as u64, waiting: 1_200 }), "the job at {at}");
+    }
+}
+
+#[tokio::test]
 async fn position_counts_those_that_go_first() {
     let bed = Bed::new().await;
     bed.accept(job("mail", "1")).await;

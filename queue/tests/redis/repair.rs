@@ -166,3 +166,97 @@ async fn one_job_whose_group_is_lost_makes_sweeps_look_at_all() {
     let damage: Option<u64> = bed.raw(&["HGET", &bed.key("m"), "x"]).await.unwrap();
     assert_eq!(damage, None, "all stood in their lines");
 }
+
+/// Ids of the first ready jobs, of which the queue's index knows nothing any more.
+async fn lose_ready(bed: &Bed, count: usize) {
+    let line = bed.key("q:mail");
+    let ids: Vec<String> = bed.raw(&["ZRANGE", &line, "0", &(count - 1).to_string()]).await.unwrap();
+    let names: Vec<&str> = ids.iter().map(String::as_str).collect();
+    bed.poke(&[&["ZREM", &line], names.as_slice()].concat()).await;
+}
+
+#[tokio::test]
+async fn records_that_nobody_could_read_hide_no_lost_job_once_they_are_gone() {
+    let bed = stocked().await;
+    let records = bed.key("j");
+    for n in 0..10 {
+        bed.poke(&["HSET", &records, &format!("junk{n}"), "xx"]).await;
+    }
+    sweep(&bed).await;
+    let noted = async || bed.raw::<Option<u64>>(&["HGET", &bed.key("m"), "rb"]).await.unwrap();
+    assert_eq!(noted().await, Some(10));
+    assert_eq!(sweep(&bed).await, 1, "what nobody can read is no reason to look again");
+    for (gone, left) in [(0, 9), (1, 8)] {
+        bed.poke(&["HDEL", &records, &format!("junk{gone}")]).await;
+        sweep(&bed).await;
+        assert_eq!(noted().await, Some(left));
+    }
+    // The one sweep compares sums: that its look at eight jobs meets the one is no more likely than not.
+    for _ in 0..5 {
+        lose_ready(&bed, 1).await;
+        bed.queue.sweep(&worker("s"), 100).await.unwrap();
+        sweep(&bed).await;
+        assert_eq!(figures(&bed).await, (300, 40, 30, 20, 20));
+    }
+    for n in 2..10 {
+        bed.poke(&["HDEL", &records, &format!("junk{n}")]).await;
+    }
+    sweep(&bed).await;
+    assert_eq!(noted().await, Some(0));
+}
+
+#[tokio::test]
+async fn letters_whose_records_were_deleted_leave_nothing_and_hide_no_lost_job() {
+    for discarded in [false, true] {
+        let bed = stocked().await;
+        let letters: Vec<String> = bed.raw(&["ZRANGE", &bed.key("d"), "0", "-1"]).await.unwrap();
+        let gone = &letters[15..];
+        if discarded {
+            bed.queue.dead_discard(gone, "anna", "").await.unwrap();
+        }
+        let pasts: u64 = bed.raw(&["HLEN", &bed.key("a")]).await.unwrap();
+        for id in gone {
+            bed.poke(&["HDEL", &bed.key("j"), id]).await;
+        }
+        lose_ready(&bed, 5).await;
+        // The first sweeps find what stands for no job, the next one what is missing.
+        for _ in 0..3 {
+            sweep(&bed).await;
+        }
+        assert_eq!(figures(&bed).await, (300, 40, 30, 15, 15), "discarded: {discarded}");
+        for (command, key, left) in
+            [("ZCARD", "dx", 0), ("ZCARD", "dx:mail", 0), ("HLEN", "dc", 15), ("HLEN", "a", pasts - 5)]
+        {
+            assert_eq!(bed.raw::<u64>(&[command, &bed.key(key)]).await.unwrap(), left, "{key}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn many_letters_are_walked_through_a_part_at_a_time() {
+    let bed = stocked().await;
+    // As many as two steps have where nothing seems wrong, and nothing does: a job is lost for each that stands for none.
+    let (dead, own) = (bed.key("d"), bed.key("d:mail"));
+    let mut extra: Vec<String> = Vec::new();
+    for n in 0..25 {
+        extra.extend([(9_000_000_000_000_u64 + n).to_string(), format!("stray{n}")]);
+    }
+    let names: Vec<&str> = extra.iter().map(String::as_str).collect();
+    bed.poke(&[&["ZADD", &dead], names.as_slice()].concat()).await;
+    bed.poke(&[&["ZADD", &own], names.as_slice()].concat()).await;
+    lose_ready(&bed, 25).await;
+    bed.queue.sweep(&worker("s"), 100).await.unwrap();
+    for _ in 0..4 {
+        sweep(&bed).await;
+    }
+    assert_eq!(figures(&bed).await, (300, 40, 30, 20, 20));
+}
+
+#[tokio::test]
+async fn a_queue_without_a_record_keeps_no_letters() {
+    let bed = stocked().await;
+    bed.poke(&["DEL", &bed.key("j")]).await;
+    bed.queue.sweep(&worker("s"), 100).await.unwrap();
+    assert_eq!(bed.queue.stats().await.unwrap().dead, 0);
+    assert_eq!(bed.raw::<u64>(&["HLEN", &bed.key("dc")]).await.unwrap(), 0);
+}

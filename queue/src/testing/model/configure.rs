@@ -40,11 +40,17 @@ impl Model {
         for name in policy.job_types.keys() {
             self.counters(name);
         }
+        self.forget_types();
+        Configured::Applied { version }
+    }
+
+    /// Types that the policy no longer has stay known while they have jobs.
+    pub(super) fn forget_types(&mut self) {
+        let policy = &self.stored.as_ref().expect("it was written before").policy;
         let jobs = &self.jobs;
         self.types.retain(|name, _| {
             policy.job_types.contains_key(name) || jobs.values().any(|job| job.job_type == *name)
         });
-        Configured::Applied { version }
     }
 
     /// Versions rise; so do those of a queue that was destroyed and written anew, as far as the clock can tell.
@@ -73,6 +79,7 @@ impl Model {
             tokens: if self.went_back { BTreeMap::new() } else { std::mem::take(&mut self.tokens) },
             last_version: self.last_version,
             latest_ms: self.latest_ms,
+            last_us: self.last_us,
             went_back: self.went_back,
             ..Self::default()
         };

@@ -228,7 +228,7 @@ impl Model {
         }
         let state = waiting(spec.due_ms, now_ms);
         if let Some(old) = self.jobs.remove(id) {
-            self.group_left(&old, now_ms * 1_000 + 999);
+            self.group_left(&old);
         }
         self.put(id, spec, first_ms, now_ms);
         Enqueued::Replaced { id: id.to_owned(), state }

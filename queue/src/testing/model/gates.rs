@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lanekeeper_api::policy::LanePolicy;
+use lanekeeper_api::policy::{Circuit, LanePolicy};
 
 use super::rate::Rate;
 use super::state::Model;
@@ -13,6 +13,8 @@ use crate::types::{ClosedGate, ErrorClass, Gate, Holds, Outcome, Spends, Toggled
 const PROBE_MOST_MS: u64 = 300_000;
 /// Longest time between the end of a hold and the next one that counts as the same, ms.
 const HOLD_GAP_MS: u64 = 60_000;
+/// How much further ahead than it was long a wait may end, ms; beyond that it began before the clock went back, and is over.
+const CLOCK_SLACK_MS: u64 = 60_000;
 const BY_MOST: usize = 128;
 const WHY_MOST: usize = 1024;
 
@@ -21,8 +23,7 @@ const WHY_MOST: usize = 1024;
 pub(super) struct Gates {
     /// Pauses by hand; the queue's under the empty name.
     pauses: BTreeMap<String, Pause>,
-    /// Holds by lane: until when, and since when, ms.
-    holds: BTreeMap<String, (u64, u64)>,
+    holds: BTreeMap<String, Hold>,
     /// Theoretical arrival times by lane, µs.
     arrivals: BTreeMap<String, u64>,
     /// Failures in a row by lane.
@@ -35,6 +36,44 @@ struct Pause {
     at_ms: u64,
     by: String,
     why: String,
+}
+
+/// A hold of a lane: since when, and its end as it was told last.
+#[derive(Debug, Clone, Copy)]
+struct Hold {
+    since_ms: u64,
+    wait: Wait,
+}
+
+/// Something that ends by itself, and how long that was ahead when it was told, ms.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Wait {
+    pub(super) until_ms: u64,
+    pub(super) length_ms: u64,
+}
+
+impl Wait {
+    /// A wait from now on; no shorter than one that goes on already.
+    pub(super) fn new(delay_ms: u64, going_on: Option<u64>, now_ms: u64) -> Self {
+        let until_ms = (now_ms + delay_ms).max(going_on.unwrap_or(0));
+        Self { until_ms, length_ms: until_ms - now_ms }
+    }
+
+    /// Whether it began before the clock went back.
+    pub(super) fn is_unsound(self, now_ms: u64) -> bool {
+        self.until_ms > now_ms + self.length_ms + CLOCK_SLACK_MS
+    }
+
+    /// When it ends, where it goes on.
+    pub(super) fn end(self, now_ms: u64) -> Option<u64> {
+        (self.until_ms > now_ms && !self.is_unsound(now_ms)).then_some(self.until_ms)
+    }
+}
+
+/// How long a circuit waits for its next probe when it opened for the nth time in a row, ms.
+fn probe_wait(circuit: &Circuit, openings: u32) -> u64 {
+    let longer = circuit.probe_after_ms.saturating_mul(1 << (openings - 1).min(40));
+    longer.min(PROBE_MOST_MS.max(circuit.probe_after_ms))
 }
 
 /// A circuit that is open, or waits for its probe.
@@ -67,7 +106,7 @@ impl Model {
     /// Ends pauses, and holds of lanes that are named.
     pub(super) fn resume(&mut self, lanes: &[String], now_ms: u64) -> Vec<Toggled> {
         self.toggle(lanes, |gates, lane| {
-            let lifted = gates.holds.remove(lane).is_some_and(|(until_ms, _)| until_ms > now_ms);
+            let lifted = gates.holds.remove(lane).is_some_and(|hold| hold.wait.end(now_ms).is_some());
             gates.pauses.remove(lane).is_some() || lifted
         })
     }
@@ -104,12 +143,13 @@ impl Model {
         if gates.pauses.contains_key(name) {
             return Err((Gate::Paused, None));
         }
-        if let Some((until_ms, _)) = gates.holds.get(name).filter(|(until_ms, _)| *until_ms > now_ms) {
-            return Err((Gate::Hold, Some(*until_ms)));
+        if let Some(until_ms) = gates.holds.get(name).and_then(|hold| hold.wait.end(now_ms)) {
+            return Err((Gate::Hold, Some(until_ms)));
         }
-        if let Some(open) = gates.open.get(name).filter(|_| lane.circuit.is_some()) {
-            if open.until_ms > now_ms {
-                return Err((Gate::Circuit, Some(open.until_ms)));
+        if let Some((open, circuit)) = gates.open.get(name).zip(lane.circuit.as_ref()) {
+            let wait = Wait { until_ms: open.until_ms, length_ms: probe_wait(circuit, open.openings) };
+            if let Some(until_ms) = wait.end(now_ms) {
+                return Err((Gate::Circuit, Some(until_ms)));
             }
             if open.probe.as_ref().is_some_and(|probe| self.leases.contains_key(probe)) {
                 return Err((Gate::Circuit, None));
@@ -157,11 +197,14 @@ impl Model {
         let Some(lane) = self.rules(job_type).lane.cloned() else { return };
         match outcome {
             Outcome::Snooze { delay_ms, holds: Holds::Lane, .. } => {
-                let until_ms = now_ms + (*delay_ms).min(super::options::MAX_DELAY_MS);
-                let same = |(until, _): &&(u64, u64)| now_ms.saturating_sub(*until) <= HOLD_GAP_MS;
+                let delay_ms = (*delay_ms).min(super::options::MAX_DELAY_MS);
+                let same = |hold: &&Hold| {
+                    now_ms.saturating_sub(hold.wait.until_ms) <= HOLD_GAP_MS && !hold.wait.is_unsound(now_ms)
+                };
                 let standing = self.gates.holds.get(&lane.name).filter(same);
-                let (until, since) = standing.copied().unwrap_or((0, now_ms));
-                self.gates.holds.insert(lane.name.clone(), (until.max(until_ms), since));
+                let since_ms = standing.map_or(now_ms, |hold| hold.since_ms);
+                let wait = Wait::new(delay_ms, standing.map(|hold| hold.wait.until_ms), now_ms);
+                self.gates.holds.insert(lane.name.clone(), Hold { since_ms, wait });
             }
             Outcome::Success { .. } => self.works(&lane),
             Outcome::Retry { error, .. } | Outcome::Dead { error, .. }
@@ -193,9 +236,8 @@ impl Model {
         if let Some(open) = self.gates.open.get_mut(&lane.name) {
             // Jobs that were running when it opened say nothing new.
             if open.probe.as_deref() == Some(id) {
-                let longer = circuit.probe_after_ms.saturating_mul(1 << open.openings.min(40));
-                open.until_ms = now_ms + longer.min(PROBE_MOST_MS.max(circuit.probe_after_ms));
                 open.openings += 1;
+                open.until_ms = now_ms + probe_wait(circuit, open.openings);
                 open.probe = None;
             }
             return;
@@ -233,7 +275,7 @@ impl Model {
             let Err((gate, until_ms)) = room else { continue };
             let since_ms = match gate {
                 Gate::Paused => continue,
-                Gate::Hold => self.gates.holds.get(&lane.name).map(|(_, since)| *since),
+                Gate::Hold => self.gates.holds.get(&lane.name).map(|hold| hold.since_ms),
                 Gate::Circuit => self.gates.open.get(&lane.name).map(|open| open.since_ms),
                 Gate::Concurrency | Gate::Rate => None,
             };
@@ -243,14 +285,22 @@ impl Model {
         closed
     }
 
-    /// Gates of lanes that are gone are forgotten, but for pauses by hand.
+    /// Holds from before the clock went back would begin anew once it has caught up.
+    pub(super) fn sweep_gates(&mut self, now_ms: u64) {
+        self.gates.holds.retain(|_, hold| !hold.wait.is_unsound(now_ms));
+    }
+
+    /// Gates that the policy no longer has are forgotten, but for pauses by hand.
     pub(super) fn forget_gates(&mut self) {
-        let names: BTreeSet<String> = self.policy().lanes.iter().map(|lane| lane.name.clone()).collect();
+        let lanes = &self.policy().lanes;
+        let names: BTreeSet<String> = lanes.iter().map(|lane| lane.name.clone()).collect();
+        let circuits: BTreeSet<String> =
+            lanes.iter().filter(|lane| lane.circuit.is_some()).map(|lane| lane.name.clone()).collect();
         let gates = &mut self.gates;
         gates.holds.retain(|name, _| names.contains(name));
         gates.arrivals.retain(|name, _| names.contains(name));
-        gates.failures.retain(|name, _| names.contains(name));
-        gates.open.retain(|name, _| names.contains(name));
+        gates.failures.retain(|name, _| circuits.contains(name));
+        gates.open.retain(|name, _| circuits.contains(name));
     }
 
     /// Whether a lane is open, and no time, past or to come, has to do with it.
@@ -269,7 +319,7 @@ impl Model {
 
     /// Moments at which a gate opens, ms; past ones among them.
     pub(super) fn gate_moments(&self) -> impl Iterator<Item = u64> {
-        let holds = self.gates.holds.values().map(|(until_ms, _)| *until_ms);
+        let holds = self.gates.holds.values().map(|hold| hold.wait.until_ms);
         holds
             .chain(self.gates.open.values().map(|open| open.until_ms))
             .chain(self.gates.arrivals.values().map(|us| us / 1_000))

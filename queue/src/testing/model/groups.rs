@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lanekeeper_api::policy::{ConcurrencyKey, QueuePolicy};
 
+use super::gates::Wait;
 use super::given::Given;
 use super::key;
 use super::rate::Rate;
@@ -36,12 +37,12 @@ pub(super) type Name = (String, String);
 /// What groups remember.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Groups {
-    /// Until when a dependency asked for patience, ms.
-    holds: BTreeMap<Name, u64>,
+    /// Patience that a dependency asked for.
+    holds: BTreeMap<Name, Wait>,
     /// Theoretical arrival times, µs.
     arrivals: BTreeMap<Name, u64>,
-    /// Those with an arrival time that said nothing when all were last regarded: a slower rate made it. When time has caught up
-    /// with it, it counts again, and nobody notices before a claim looks.
+    /// Those with an arrival time that said nothing when all were last regarded, for a slower rate made it, or with a hold from
+    /// before the clock went back. When time has caught up with it, it counts again, and nobody notices before a claim looks.
     unsound: BTreeSet<Name>,
     /// What the last job that was enqueued said of the class of its key's rate.
     pub(super) classes: BTreeMap<Name, Option<String>>,
@@ -52,6 +53,12 @@ pub(super) struct Groups {
     /// Types that came to have a key, and how often somebody has looked at their lines since: the first look sorts them, the
     /// second finds nothing to sort.
     unsorted: BTreeMap<String, u8>,
+    /// The number of turns that begin with this call, µs: the time, unless the clock went back, for numbers of turns only rise.
+    pub(super) turn_us: u64,
+    /// The highest number of any turn.
+    last_turn_us: u64,
+    /// The clock went back with this call: who may go need not be who may have gone, and nobody looked.
+    stepped: bool,
     /// Sweeps may be looking at all jobs, for they met one whose group was not known.
     pub(super) sought: bool,
 }
@@ -60,6 +67,20 @@ impl Groups {
     /// Whether nobody has looked at the type's line since it came to have a key.
     fn never_sorted(&self, job_type: &str) -> bool {
         self.unsorted.get(job_type) == Some(&0)
+    }
+
+    /// A call begins; `stepped`: the clock went back since the last.
+    pub(super) fn begin(&mut self, now_us: u64, stepped: bool) {
+        self.stepped = stepped;
+        self.turn_us = now_us.max(self.last_turn_us + 1);
+        self.last_turn_us = self.turn_us;
+    }
+
+    /// The turn of a group that this call served, which was the `n`th.
+    pub(super) fn served(&mut self, n: usize) -> u64 {
+        let turn_us = self.turn_us + n as u64;
+        self.last_turn_us = self.last_turn_us.max(turn_us);
+        turn_us
     }
 
     fn sorted(&mut self, looked_at: impl Fn(&String) -> bool) {
@@ -91,6 +112,9 @@ impl Model {
     }
 
     fn is_unsound(&self, name: &Name, now_us: u64) -> bool {
+        if self.groups.holds.get(name).is_some_and(|hold| hold.is_unsound(now_us / 1_000)) {
+            return true;
+        }
         let arrival = self.groups.arrivals.get(name);
         arrival.zip(self.rate_of(name)).is_some_and(|(arrival, rate)| !rate.is_sound(*arrival, now_us))
     }
@@ -98,7 +122,7 @@ impl Model {
     /// How many jobs of a group may go, at most `most`; where none may, until when, where that is a matter of time (ms).
     pub(super) fn group_room(&self, name: &Name, mut most: usize, now_us: u64) -> Result<usize, Option<u64>> {
         let Some(rules) = self.key_rules(&name.0).filter(|_| !name.1.is_empty()) else { return Ok(most) };
-        if let Some(&until_ms) = self.groups.holds.get(name).filter(|until_ms| **until_ms > now_us / 1_000) {
+        if let Some(until_ms) = self.groups.holds.get(name).and_then(|hold| hold.end(now_us / 1_000)) {
             return Err(Some(until_ms));
         }
         if let Some(limit) = rules.limit {
@@ -120,10 +144,10 @@ impl Model {
     }
 
     /// A dependency asked for patience for the group of this job.
-    pub(super) fn hold_group(&mut self, job_type: &str, group: &Group, until_ms: u64) {
+    pub(super) fn hold_group(&mut self, job_type: &str, group: &Group, delay_ms: u64, now_ms: u64) {
         if let (Some(_), Group::Of(key)) = (self.key_rules(job_type), group) {
             let hold = self.groups.holds.entry((job_type.to_owned(), key.clone())).or_default();
-            *hold = until_ms.max(*hold);
+            *hold = Wait::new(delay_ms, hold.end(now_ms), now_ms);
         }
     }
 
@@ -151,27 +175,30 @@ impl Model {
                 self.groups.unsound.insert(name.clone());
             }
             // Its jobs may stand in no line of their own before somebody looks.
-            let lazily = lazily || self.groups.never_sorted(&name.0);
-            self.groups.waits.insert(name, Waits::after(was, room, now_us, lazily, perhaps));
+            let lazily = lazily || self.groups.stepped || self.groups.never_sorted(&name.0);
+            let now = (now_us, self.groups.turn_us);
+            self.groups.waits.insert(name, Waits::after(was, room, now, lazily, perhaps));
         }
     }
 
     /// A claim looks at the groups of a type: those that may go have their turns by now.
-    pub(super) fn look_at_groups(&mut self, job_type: &str, now_us: u64) {
+    pub(super) fn look_at_groups(&mut self, job_type: &str) {
+        let turn_us = self.groups.turn_us;
         self.groups.sorted(|name| name == job_type);
         let own = self.groups.waits.iter_mut().filter(|((kind, _), _)| kind == job_type);
         for (_, waits) in own {
             if let Waits::Turn { from_us, to_us } = waits {
-                *to_us = (*to_us).min(now_us.max(*from_us));
+                *to_us = (*to_us).min(turn_us.max(*from_us));
             }
         }
     }
 
     /// A job in line makes way for another: for a moment its group may have had none there.
-    pub(super) fn group_left(&mut self, job: &Job, now_us: u64) {
+    pub(super) fn group_left(&mut self, job: &Job) {
+        let turn_us = self.groups.turn_us;
         let name = (job.job_type.clone(), job.group.turn_name().to_owned());
         if let Some(Waits::Turn { to_us, .. }) = self.groups.waits.get_mut(&name) {
-            *to_us = now_us.max(*to_us);
+            *to_us = turn_us.max(*to_us);
         }
     }
 
@@ -239,7 +266,7 @@ impl Model {
         let groups = &mut self.groups;
         groups.sorted(|_| true);
         groups.arrivals.retain(|_, arrival_us| *arrival_us > now_us);
-        groups.holds.retain(|_, until_ms| *until_ms > now_us / 1_000);
+        groups.holds.retain(|_, hold| hold.until_ms > now_us / 1_000);
         let lives = |(job_type, key): &Name| {
             let own =
                 |job: &Job| job.job_type == *job_type && matches!(&job.group, Group::Of(of) if of == key);
@@ -335,7 +362,7 @@ impl Model {
             key: key.clone(),
             running: self.running_of(&name) as u64,
             limit: rules.limit.map(u64::from),
-            held_until_ms: held.filter(|until_ms| *until_ms > now_us / 1_000),
+            held_until_ms: held.and_then(|hold| hold.end(now_us / 1_000)),
             rate_opens_ms: self.rate_of(&name).and_then(|rate| rate.room(arrival, now_us, 1).err()),
             ahead: (before as u64).min(seen),
         })
@@ -350,7 +377,7 @@ impl Model {
         self.groups
             .holds
             .values()
-            .copied()
+            .map(|hold| hold.until_ms)
             .chain(opens)
             .chain(self.groups.arrivals.values().map(|us| us / 1_000))
     }

@@ -46,6 +46,8 @@ impl Model {
         self.broken = None;
         let now_ms = now_us / 1_000;
         self.went_back |= now_ms < self.latest_ms;
+        self.groups.begin(now_us, now_us < self.last_us);
+        self.last_us = now_us;
         self.latest_ms = now_ms.max(self.latest_ms);
         self.groups.sought |= !self.open_jobs().is_empty();
         // The call itself may have asked for the group of a job, or made it another job.

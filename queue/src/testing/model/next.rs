@@ -100,7 +100,7 @@ impl Model {
             types.filter(|(_, spec)| spec.lane == lane).map(|(name, _)| name.clone()).collect()
         };
         for kind in kinds.iter().filter(|kind| slots > 0 && limits.get(*kind) != Some(&0)) {
-            self.look_at_groups(kind, now_us);
+            self.look_at_groups(kind);
         }
         let mut lines = self.lines(lane, &kinds, slots, limits, now_us);
         let mut heads = Vec::new();
@@ -111,7 +111,7 @@ impl Model {
             heads.extend(group.jobs.pop_front().map(|(_, id)| id));
             (line.left, group.room, group.taken) = (line.left - 1, group.room - 1, group.taken + 1);
             // Behind all others, in the order in which they were served.
-            let turn = now_us + heads.len() as u64;
+            let turn = self.groups.served(heads.len());
             if group.name.is_some() {
                 (group.from_us, group.to_us, group.perhaps) = (turn, turn, false);
             }
@@ -166,10 +166,8 @@ impl Model {
         let perhaps = name.as_ref().is_some_and(|name| self.perhaps_aside(name, now_us).is_some());
         let waits = name.as_ref().and_then(|name| self.groups.waits.get(name));
         let (from_us, to_us) = match waits {
-            // Where the clock went back, turns say nothing.
-            Some(_) if self.went_back => (0, u64::MAX),
             Some(Waits::Turn { from_us, to_us }) => (*from_us, *to_us),
-            Some(Waits::Aside { from_us, .. }) => (from_us.unwrap_or(0), now_us),
+            Some(Waits::Aside { from_us, .. }) => (from_us.unwrap_or(0), self.groups.turn_us),
             None => (0, 0),
         };
         GroupLine { name, room, from_us, to_us, jobs, taken: 0, perhaps }

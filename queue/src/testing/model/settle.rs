@@ -124,7 +124,7 @@ impl Model {
         }
         self.tell_gates(&kind, id, &word.outcome, now_ms);
         if let Outcome::Snooze { delay_ms, holds: Holds::Key, .. } = &word.outcome {
-            self.hold_group(&kind, &job.group, now_ms + (*delay_ms).min(MAX_DELAY_MS));
+            self.hold_group(&kind, &job.group, (*delay_ms).min(MAX_DELAY_MS), now_ms);
         }
         if let (Some(note), false) = (&word.note, cancelled) {
             job.hear(note, now_ms);

@@ -39,7 +39,7 @@ pub struct Model {
     pub(super) served_ms: Option<u64>,
     /// End of the last outage, ms.
     pub(super) outage_ms: u64,
-    /// When the clock last went back, ms.
+    /// When the clock last went back, ms, until sweeps saw to the leases that it left in the far future.
     pub(super) back_ms: Option<u64>,
     /// A longer lease that is still in force, and until when, ms.
     pub(super) longer: Option<(u64, u64)>,
@@ -52,6 +52,8 @@ pub struct Model {
     /// The latest moment of any call, ms, and whether one was before it: where the clock goes back, what comes from it
     /// alone may come again.
     pub(super) latest_ms: u64,
+    /// When the last call was, µs.
+    pub(super) last_us: u64,
     pub(super) went_back: bool,
     /// The last token of every job.
     pub(super) tokens: BTreeMap<String, u64>,

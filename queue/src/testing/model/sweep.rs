@@ -35,14 +35,15 @@ impl Model {
         let mut bound = Bound { reached: self.has_unsorted() || self.groups.sought, left: false };
         self.groups.sought &= given.more;
         self.sweep_groups(now_us);
+        self.sweep_gates(now_ms);
         self.touch(now_ms);
         let (mut rearmed, mut expired) = (0, Vec::new());
+        let near = self.bring_near(now_ms + lease_ms, limit);
+        bound.reached |= near >= limit;
         let lapsed = self.lapsed(now_ms, limit);
         if now_ms < self.outage_ms + lease_ms {
-            let far = self.too_far(now_ms + lease_ms, limit);
-            bound.reached |= far.len() >= limit;
-            rearmed = (lapsed.len() + far.len()) as u64;
-            for id in lapsed.iter().chain(&far) {
+            rearmed = lapsed.len() as u64;
+            for id in &lapsed {
                 if let Some(lease) = self.leases.get_mut(id) {
                     lease.expires_ms = self.outage_ms + lease_ms;
                 }
@@ -56,6 +57,7 @@ impl Model {
         let trimmed = self.trim(limit, now_ms);
         let left = self.too_old_or_many(now_ms) > 0;
         bound.note(trimmed, limit, left && trimmed >= limit);
+        self.forget_types();
         let (checked, left) = self.forget_keys(limit, now_ms);
         bound.note(checked, limit, left);
         // Where a worker is forgotten for its silence, the next sweep forgets its offer.
@@ -66,7 +68,7 @@ impl Model {
             now_ms,
             policy_version: self.version(),
             expired,
-            rearmed,
+            rearmed: rearmed + near as u64,
             promoted: promoted as u64,
             trimmed: trimmed as u64,
             // A part that stopped at its bound need not know whether it was the end.
@@ -74,15 +76,22 @@ impl Model {
         }
     }
 
-    /// The first leases that a clock gone back left in the far future, by expiry.
-    fn too_far(&self, horizon_ms: u64, limit: usize) -> Vec<String> {
-        if self.back_ms != Some(self.outage_ms) {
-            return Vec::new();
+    /// Leases that a clock gone back left in the far future end at the horizon, at most `limit` of them; how many did.
+    fn bring_near(&mut self, horizon_ms: u64, limit: usize) -> usize {
+        if self.back_ms.is_none() {
+            return 0;
         }
         let far = self.leases.iter().filter(|(_, lease)| lease.expires_ms > horizon_ms);
         let mut found: Vec<_> = far.map(|(id, lease)| (lease.expires_ms, id.clone())).collect();
         found.sort();
-        found.into_iter().take(limit).map(|(_, id)| id).collect()
+        found.truncate(limit);
+        for (_, id) in &found {
+            self.leases.get_mut(id).expect("it was found a moment ago").expires_ms = horizon_ms;
+        }
+        if found.len() < limit {
+            self.back_ms = None;
+        }
+        found.len()
     }
 
     /// The first leases that have run out, by expiry.
