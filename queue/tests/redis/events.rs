@@ -64,3 +64,16 @@ async fn the_stream_is_bounded_and_goes_with_the_queue() {
     bed.queue.destroy().await.unwrap();
     assert_eq!(bed.raw::<usize>(&["EXISTS", &bed.key("e")]).await.unwrap(), 0);
 }
+
+#[tokio::test]
+async fn an_entry_of_a_job_that_has_ended_is_no_job_that_cannot_be_read() {
+    let bed = Bed::new().await;
+    let w = worker("w");
+    let done = bed.running(&w, job("mail", "x")).await;
+    bed.settle(&w, &done, success()).await;
+    bed.poke(&["ZADD", &bed.key("q:mail"), "1", &done.id]).await;
+    assert!(bed.claim(&w, &["fast"], 1).await.is_empty());
+    assert_eq!(bed.queue.stats().await.unwrap().damaged, 1);
+    let events = bed.queue.events(None, 100).await.unwrap();
+    assert!(!told(&events).iter().any(|(kind, _)| *kind == "damaged"), "{events:?}");
+}

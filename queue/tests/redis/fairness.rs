@@ -166,3 +166,16 @@ async fn a_herd_that_falls_due_keeps_no_other_type_waiting() {
     }
     assert!(rest.is_sorted());
 }
+
+#[tokio::test]
+async fn a_sweep_says_that_types_are_left_for_which_it_had_no_room() {
+    let bed = Bed::still(|_| {}).await;
+    for kind in ["mail", "report"] {
+        bed.accept(with(job(kind, "x"), |options| options.delay = Some(10))).await;
+    }
+    bed.at(20).await;
+    let sweeps =
+        [bed.queue.sweep(&worker("s"), 1).await.unwrap(), bed.queue.sweep(&worker("s"), 1).await.unwrap()];
+    assert_eq!(sweeps.each_ref().map(|sweep| sweep.promoted), [1, 1]);
+    assert!(sweeps[0].more, "{sweeps:?}");
+}

@@ -142,8 +142,10 @@ async fn a_circuit_opens_on_failures_in_a_row_and_one_probe_closes_it() {
     bed.settle(&w, &more[1], retry(60_000)).await;
     let reply = bed.claim_reply(&w, &want(&["fast"], 5)).await;
     assert!(reply.jobs.is_empty(), "open");
-    let gates = bed.queue.stats().await.unwrap().gates;
+    let stats = bed.queue.stats().await.unwrap();
+    let gates = &stats.gates;
     assert_eq!((gates[0].lane.as_deref(), gates[0].gate), (Some("fast"), Gate::Circuit));
+    assert!(gates[0].since_ms.is_some_and(|since| stats.now_ms - since < 60_000), "{gates:?}");
     // What was running when it opened neither closes nor opens it further by failing.
     bed.settle(&w, &running[4], retry(60_000)).await;
     tokio::time::sleep(Duration::from_millis(reply.next_due_ms.unwrap() - reply.now_ms + 1)).await;

@@ -89,3 +89,13 @@ async fn a_list_of_large_dead_letters_leaves_none_out() {
     died.sort();
     assert_eq!(listed, died);
 }
+
+#[tokio::test]
+async fn a_record_larger_than_a_step_of_repair_stops_no_sweep() {
+    let bed = Bed::with(|policy| policy.max_payload = 1 << 20).await;
+    let id = bed.accept(job("mail", vec![b'x'; 1 << 20])).await;
+    bed.poke(&["DEL", &bed.key("q:mail")]).await;
+    while bed.queue.sweep(&worker("s"), 100).await.unwrap().more {}
+    assert_eq!(bed.queue.stats().await.unwrap().damaged, 1, "the lost entry, and nothing else");
+    assert_eq!(ids(&bed.claim(&worker("w"), &["fast"], 1).await), [&id]);
+}
