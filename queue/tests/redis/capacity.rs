@@ -152,3 +152,15 @@ async fn what_takes_the_place_of_a_smaller_job_counts_for_what_it_brings() {
     assert!(replaced(&two[0]), "{two:?}");
     refused(&two[1]);
 }
+
+#[tokio::test]
+async fn one_job_too_large_for_an_empty_queue_does_not_let_others_in_beyond_its_bytes() {
+    let bed = Bed::with(|policy| policy.capacity = Some(Capacity { jobs: None, bytes: Some(2_000) })).await;
+    refused(&bed.put(job("mail", [b'x'; 3_000])).await);
+    let mut taken = 0;
+    while let Enqueued::Accepted { .. } = bed.put(job("mail", [b'x'; 500])).await {
+        taken += 1;
+        assert!(taken < 9, "4,500 bytes in a queue of 2,000");
+    }
+    assert!(taken > 0);
+}

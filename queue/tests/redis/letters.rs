@@ -152,3 +152,15 @@ async fn a_card_whose_words_are_none_is_made_anew_from_its_job() {
         assert_eq!((found.len(), found[0].example.as_str()), (1, id.as_str()), "{place}");
     }
 }
+
+#[tokio::test]
+async fn long_words_without_digits_tell_errors_apart() {
+    let bed = Bed::new().await;
+    let w = worker("w");
+    for message in ["connection refused", "permission refused", "connection refused"] {
+        let running = bed.running(&w, job("mail", message)).await;
+        bed.settle(&w, &running, dead(message)).await;
+    }
+    let groups = bed.queue.dead_groups(&DeadFilter::default(), |_| {}).await.unwrap();
+    assert_eq!(groups.iter().map(|group| group.count).collect::<Vec<_>>(), [2, 1]);
+}
