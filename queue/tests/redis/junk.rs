@@ -55,6 +55,10 @@ impl Scene {
                 found.extend(fields.into_iter().map(|field| (name.clone(), field)));
             }
         }
+        // Most jobs here have no past yet.
+        let jobs: Vec<Vec<u8>> = self.bed.raw(&["HKEYS", &self.bed.key("j")]).await.unwrap();
+        let pasts: Vec<_> = jobs.into_iter().map(|id| (self.bed.key("a"), id)).collect();
+        found.extend(pasts.into_iter().filter(|past| !found.contains(past)).collect::<Vec<_>>());
         for (key, field) in ABSENT {
             found.push((self.bed.key(key), field.as_bytes().to_vec()));
         }
