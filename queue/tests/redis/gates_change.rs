@@ -374,3 +374,16 @@ async fn a_permanent_failure_starts_the_count_anew_but_closes_no_open_circuit() 
     bed.settle(&w, &probe[0], success()).await;
     assert!(gates().await.is_empty());
 }
+
+#[tokio::test]
+async fn a_policy_without_the_circuit_lets_go_what_an_open_one_held() {
+    let circuit = Some(Circuit { failures: 1, probe_after_ms: 60_000 });
+    let mut bed = Bed::still(|policy| policy.lanes[0].circuit = circuit.clone()).await;
+    let w = worker("w");
+    bed.queue.enqueue(&vec![job("mail", "x"); 3]).await.unwrap();
+    let first = bed.claim(&w, &["fast"], 1).await.remove(0);
+    bed.settle(&w, &first, retry(60_000)).await;
+    assert!(bed.claim(&w, &["fast"], 5).await.is_empty());
+    bed.change(|policy| policy.lanes[0].circuit = None).await;
+    assert_eq!(bed.claim(&w, &["fast"], 5).await.len(), 2);
+}

@@ -99,3 +99,23 @@ async fn a_record_larger_than_a_step_of_repair_stops_no_sweep() {
     assert_eq!(bed.queue.stats().await.unwrap().damaged, 1, "the lost entry, and nothing else");
     assert_eq!(ids(&bed.claim(&worker("w"), &["fast"], 1).await), [&id]);
 }
+
+/// What a job left is part of the answer too: where that no longer fits, lanes further down do not get what this one could not.
+#[tokio::test]
+async fn a_claim_that_a_checkpoint_fills_ends_there() {
+    let bed = Bed::with(|policy| policy.max_payload = 1 << 20).await;
+    let w = worker("w");
+    let tried = bed.running(&w, job("mail", vec![b'x'; (1 << 20) - (8 << 10)])).await;
+    let mut word = settlement(&tried, retry(0));
+    word.note = Some(Note { progress: None, checkpoint: Some(vec![b'c'; MAX_CHECKPOINT]) });
+    bed.queue.settle(&w, &[word]).await.unwrap();
+    for _ in 0..3 {
+        bed.accept(job("mail", vec![b'x'; (1 << 20) - 1_000])).await;
+    }
+    let low = bed.accept(job("report", "{}")).await;
+    let lanes = ["fast", "slow"];
+    let first = ids(&bed.claim(&w, &lanes, 9).await).into_iter().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(first.len(), 3, "all four records would fit without the checkpoint");
+    assert!(!first.contains(&low));
+    assert_eq!(bed.claim(&w, &lanes, 9).await.len(), 2);
+}

@@ -89,6 +89,7 @@ async fn lines_of_a_key_that_the_type_lost_go_by_sweeps_and_before_it_has_one_ag
     assert_eq!(keys(&bed, "y:mail:*").await, 500);
     bed.queue.sweep(&worker("s"), 100).await.unwrap();
     assert_eq!((keys(&bed, "y:mail:*").await, keys(&bed, "y[tp]:mail").await), (0, 0));
+    assert_eq!(count(&bed, "HLEN", "g").await, 0, "nothing is left to remove");
     bed.change(keyed(Some(1), None)).await;
     while bed.queue.sweep(&worker("s"), 100).await.unwrap().more {}
     assert_eq!(keys(&bed, "y:mail:*").await, 2_500);
