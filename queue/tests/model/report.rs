@@ -16,6 +16,10 @@ const MOST_LINES: usize = 60;
 pub struct Tally(BTreeMap<String, u64>);
 
 impl Tally {
+    pub fn merge(&mut self, other: Self) {
+        other.0.iter().for_each(|(what, count)| self.add(what, *count));
+    }
+
     pub fn note(&mut self, op: &Op, reply: &Reply) {
         self.add(name(op), 1);
         self.reply(reply);
@@ -243,9 +247,9 @@ fn shorten(text: &str) -> String {
 }
 
 /// The failure for people.
-pub fn failure(seed: u64, done: u64, steps: &[Step], divergence: &Divergence) -> String {
+pub fn failure(seed: u64, case: u64, steps: &[Step], divergence: &Divergence) -> String {
     let mut out = format!(
-        "library and model diverge: seed {seed}, after {done} operations; {} operations are enough:\n",
+        "library and model diverge: seed {seed}, case {case}; {} operations are enough:\n",
         steps.len()
     );
     for step in steps {

@@ -330,6 +330,10 @@ async fn a_follow_up_with_an_id_meets_the_owner_of_its_key_unless_its_job_is_the
     let refused = bed.settle(&w, &claimed, success_with(vec![of_key("fresh")])).await;
     assert!(matches!(refused, Settled::Refused { .. }), "{refused:?}");
     assert_eq!(bed.settle(&w, &claimed, success_with(vec![of_key("there")])).await, Settled::Done);
+    // Nor does one whose id an earlier one of the answer has.
+    let claimed = bed.running(&w, job("reset", "y")).await;
+    let first = with(follow("mail", "x"), |options| options.id = Some("fresh".into()));
+    assert_eq!(bed.settle(&w, &claimed, success_with(vec![first, of_key("fresh")])).await, Settled::Done);
 }
 
 #[tokio::test]

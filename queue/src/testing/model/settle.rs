@@ -29,6 +29,13 @@ struct Told {
     keys: BTreeSet<String>,
 }
 
+/// A follow-up, and whether its type refuses it for the owner of its key, by the state before the call.
+#[derive(Clone)]
+struct Asked {
+    spec: Spec,
+    refused: bool,
+}
+
 impl Model {
     pub(super) fn settle_all(
         &mut self,
@@ -39,7 +46,7 @@ impl Model {
         let now_ms = now_us / 1_000;
         let (mut told, mut refused) = (Told::default(), BTreeSet::new());
         let follow_ups: Vec<_> = done.iter().map(|word| self.follow_ups(word, now_ms)).collect();
-        let named = follow_ups.iter().flatten().flatten().filter_map(|spec| spec.options.id.as_ref());
+        let named = follow_ups.iter().flatten().flatten().filter_map(|asked| asked.spec.options.id.as_ref());
         told.ids.extend(named.filter(|id| self.jobs.contains_key(*id)).cloned());
         let mut settled = vec![Settled::Stale; done.len()];
         for at in said_in_order(done) {
@@ -62,12 +69,15 @@ impl Model {
         settled
     }
 
-    /// The jobs that a success brings; none where one cannot be stored, by the state before the call.
-    fn follow_ups(&self, word: &Settlement, now_ms: u64) -> Option<Vec<Spec>> {
+    /// The jobs that a success asks for; none where one cannot be read.
+    fn follow_ups(&self, word: &Settlement, now_ms: u64) -> Option<Vec<Asked>> {
         let Outcome::Success { follow_ups, .. } = &word.outcome else { return Some(Vec::new()) };
-        let specs: Result<Vec<Spec>, _> = follow_ups.iter().map(|job| self.read(job, now_ms)).collect();
         let refused = |spec: &Spec| self.refuses(spec, now_ms) && !self.frees_key_of(&word.id, spec);
-        specs.ok().filter(|specs| !specs.iter().any(refused))
+        let asked = follow_ups.iter().map(|job| {
+            let spec = self.read(job, now_ms)?;
+            Ok(Asked { refused: refused(&spec), spec })
+        });
+        asked.collect::<Result<_, &'static str>>().ok()
     }
 
     /// Whether the success of the job is what makes the key of the spec free.
@@ -77,14 +87,14 @@ impl Model {
         job.is_some_and(|job| self.rules(&job.job_type).key_for_ms == 0)
     }
 
-    /// The ids and keys that an answer takes; none where a key is refused that an earlier job of the call takes.
-    fn takes(&self, specs: &[Spec], told: &Told) -> Option<(BTreeSet<String>, BTreeSet<String>)> {
+    /// The ids and keys that an answer takes; none where a key is refused. One with the id of an earlier job is that job.
+    fn takes(&self, asked: &[Asked], told: &Told) -> Option<(BTreeSet<String>, BTreeSet<String>)> {
         let (mut ids, mut keys) = (BTreeSet::new(), BTreeSet::new());
-        for spec in specs {
+        for Asked { spec, refused } in asked {
             let known = |id: &String| ids.contains(id) || told.ids.contains(id);
             if let Some(key) = spec.key.as_ref().filter(|_| !spec.options.id.as_ref().is_some_and(known)) {
                 let rejects = self.rules(&spec.options.job_type).on_conflict == OnConflict::Reject;
-                if rejects && (keys.contains(key) || told.keys.contains(key)) {
+                if *refused || (rejects && (keys.contains(key) || told.keys.contains(key))) {
                     return None;
                 }
                 keys.insert(key.clone());
@@ -99,16 +109,16 @@ impl Model {
         &mut self,
         worker: &WorkerIdentity,
         word: &Settlement,
-        follow_ups: Option<Vec<Spec>>,
+        follow_ups: Option<Vec<Asked>>,
         now_ms: u64,
         told: &mut Told,
     ) -> Settled {
         let holds = |lease: &&Lease| lease.token == word.token && lease.holder.boot == worker.boot;
         let Some(lease) = self.leases.get(&word.id).filter(holds).cloned() else { return Settled::Stale };
-        let brings = follow_ups.and_then(|specs| Some((self.takes(&specs, told)?, specs)));
-        let Some(((ids, keys), specs)) = brings else { return Settled::Refused { why: String::new() } };
+        let brings = follow_ups.and_then(|asked| Some((self.takes(&asked, told)?, asked)));
+        let Some(((ids, keys), asked)) = brings else { return Settled::Refused { why: String::new() } };
         let Some(mut job) = self.jobs.remove(&word.id) else { return Settled::Stale };
-        told.follow_ups.extend(specs);
+        told.follow_ups.extend(asked.into_iter().map(|asked| asked.spec));
         told.ids.extend(ids);
         told.keys.extend(keys);
         let kept = &mut told.kept;
