@@ -84,7 +84,7 @@ function lk.keys_of(root)
     meta = root .. ':m', -- hash: v policy version, a last activity, o end of the last outage, t last token, s salt, x damage,
     -- xt time at which a failing key was told last, n notes were written, back time at which the clock went back (until sweeps saw to it), sz mean bytes of a
     -- record, lp longer lease before this one and lu until when, b:<lane> last token put back,
-    -- rc rb rn rd of looks at all jobs (repair.lua), wd wx of walks through letters (leftovers.lua)
+    -- rc rb rn rd of looks at all jobs (repair.lua), wd wx wi wt of walks through indexes (leftovers.lua)
     policy = root .. ':p', -- string: the policy as JSON
     jobs = root .. ':j', -- hash: id -> record
     pasts = root .. ':a', -- hash: id -> past, for jobs to which something has happened

@@ -96,12 +96,13 @@ local function find_by_index(ctx, state, type_name, limit, cursor)
   local list, views = indexes(ctx, state, type_name), {}
   local at, place = string.match(cursor, '^(%d+)|(.*)$')
   at, place = tonumber(at) or 1, place or ''
-  local budget = 4 * limit
+  local budget, bytes = 4 * limit, 0
   while list[at] do
     local index = list[at]
     local ids, rest = lk.page(index[2], limit - #views, place, index[3])
     budget = budget - #ids - 1
-    local found, types = lk.views(ctx, ids, false)
+    local found, types, read = lk.views(ctx, ids, false)
+    bytes = bytes + read
     for i, view in ipairs(found) do
       if view and view[2] == index[1] and (type_name == '' or types[i] == type_name) then
         views[#views + 1] = view
@@ -115,7 +116,7 @@ local function find_by_index(ctx, state, type_name, limit, cursor)
     elseif rest == '' then
       at = at + 1
     end
-    if #views >= limit or budget <= 0 then
+    if #views >= limit or budget <= 0 or bytes >= lk.CLAIM_BYTES then
       break
     end
   end

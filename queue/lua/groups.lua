@@ -192,7 +192,7 @@ end
 
 -- Groups whose time has come, or is in doubt, may go again; at most `most` of either.
 local function let_in(ctx, ty, most)
-  lk.judge_doubted(ctx, ty, most)
+  lk.try(ctx, lk.judge_doubted, ty, most)
   for _, group in ipairs(call('ZRANGEBYSCORE', ty.groups.aside, '-inf', ctx.now, 'LIMIT', 0, most)) do
     place(ctx, ty, group)
   end

@@ -4,8 +4,42 @@
 -- Jobs of a line that one call looks at.
 local REGROUP = 200
 
+-- The rank in an index from which a step goes on, by where the last one ended, `<score>:<member>`; the first where that says nothing.
+-- A place, not a rank: members come and go before it meanwhile.
+local function rank_of(key, place, newest_first)
+  local score, last = string.match(place, '^([^:]+):(.*)$')
+  local number = tonumber(score)
+  return number and number == number and lk.rank_after(key, score, last, newest_first) or 0
+end
+
+-- Keeps where a step ended; nil takes the flag away.
+local function keep_place(ctx, flag, place)
+  lk.gates(ctx)[flag] = place
+  if place then
+    call('HSET', ctx.keys.gates, flag, place)
+  else
+    call('HDEL', ctx.keys.gates, flag)
+  end
+end
+
+-- Those of the jobs of a line that do not stand in their group's: {score, id, ...}. A group whose line something else overwrote is
+-- set aside, and its jobs wait with it.
+local function strays(ctx, ty, head, ids)
+  local lost, unread = {}, {}
+  for i, group in ipairs(ids[1] and lk.groups_of(ctx, ids) or {}) do
+    local score = not unread[group] and redis.pcall('ZSCORE', lk.line_of_group(ty, group), ids[i])
+    if type(score) == 'table' then
+      unread[group] = true
+      lk.set_aside(ctx, ty, group, score.err)
+    elseif score == false and not unread[group] then
+      lk.push2(lost, head[2 * i], ids[i])
+    end
+  end
+  return lost
+end
+
 -- A type came to have a key while jobs stood in its line: those are put into lines of groups, a bounded step at a time. The
--- flag says from which rank on to look, and whether this round found any; a round that finds none is the last. Returns
+-- flag says after which of them to go on; whoever comes to stand before that is put into its group's line as it comes. Returns
 -- whether there is more to do.
 function lk.regroup(ctx, ty)
   local flag = 'ungrouped:' .. ty.name
@@ -13,50 +47,41 @@ function lk.regroup(ctx, ty)
   if not state then
     return false
   end
-  local from, found = string.match(state, '^(%d+) (%d)$')
-  from = tonumber(from) or 0
-  local head, ids, lost = call('ZRANGE', ty.ready, from, from + REGROUP - 1, 'WITHSCORES'), {}, {}
+  local from = rank_of(ty.ready, state)
+  local head, ids = call('ZRANGE', ty.ready, from, from + REGROUP - 1, 'WITHSCORES'), {}
   for i = 1, #head, 2 do
     ids[#ids + 1] = head[i]
   end
-  for i, group in ipairs(ids[1] and lk.groups_of(ctx, ids) or {}) do
-    if call('ZSCORE', lk.line_of_group(ty, group), ids[i]) == false then
-      lk.push2(lost, head[2 * i], ids[i])
-    end
-  end
+  local lost = strays(ctx, ty, head, ids)
   if lost[1] then
     lk.line_up(ctx, ty, lost)
-    found = '1'
   end
-  if #ids == REGROUP then
-    state = fmt('%d %s', from + REGROUP, found or '0')
-  else
-    state = found == '1' and '0 0' or nil
-  end
-  ctx.gates[flag] = state
-  if state then
-    call('HSET', ctx.keys.gates, flag, state)
-  else
-    call('HDEL', ctx.keys.gates, flag)
-  end
-  return state ~= nil
+  local more = #ids == REGROUP
+  keep_place(ctx, flag, more and head[#head] .. ':' .. head[#head - 1] or nil)
+  return more
 end
 
--- How many jobs of each group run, counted anew from the leases.
-function lk.recount_groups(ctx, ty)
+-- How many jobs of each group of these types run, counted anew from the leases.
+function lk.recount_groups(ctx, types)
   local ids = {}
-  local all = call('HGETALL', ctx.keys.leases)
+  for _, ty in ipairs(types) do
+    ids[ty.name] = {}
+    call('DEL', ty.groups.running)
+  end
+  local all = types[1] and call('HGETALL', ctx.keys.leases) or NONE
   for i = 1, #all, 2 do
     local lease = lk.read_lease(all[i + 1])
-    if lease and lease[L_TYPE] == ty.name then
-      ids[#ids + 1] = all[i]
+    local own = lease and ids[lease[L_TYPE]]
+    if own then
+      own[#own + 1] = all[i]
     end
   end
-  call('DEL', ty.groups.running)
-  for from = 1, #ids, 200 do
-    local some = {unpack_list(ids, from, min(from + 199, #ids))}
-    for _, group in ipairs(lk.groups_of(ctx, some)) do
-      call('HINCRBY', ty.groups.running, group, 1)
+  for _, ty in ipairs(types) do
+    local own = ids[ty.name]
+    for from = 1, #own, 200 do
+      for _, group in ipairs(lk.groups_of(ctx, {unpack_list(own, from, min(from + 199, #own))})) do
+        call('HINCRBY', ty.groups.running, group, 1)
+      end
     end
   end
 end
@@ -81,23 +106,13 @@ function lk.judge_doubted(ctx, ty, most)
   if not state then
     return
   end
-  local aside = ty.groups.aside
-  local score, last = string.match(state, '^([^:]+):(.*)$')
-  local rank = score and lk.rank_after(aside, score, last, true) or 0
+  local aside, groups = ty.groups.aside, {}
+  local rank = rank_of(aside, state, true)
   local found = call('ZREVRANGE', aside, rank, rank + most - 1, 'WITHSCORES')
-  local groups, state_after = {}, nil
   for i = 1, #found, 2 do
     groups[#groups + 1] = found[i]
   end
-  if #groups == most then
-    state_after = found[#found] .. ':' .. found[#found - 1]
-  end
-  lk.gates(ctx)[flag] = state_after
-  if state_after then
-    call('HSET', ctx.keys.gates, flag, state_after)
-  else
-    call('HDEL', ctx.keys.gates, flag)
-  end
+  keep_place(ctx, flag, #groups == most and found[#found] .. ':' .. found[#found - 1] or nil)
   lk.place_groups(ctx, ty, groups)
 end
 
@@ -165,9 +180,8 @@ local function begin(ctx, ty)
   end
   call('HDEL', ctx.keys.gates, 'abandoned:' .. ty.name)
   if call('EXISTS', ty.ready) == 1 then
-    call('HSET', ctx.keys.gates, 'ungrouped:' .. ty.name, '0 0')
+    call('HSET', ctx.keys.gates, 'ungrouped:' .. ty.name, '')
   end
-  lk.recount_groups(ctx, ty)
 end
 
 -- A new policy: types that lost their key forget their groups; those that have one now, and had none, are regrouped; and all
@@ -179,14 +193,17 @@ function lk.note_groups(ctx, old)
       abandon(ctx, before)
     end
   end
+  local new = {}
   for name, ty in pairs(ctx.policy.types) do
     local before = old and old.types[name]
     if ty.groups and not (before and before.groups) then
       begin(ctx, ty)
+      new[#new + 1] = ty
     elseif ty.groups then
       lk.doubt_type(ctx, ty)
     end
   end
+  lk.recount_groups(ctx, new)
 end
 
 -- Groups picked at random that one sweep looks at.

@@ -125,7 +125,11 @@ end
 -- One step through all jobs; the cursor is kept in the queue's meta. Returns whether there is more.
 local function step(ctx, cursor, size)
   local count = max(1, min(200, floor(STEP_BYTES / max(size, 64))))
-  local found = call('HSCAN', ctx.keys.jobs, cursor, 'COUNT', count)
+  local found = redis.pcall('HSCAN', ctx.keys.jobs, cursor, 'COUNT', count)
+  if found.err then
+    -- The cursor is none: something else wrote it.
+    found = call('HSCAN', ctx.keys.jobs, '0', 'COUNT', count)
+  end
   local ids, records = {}, {}
   for i = 1, #found[2], 2 do
     ids[#ids + 1], records[#records + 1] = found[2][i], found[2][i + 1]
@@ -140,14 +144,14 @@ local function step(ctx, cursor, size)
     local _, bad = mend_all(ctx, some, theirs)
     unreadable = unreadable + bad
   end
-  local so_far = call('HINCRBY', ctx.keys.meta, 'rn', unreadable)
+  unreadable = unreadable + (lk.whole(call('HGET', ctx.keys.meta, 'rn')) or 0)
   if found[1] == '0' then
     -- What nobody can read stands in no index, and that is no reason to look again.
     call('HDEL', ctx.keys.meta, 'rc', 'rn')
-    call('HSET', ctx.keys.meta, 'rb', so_far, 'rd', lk.cards_missing(ctx))
+    call('HSET', ctx.keys.meta, 'rb', lk.digits(unreadable), 'rd', lk.cards_missing(ctx))
     return false
   end
-  call('HSET', ctx.keys.meta, 'rc', found[1])
+  call('HSET', ctx.keys.meta, 'rc', found[1], 'rn', lk.digits(unreadable))
   return true
 end
 
@@ -193,7 +197,7 @@ local function mend_gauges(ctx, names)
         of_groups = of_groups + (tonumber(count) or 0)
       end
       if of_groups ~= (tonumber(call('HGET', ctx.keys.counters, fields[i])) or 0) then
-        lk.recount_groups(ctx, ty)
+        lk.recount_groups(ctx, {ty})
         lk.doubt_type(ctx, ty)
       end
     end

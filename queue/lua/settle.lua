@@ -96,13 +96,14 @@ local function succeed_first(ctx, who, word, lease)
   return word.past
 end
 
--- The key of the job goes on being taken, or is free, after a success. `key` is what the caller takes for it.
-local function keep_key(ctx, stage, ty, id, lease, key)
+-- The key of the job goes on being taken, or is free, after a success. `key` is what the caller takes for it, `job` what was read
+-- of it, if it was.
+local function keep_key(ctx, stage, ty, id, lease, key, job)
   if not lease.keyed then
     return
   end
   if type(key) ~= 'string' or key == '' then
-    local job = lk.read_job(call('HGET', ctx.keys.jobs, id), false)
+    job = job or lk.read_job(call('HGET', ctx.keys.jobs, id), false)
     key = job and job[KEY] or ''
   end
   if key ~= '' then
@@ -111,9 +112,9 @@ local function keep_key(ctx, stage, ty, id, lease, key)
 end
 
 local function succeed(ctx, stage, ty, who, id, word, lease, past_raw, nth)
-  local past
+  local past, job
   if past_raw then
-    local job = lk.read_job(call('HGET', ctx.keys.jobs, id), past_raw)
+    job = lk.read_job(call('HGET', ctx.keys.jobs, id), past_raw)
     if not job or job[STATE] ~= LIVE then
       return false
     end
@@ -124,7 +125,7 @@ local function succeed(ctx, stage, ty, who, id, word, lease, past_raw, nth)
   else
     past = succeed_first(ctx, who, word, lease)
   end
-  keep_key(ctx, stage, ty, id, lease, word.keys[nth])
+  keep_key(ctx, stage, ty, id, lease, word.keys[nth], job)
   if lease.noted then
     lk.stage_forget_notes(stage, id)
   end

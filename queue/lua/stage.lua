@@ -313,7 +313,11 @@ local function count_all(ctx, stage)
   for _, ty in ipairs(stage.touched) do
     for letter, by in pairs(stage.types[ty].counts) do
       if by ~= 0 then
-        call('HINCRBY', ctx.keys.counters, letter .. ':' .. ty.name, by)
+        local field = letter .. ':' .. ty.name
+        if not lk.number(ctx, 'HINCRBY', ctx.keys.counters, field, by) then
+          -- A count that something else overwrote begins anew.
+          call('HSET', ctx.keys.counters, field, max(0, by))
+        end
       end
     end
   end

@@ -123,7 +123,7 @@ end
 -- (see rank.lua).
 function lk.peek_groups(ctx, ty, most)
   lk.require_groups(ctx, ty)
-  lk.regroup(ctx, ty)
+  lk.try(ctx, lk.regroup, ty)
   lk.let_groups_in(ctx, ty, 64)
   local uniform, peeked = lk.is_uniform(ty.ready), {}
   local lines, cut = read_lines(ctx, ty, most, uniform)

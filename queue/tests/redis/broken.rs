@@ -286,3 +286,21 @@ async fn a_job_without_its_past_runs_anew_whatever_it_was() {
         assert_eq!(bed.state(&id).await, JobState::Succeeded);
     }
 }
+
+#[tokio::test]
+async fn a_count_that_is_none_begins_anew_and_costs_no_other() {
+    for spoilt in ["a", "b", "s", "r", "e"] {
+        let bed = Bed::new().await;
+        let w = worker("w");
+        bed.poke(&["HSET", &bed.key("c"), &format!("{spoilt}:mail"), "junk"]).await;
+        for _ in 0..3 {
+            let claimed = bed.running(&w, job("mail", "x")).await;
+            bed.settle(&w, &claimed, success()).await;
+        }
+        let fields = ["e:mail", "a:mail", "s:mail", "r:mail"];
+        let counts: Vec<i64> =
+            bed.raw(&[&["HMGET", &bed.key("c")], fields.as_slice()].concat()).await.unwrap();
+        assert_eq!(counts, [3, 3, 3, 0], "{spoilt}");
+        assert_eq!(bed.queue.stats().await.unwrap().damaged, 1, "{spoilt}");
+    }
+}

@@ -41,6 +41,48 @@ async fn a_claim_reads_little_more_than_it_hands_out() {
     assert!(beyond < 32 << 20, "{beyond} B beyond the records: all of them were read at once");
 }
 
+/// Small ones in front say nothing of those behind.
+#[tokio::test]
+async fn a_claim_behind_small_jobs_reads_little_more_than_it_hands_out() {
+    let bed = Bed::with(|policy| policy.max_payload = 1 << 20).await;
+    let (w, large) = (worker("w"), 60 << 20);
+    bed.queue.enqueue_all(&vec![job("mail", "x"); 40]).await.unwrap();
+    for _ in 0..60 {
+        bed.accept(job("mail", vec![b'x'; 1 << 20])).await;
+    }
+    bed.poke(&["CONFIG", "RESETSTAT"]).await;
+    assert_eq!(bed.claim(&w, &["fast"], 100).await.len(), 43);
+    let info: String = bed.raw(&["INFO", "memory"]).await.unwrap();
+    let peak = info.lines().find_map(|line| line.strip_prefix("used_memory_peak:")).unwrap();
+    let beyond = peak.parse::<usize>().unwrap() - large;
+    assert!(beyond < 40 << 20, "{beyond} B beyond the records");
+}
+
+#[tokio::test]
+async fn a_page_over_many_types_reads_no_more_than_one_of_one_type() {
+    let bed = Bed::with(|policy| policy.max_payload = 1 << 20).await;
+    let mut made = Vec::new();
+    for kind in ["limited", "mail", "report", "reset"] {
+        for _ in 0..3 {
+            made.push(bed.accept(job(kind, vec![b'x'; 1 << 20])).await);
+        }
+    }
+    let (mut listed, mut cursor, mut pages) = (Vec::new(), None, 0);
+    loop {
+        let page = bed.queue.find(&Find { limit: 100, cursor, ..Find::default() }).await.unwrap();
+        assert!(page.jobs.len() <= 6, "{}", page.jobs.len());
+        listed.extend(page.jobs.into_iter().map(|job| job.id));
+        (cursor, pages) = (page.cursor, pages + 1);
+        if cursor.is_none() {
+            break;
+        }
+    }
+    listed.sort();
+    made.sort();
+    assert_eq!(listed, made);
+    assert!(pages < 20);
+}
+
 #[tokio::test]
 async fn what_people_ask_of_many_large_jobs_is_done_in_several_calls() {
     let (bed, made) = bed_of_large().await;

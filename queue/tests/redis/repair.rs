@@ -260,3 +260,43 @@ async fn a_queue_without_a_record_keeps_no_letters() {
     assert_eq!(bed.queue.stats().await.unwrap().dead, 0);
     assert_eq!(bed.raw::<u64>(&["HLEN", &bed.key("dc")]).await.unwrap(), 0);
 }
+
+#[tokio::test]
+async fn entries_of_finished_and_scheduled_jobs_without_records_hide_no_lost_job() {
+    for (index, expected) in [("f:mail", (300, 40, 30, 20, 20)), ("s:mail", (300, 30, 30, 20, 20))] {
+        let bed = stocked().await;
+        let ids: Vec<String> = bed.raw(&["ZRANGE", &bed.key(index), "0", "9"]).await.unwrap();
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        bed.poke(&[&["HDEL", &bed.key("j")], ids.as_slice()].concat()).await;
+        lose_ready(&bed, 5).await;
+        // One index of one type a sweep.
+        for _ in 0..20 {
+            sweep(&bed).await;
+        }
+        assert_eq!(figures(&bed).await, expected, "{index}");
+    }
+}
+
+#[tokio::test]
+async fn how_far_looks_are_may_say_anything_and_holds_none_up() {
+    for (field, junk) in [
+        ("rc", "junk"),
+        ("rc", "99999999999999999999999"),
+        ("rn", "junk"),
+        ("rn", "1.5"),
+        ("rb", "junk"),
+        ("wd", "junk"),
+        ("wx", "0.5"),
+        ("wi", "1.5"),
+        ("wt", "-1"),
+    ] {
+        let bed = stocked().await;
+        bed.poke(&["HSET", &bed.key("m"), field, junk]).await;
+        lose_ready(&bed, 5).await;
+        for _ in 0..4 {
+            sweep(&bed).await;
+        }
+        assert_eq!(figures(&bed).await, (300, 40, 30, 20, 20), "{field} {junk}");
+        assert_eq!(bed.queue.stats().await.unwrap().damaged, 5, "{field} {junk}");
+    }
+}

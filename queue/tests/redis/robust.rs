@@ -1,6 +1,7 @@
 //! Damage, full memory, foreign credentials, library upgrades, crashes of Redis.
 
 use super::common::*;
+use lanekeeper_api::policy::{ConcurrencyKey, KeyPart, QueuePolicy};
 use lanekeeper_queue::client::{Safety, install_library, safety};
 use lanekeeper_queue::testing::TestRedis;
 use lanekeeper_queue::types::*;
@@ -187,6 +188,7 @@ async fn a_workers_credentials_are_enough_for_its_work_and_for_nothing_else() {
     mine.queue.position("x").await.unwrap();
     let mut waker = lanekeeper_queue::Waker::connect(&options, mine.queue.name().clone()).await.unwrap();
     waker.wait(&["fast".into()], std::time::Duration::from_millis(10)).await.unwrap();
+    assert_eq!(mine.queue.stats().await.unwrap().damaged, 0);
 
     // And what it must not.
     let theirs = mine.queue.with_name(other.name().clone());
@@ -348,4 +350,36 @@ async fn foreign_keys_under_the_prefix_make_an_error_and_no_half_written_job() {
         bed.poke(&["DEL", &bed.key(key)]).await;
     }
     bed.accept(job("mail", "x")).await;
+}
+
+/// Sweeps of workers also finish what policies began: without the operator nobody else does.
+#[tokio::test]
+async fn a_workers_credentials_are_enough_to_tidy_up_after_policies() {
+    let keyed = |has_key: bool| {
+        move |policy: &mut QueuePolicy| {
+            let key = vec![KeyPart::Path(vec!["v".into()])];
+            policy.job_types.get_mut("mail").unwrap().concurrency_key =
+                has_key.then_some(ConcurrencyKey { key, limit: None, rate_limit: None });
+        }
+    };
+    let mut bed = Bed::with(keyed(true)).await;
+    let options = with_user(&bed, worker_acl(bed.queue.name(), "lk-worker", "p@ss")).await;
+    let theirs = Queue::connect(&options, bed.queue.name().clone()).await.unwrap();
+    let w = worker("w");
+    let last = bed.running(&w, job("report", "x")).await;
+    let jobs: Vec<NewJob> = (0..1_200).map(|n| job("mail", format!(r#"{{"v":"{n}"}}"#))).collect();
+    bed.queue.enqueue_all(&jobs).await.unwrap();
+    bed.change(keyed(false)).await;
+    bed.change(|policy| drop(policy.job_types.remove("report"))).await;
+    bed.settle(&w, &last, success()).await;
+    // Its retention is over.
+    for (command, key) in [("HDEL", "j"), ("HDEL", "a"), ("ZREM", "f:report")] {
+        bed.poke(&[command, &bed.key(key), &last.id]).await;
+    }
+    while theirs.sweep(&worker("s"), 100).await.unwrap().more {}
+    let types: Vec<String> = bed.raw(&["SMEMBERS", &bed.key("t")]).await.unwrap();
+    assert!(!types.contains(&"report".to_owned()), "{types:?}");
+    assert_eq!(bed.queue.stats().await.unwrap().damaged, 0);
+    let left: Vec<String> = bed.raw(&["KEYS", &bed.key("y:mail:*")]).await.unwrap();
+    assert_eq!(left, [""; 0]);
 }
