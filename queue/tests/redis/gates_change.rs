@@ -378,7 +378,7 @@ async fn a_permanent_failure_starts_the_count_anew_but_closes_no_open_circuit() 
 #[tokio::test]
 async fn a_policy_without_the_circuit_lets_go_what_an_open_one_held() {
     let circuit = Some(Circuit { failures: 1, probe_after_ms: 60_000 });
-    let mut bed = Bed::still(|policy| policy.lanes[0].circuit = circuit.clone()).await;
+    let mut bed = Bed::still(|policy| policy.lanes[0].circuit = circuit).await;
     let w = worker("w");
     bed.queue.enqueue(&vec![job("mail", "x"); 3]).await.unwrap();
     let first = bed.claim(&w, &["fast"], 1).await.remove(0);
