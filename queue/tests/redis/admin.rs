@@ -311,3 +311,15 @@ async fn every_function_says_what_is_wrong_where_there_is_no_queue() {
         assert!(answered.is_ok(), "{function}: {answered:?}");
     }
 }
+
+#[tokio::test]
+async fn a_page_goes_on_behind_the_place_of_the_last_job_wherever_that_is_by_now() {
+    let bed = Bed::new().await;
+    let made = [bed.accept(job("mail", "1")).await, bed.accept(job("mail", "2")).await];
+    let find = Find { state: Some(JobState::Ready), limit: 1, ..Find::default() };
+    let first = bed.queue.find(&find).await.unwrap();
+    assert_eq!(first.jobs[0].id, made[0]);
+    bed.poke(&["ZINCRBY", &bed.key("q:mail"), "1000000", &made[0]]).await;
+    let second = bed.queue.find(&Find { cursor: first.cursor, ..find }).await.unwrap();
+    assert_eq!(second.jobs[0].id, made[1]);
+}

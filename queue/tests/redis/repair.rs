@@ -300,3 +300,40 @@ async fn how_far_looks_are_may_say_anything_and_holds_none_up() {
         assert_eq!(bed.queue.stats().await.unwrap().damaged, 5, "{field} {junk}");
     }
 }
+
+#[tokio::test]
+async fn finished_jobs_are_walked_through_a_part_at_a_time_and_anew() {
+    let bed = Bed::with(|policy| policy.job_types.get_mut("mail").unwrap().completed.keep = 1_000).await;
+    let w = worker("w");
+    bed.queue.enqueue_all(&vec![job("mail", "x"); 1_100]).await.unwrap();
+    for _ in 0..6 {
+        let done: Vec<Settlement> =
+            bed.claim(&w, &["fast"], 100).await.iter().map(|job| settlement(job, success())).collect();
+        bed.queue.settle(&w, &done).await.unwrap();
+    }
+    // A step has 500 of them.
+    for (from, to, left) in [("590", "599", 500), ("0", "9", 500)] {
+        let ids: Vec<String> = bed.raw(&["ZRANGE", &bed.key("f:mail"), from, to]).await.unwrap();
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        for records in ["j", "a"] {
+            bed.poke(&[&["HDEL", &bed.key(records)], ids.as_slice()].concat()).await;
+        }
+        lose_ready(&bed, 5).await;
+        for _ in 0..20 {
+            sweep(&bed).await;
+        }
+        assert_eq!(figures(&bed).await.0, left, "{from}");
+    }
+    assert_eq!(bed.raw::<u64>(&["ZCARD", &bed.key("f:mail")]).await.unwrap(), 580);
+}
+
+#[tokio::test]
+async fn a_count_of_damage_that_is_none_begins_anew() {
+    let bed = stocked().await;
+    bed.poke(&["HSET", &bed.key("m"), "x", "junk"]).await;
+    for damaged in [5, 10] {
+        lose_ready(&bed, 5).await;
+        sweep(&bed).await;
+        assert_eq!(bed.queue.stats().await.unwrap().damaged, damaged);
+    }
+}
