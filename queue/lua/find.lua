@@ -32,16 +32,18 @@ function lk.rank_after(key, score, id, newest_first)
   return lk.rank_among_twins(key, before, before + call('ZCOUNT', key, score, score), id, newest_first)
 end
 
--- Up to `limit` members after the cursor, and the cursor of the last one ('' at the end).
+-- Up to `limit` members after the cursor `<score>:<member>`, from the first where that is none; the cursor of the last one ('' at the
+-- end), and the members with their scores. A place, not a rank: members come and go before it meanwhile.
 function lk.page(key, limit, cursor, newest_first)
-  local score, id = string.match(cursor, '^(%d+):(.*)$')
-  local rank = score and lk.rank_after(key, score, id, newest_first) or 0
+  local score, id = string.match(cursor, '^([^:%s]+):(.*)$')
+  local number = tonumber(score)
+  local rank = number and number == number and lk.rank_after(key, score, id, newest_first) or 0
   local found = call(newest_first and 'ZREVRANGE' or 'ZRANGE', key, rank, rank + limit - 1, 'WITHSCORES')
   local ids = {}
   for i = 1, #found, 2 do
     ids[#ids + 1] = found[i]
   end
-  return ids, #ids >= limit and found[#found] .. ':' .. found[#found - 1] or ''
+  return ids, #ids >= limit and found[#found] .. ':' .. found[#found - 1] or '', found
 end
 
 -- The indexes a search goes through: {state, key, newest first}.

@@ -24,14 +24,14 @@ end
 -- Views of many ids, from the first as many as a call reads, the types of their jobs, and how many bytes were read; a missing or
 -- damaged record gives false.
 function lk.views(ctx, ids, with_payload)
-  local out, types, bytes = {}, {}, 0
-  if ids[1] then
-    local records, pasts, read, of_all = lk.read_within(ctx, ids, lk.CLAIM_BYTES)
-    bytes = of_all
-    local notes = lk.read_notes(ctx, ids) or NONE
-    for i = 1, read do
-      out[i], types[i] = lk.view(ctx, ids[i], records[i], pasts[i], with_payload, notes[2 * i - 1], notes[2 * i])
-    end
+  local out, types = {}, {}
+  if not ids[1] then
+    return out, types, 0
+  end
+  local records, pasts, read, bytes = lk.read_within(ctx, ids, lk.CLAIM_BYTES)
+  local notes = lk.read_notes(ctx, ids) or NONE
+  for i = 1, read do
+    out[i], types[i] = lk.view(ctx, ids[i], records[i], pasts[i], with_payload, notes[2 * i - 1], notes[2 * i])
   end
   return out, types, bytes
 end

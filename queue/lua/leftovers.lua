@@ -1,5 +1,6 @@
 -- What is left of jobs whose records are gone, deleted by hand: entries among the dead letters and of jobs that are done or wait for
--- their time, cards, pasts. Nothing else looks at those, or not soon, and as long as they stand the sums of repair.lua count them for jobs, of which as many may be lost unseen.
+-- their time, cards, pasts. Nothing else looks at those, or not soon, and as long as they stand the sums of repair.lua count them for
+-- jobs, of which as many may be lost unseen.
 
 -- Entries that a sweep looks at in each index of letters; so many where the sums say that something stands for no job. Fields of a
 -- hash that it picks at random.

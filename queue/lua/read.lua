@@ -9,8 +9,8 @@ end
 local PIECE = 8
 
 -- The same of as many of the ids, from the first, as have at most `most` bytes, and of one at least unless `none` will do; and how
--- many those are, and how many bytes were read. In pieces, each as long as what was read lets expect, and as fits even where all payloads are as large as they
--- may be: only reading tells the size, and takes its time.
+-- many those are, and how many bytes were read. In pieces, each as long as what was read lets expect, and as fits even where all
+-- payloads are as large as they may be: only reading tells the size, and takes its time.
 function lk.read_within(ctx, ids, most, none)
   local records, pasts, read, bytes, piece = {}, {}, 0, 0, PIECE
   local largest = max(PIECE, floor(lk.CLAIM_BYTES / max(1, ctx.policy.max_payload)))

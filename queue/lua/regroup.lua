@@ -4,22 +4,16 @@
 -- Jobs of a line that one call looks at.
 local REGROUP = 200
 
--- The rank in an index from which a step goes on, by where the last one ended, `<score>:<member>`; the first where that says nothing.
--- A place, not a rank: members come and go before it meanwhile.
-local function rank_of(key, place, newest_first)
-  local score, last = string.match(place, '^([^:]+):(.*)$')
-  local number = tonumber(score)
-  return number and number == number and lk.rank_after(key, score, last, newest_first) or 0
-end
-
--- Keeps where a step ended; nil takes the flag away.
+-- Keeps where a step ended; at the end the flag goes. Whether there is more to do.
 local function keep_place(ctx, flag, place)
-  lk.gates(ctx)[flag] = place
-  if place then
+  local more = place ~= ''
+  lk.gates(ctx)[flag] = more and place or nil
+  if more then
     call('HSET', ctx.keys.gates, flag, place)
   else
     call('HDEL', ctx.keys.gates, flag)
   end
+  return more
 end
 
 -- Those of the jobs of a line that do not stand in their group's: {score, id, ...}. A group whose line something else overwrote is
@@ -47,18 +41,12 @@ function lk.regroup(ctx, ty)
   if not state then
     return false
   end
-  local from = rank_of(ty.ready, state)
-  local head, ids = call('ZRANGE', ty.ready, from, from + REGROUP - 1, 'WITHSCORES'), {}
-  for i = 1, #head, 2 do
-    ids[#ids + 1] = head[i]
-  end
+  local ids, rest, head = lk.page(ty.ready, REGROUP, state)
   local lost = strays(ctx, ty, head, ids)
   if lost[1] then
     lk.line_up(ctx, ty, lost)
   end
-  local more = #ids == REGROUP
-  keep_place(ctx, flag, more and head[#head] .. ':' .. head[#head - 1] or nil)
-  return more
+  return keep_place(ctx, flag, rest)
 end
 
 -- How many jobs of each group of these types run, counted anew from the leases.
@@ -106,13 +94,8 @@ function lk.judge_doubted(ctx, ty, most)
   if not state then
     return
   end
-  local aside, groups = ty.groups.aside, {}
-  local rank = rank_of(aside, state, true)
-  local found = call('ZREVRANGE', aside, rank, rank + most - 1, 'WITHSCORES')
-  for i = 1, #found, 2 do
-    groups[#groups + 1] = found[i]
-  end
-  keep_place(ctx, flag, #groups == most and found[#found] .. ':' .. found[#found - 1] or nil)
+  local groups, rest = lk.page(ty.groups.aside, most, state, true)
+  keep_place(ctx, flag, rest)
   lk.place_groups(ctx, ty, groups)
 end
 

@@ -138,6 +138,7 @@ async fn a_field_that_cannot_be_read_closes_no_gate_and_goes_with_the_next_sweep
             "\u{1}",
             "a:b",
             "nan:b",
+            "5 :b",
         ] {
             let bed = Bed::still(|policy| {
                 policy.lanes[0].circuit = Some(Circuit { failures: 2, probe_after_ms: 5_000 });

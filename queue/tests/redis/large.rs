@@ -15,6 +15,13 @@ async fn bed_of_large() -> (Bed, Vec<String>) {
     (bed, made)
 }
 
+/// The most memory that Redis had since its figures were reset, beyond that of the records.
+async fn beyond(bed: &Bed, records: usize) -> usize {
+    let info: String = bed.raw(&["INFO", "memory"]).await.unwrap();
+    let peak = info.lines().find_map(|line| line.strip_prefix("used_memory_peak:")).unwrap();
+    peak.parse::<usize>().unwrap() - records
+}
+
 /// How many of the ids a call answered for.
 async fn answered(bed: &Bed, function: &str, args: &[&str], ids: &[String]) -> usize {
     let mut call = redis::cmd("FCALL");
@@ -35,9 +42,7 @@ async fn a_claim_reads_little_more_than_it_hands_out() {
         got.extend(some.into_iter().map(|job| job.id));
     }
     assert_eq!(got, made);
-    let info: String = bed.raw(&["INFO", "memory"]).await.unwrap();
-    let peak = info.lines().find_map(|line| line.strip_prefix("used_memory_peak:")).unwrap();
-    let beyond = peak.parse::<usize>().unwrap() - JOBS * EACH;
+    let beyond = beyond(&bed, JOBS * EACH).await;
     assert!(beyond < 32 << 20, "{beyond} B beyond the records: all of them were read at once");
 }
 
@@ -52,9 +57,7 @@ async fn a_claim_behind_small_jobs_reads_little_more_than_it_hands_out() {
     }
     bed.poke(&["CONFIG", "RESETSTAT"]).await;
     assert_eq!(bed.claim(&w, &["fast"], 100).await.len(), 43);
-    let info: String = bed.raw(&["INFO", "memory"]).await.unwrap();
-    let peak = info.lines().find_map(|line| line.strip_prefix("used_memory_peak:")).unwrap();
-    let beyond = peak.parse::<usize>().unwrap() - large;
+    let beyond = beyond(&bed, large).await;
     assert!(beyond < 40 << 20, "{beyond} B beyond the records");
 }
 
