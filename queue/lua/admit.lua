@@ -221,11 +221,9 @@ local function follow(ctx, spec, twin, same_id)
   elseif not same_id and ty.on_conflict == 'Replace' and ty == twin.ty then
     spec.says = 'replaced'
     keep_time(spec, twin.first or ctx.now, twin.due)
-    if twin.group then
-      -- What it said of the class of its key stays said.
-      twin.earlier = twin.earlier or {}
-      twin.earlier[#twin.earlier + 1] = {twin.group, twin.class}
-    end
+    -- What it said of the class of its key stays said.
+    twin.earlier = twin.earlier or {}
+    twin.earlier[#twin.earlier + 1] = {twin.group, twin.class}
     twin.payload, twin.options, twin.due, twin.group, twin.class = spec.payload, spec.options, spec.due, spec.group, spec.class
   end
   spec.later = twin.due > ctx.now

@@ -34,7 +34,11 @@ local ALPHABET = '0123456789ABCDEFGHJKMNPQRSTVWXYZ'
 -- All pairs of digits of Crockford's base 32, so that an id costs few lookups.
 local digits2 = {}
 
+-- Binds what the library uses; every call does it first, and the first one does it for all.
 function lk.boot()
+  if lk.booted then
+    return
+  end
   call, floor, min, max = redis.call, math.floor, math.min, math.max
   fmt, sub, byte, find = string.format, string.sub, string.byte, string.find
   concat, unpack_list = table.concat, unpack
@@ -42,7 +46,6 @@ function lk.boot()
   -- An instance of our own: settings of the shared one would reach into other libraries.
   json = cjson.new()
   json.decode_invalid_numbers(false)
-  json.encode_sparse_array(true)
   for high = 1, 32 do
     for low = 1, 32 do
       digits2[#digits2 + 1] = sub(ALPHABET, high, high) .. sub(ALPHABET, low, low)

@@ -168,9 +168,6 @@ local function claim_listed(ctx, stage, want, out)
       if round == 1 then
         most = min(most, want.shares[i] or 0)
       end
-      if out.full or want.slots <= out.count then
-        return
-      end
       if most > 0 then
         claim_lane(ctx, stage, lane, most, out)
       end

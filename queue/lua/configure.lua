@@ -188,9 +188,7 @@ local function write_policy(keys, stored, text, new, us)
 end
 
 local function configure(keys, args)
-  if not lk.booted then
-    lk.boot()
-  end
+  lk.boot()
   local root = keys[1]
   if #keys ~= 1 or not find(root, '^lk:{[^{}]+}$') or #args ~= 6 then
     return lk.error('LKARGS', 'lk_configure takes the root and policy, owner, uid, created, generation, adopt')

@@ -10,7 +10,7 @@ end
 
 -- {limit, per in ms, burst}, or nil.
 local function compile_rate(spec)
-  if type(spec) ~= 'table' or type(spec.limit) ~= 'number' or type(spec.perMs) ~= 'number' then
+  if type(spec) ~= 'table' then
     return nil
   end
   return {
@@ -74,7 +74,7 @@ local function compile(root, version, text)
   local policy = {
     version = version, keys = keys, paused = doc.paused == true, closed = closed,
     capacity = type(doc.capacity) == 'table' and {jobs = number_or_nil(doc.capacity.jobs), bytes = number_or_nil(doc.capacity.bytes)} or nil,
-    max_payload = doc.maxPayload, lease = doc.leaseMs, lanes = {}, lane = {}, types = {}, gone = {}, gone_count = 0,
+    max_payload = doc.maxPayload, lease = doc.leaseMs, lanes = {}, lane = {}, types = {}, gone = {},
   }
   policy.held = policy.paused and 'paused' or (closed and 'closed') or false
   for i, lane in ipairs(doc.lanes) do
@@ -92,13 +92,7 @@ local function compile(root, version, text)
     policy.lanes[i] = compiled
     policy.lane[lane.name] = compiled
   end
-  local names = {}
-  for name in pairs(doc.jobTypes) do
-    names[#names + 1] = name
-  end
-  table.sort(names)
-  for _, name in ipairs(names) do
-    local spec = doc.jobTypes[name]
+  for name, spec in pairs(doc.jobTypes) do
     local lane = policy.lane[spec.lane]
     local compiled = compile_type(keys, name, lane, spec)
     policy.types[name] = compiled
@@ -114,12 +108,8 @@ lk.compile = compile
 function lk.type_of(policy, name)
   local found = policy.types[name] or policy.gone[name]
   if not found then
-    if policy.gone_count >= 1000 then
-      policy.gone, policy.gone_count = {}, 0
-    end
     found = compile_type(policy.keys, name, nil, nil)
     policy.gone[name] = found
-    policy.gone_count = policy.gone_count + 1
   end
   return found
 end
@@ -142,13 +132,10 @@ local function cached_policy(root, version)
   if not ok then
     return nil, lk.error('BADPOLICY', 'what is stored in ' .. root .. ':p is no policy')
   end
-  if not policy then
-    if policy_count >= 256 then
-      policies, policy_count = {}, 0
-    end
-    policy_count = policy_count + 1
+  if policy_count >= 256 then
+    policies, policy_count = {}, 0
   end
-  policies[root] = compiled
+  policies[root], policy_count = compiled, policy_count + 1
   return compiled
 end
 
@@ -186,9 +173,7 @@ end
 
 -- Opens a call: the context, or nil and an error reply. `serves`: the call is a worker's and deals with leases.
 function lk.open(keys, serves)
-  if not lk.booted then
-    lk.boot()
-  end
+  lk.boot()
   local root = keys[1]
   local known = #keys == 1 and policies[root]
   local wrong = not known and lk.wrong_root(keys)
@@ -210,6 +195,8 @@ function lk.open(keys, serves)
   if not policy then
     return nil, bad or lk.error('NOPOLICY', 'queue ' .. sub(root, 5, -2) .. ' has no policy here: apply a JobQueue first')
   end
+  -- Callers name what they like: types that the policy does not have are remembered for one call.
+  policy.gone = {}
   local ctx = {
     us = us, now = floor(us / 1000), policy = policy, keys = policy.keys, salt = lk.read_salt(meta[2]) or '000', last_us = 0,
     notes = meta[3] and true or false,

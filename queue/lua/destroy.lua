@@ -21,9 +21,7 @@ local function wake_lists(own, policy)
 end
 
 local function destroy(keys)
-  if not lk.booted then
-    lk.boot()
-  end
+  lk.boot()
   local root, wrong = keys[1], lk.wrong_root(keys)
   if wrong then
     return wrong

@@ -36,18 +36,13 @@ local MOST_TYPES = 64
 local function promote_types(ctx, names, share, most)
   local moved, rest = 0, {}
   for _, name in ipairs(names) do
-    local room = min(share, most - moved)
-    if room <= 0 then
-      rest[#rest + 1] = name
+    local ok, count, more = lk.try(ctx, promote_type, lk.type_of(ctx.policy, name), min(share, most - moved))
+    if ok then
+      moved = moved + count
+      rest[#rest + 1] = more and name or nil
     else
-      local ok, count, more = lk.try(ctx, promote_type, lk.type_of(ctx.policy, name), room)
-      if not ok then
-        -- Else every claim would come back to it at once; a sweep finds it again once it is whole.
-        call('ZREM', ctx.keys.next, name)
-      else
-        moved = moved + count
-        rest[#rest + 1] = more and name or nil
-      end
+      -- Else every claim would come back to it at once; a sweep finds it again once it is whole.
+      call('ZREM', ctx.keys.next, name)
     end
   end
   return moved, rest
@@ -58,7 +53,7 @@ end
 function lk.promote(ctx, most)
   local names = call('ZRANGEBYSCORE', ctx.keys.next, '-inf', ctx.now, 'LIMIT', 0, MOST_TYPES)
   local moved, rest = promote_types(ctx, names, max(1, floor(most / max(1, #names))), most)
-  if rest[1] and moved < most then
+  if rest[1] then
     local others
     others, rest = promote_types(ctx, rest, most, most - moved)
     moved = moved + others

@@ -61,11 +61,9 @@ local function extend(keys, args)
   if renewed[1] then
     call('ZADD', ctx.keys.running, unpack_list(renewed))
   end
-  if notes[1] then
-    local stage = lk.stage()
-    take_notes(ctx, stage, notes, held, own)
-    lk.commit_jobs(ctx, stage)
-  end
+  local stage = lk.stage()
+  take_notes(ctx, stage, notes, held, own)
+  lk.commit_jobs(ctx, stage)
   if args[2] and args[2] ~= '' then
     local started = known and known[2] or ctx.now
     call('HSET', ctx.keys.workers, who[1], pack({ctx.now, started}) .. sub(args[2], 1, 16384))
@@ -76,9 +74,6 @@ end
 
 -- A stored heartbeat: {seen, started} and the worker's info; nil when the bytes are none.
 function lk.read_heartbeat(raw)
-  if not raw then
-    return nil
-  end
   local ok, at, times = pcall(unpack_one, raw)
   if not ok or at == -1 or type(times) ~= 'table' or type(times[1]) ~= 'number' or type(times[2]) ~= 'number' then
     return nil

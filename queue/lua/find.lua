@@ -24,10 +24,6 @@ end
 
 -- Rank at which the page after (score, id) starts; the job itself may have left the index meanwhile.
 function lk.rank_after(key, score, id, newest_first)
-  local rank = call(newest_first and 'ZREVRANK' or 'ZRANK', key, id)
-  if rank and call('ZSCORE', key, id) == score then
-    return rank + 1
-  end
   local before = newest_first and call('ZCOUNT', key, '(' .. score, '+inf') or call('ZCOUNT', key, '-inf', '(' .. score)
   return lk.rank_among_twins(key, before, before + call('ZCOUNT', key, score, score), id, newest_first)
 end

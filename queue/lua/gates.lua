@@ -205,7 +205,7 @@ end
 
 -- An attempt of the lane succeeded: its dependency works.
 function lk.circuit_success(ctx, lane)
-  if lane and lane.circuit then
+  if lane.circuit then
     if read(ctx, 'o', lane.name) then
       lk.event(ctx, 'circuit-closed', '', lane.name, '')
     end
@@ -216,7 +216,7 @@ end
 
 -- An attempt failed although the job may be right. Enough of these in a row, or a failed probe, open the circuit.
 function lk.circuit_failure(ctx, lane, id)
-  if not lane or not lane.circuit then
+  if not lane.circuit then
     return
   end
   local field, till, openings, since, probe = 'o:' .. lane.name, read(ctx, 'o', lane.name)
@@ -238,7 +238,7 @@ end
 
 -- An attempt failed for good, which speaks of its job and not of the dependency, unless that is in doubt: what probes must succeed.
 function lk.circuit_permanent(ctx, lane, id)
-  if lane and lane.circuit and read(ctx, 'o', lane.name) then
+  if lane.circuit and read(ctx, 'o', lane.name) then
     lk.circuit_failure(ctx, lane, id)
   else
     lk.circuit_success(ctx, lane)
@@ -294,9 +294,7 @@ end
 -- Whether the policy has what a field is about. Pauses by hand stay until somebody resumes, also where a lane comes back.
 local function has_use(policy, field)
   local kind, name = string.match(field, '^(%a+):(.+)$')
-  if kind == 'ungrouped' then
-    return policy.types[name] and policy.types[name].groups
-  elseif kind == 'f' or kind == 'o' then
+  if kind == 'f' or kind == 'o' then
     return policy.lane[name] and policy.lane[name].circuit
   end
   return not (kind and FORMS[kind]) or policy.lane[name]

@@ -67,9 +67,6 @@ end
 lk.source_of = source_of
 
 local function escape(s)
-  if not find(s, '[%%:]') then
-    return s
-  end
   return (string.gsub(s, '[%%:]', {['%'] = '%25', [':'] = '%3A'}))
 end
 
@@ -103,9 +100,7 @@ local function render_path(payload, doc, path, booleans)
     end
     return escape(value)
   end
-  if value ~= floor(value) then
-    return wrong(path, 'is a fraction')
-  elseif value >= MAX_INTEGER or value <= -MAX_INTEGER then
+  if value >= MAX_INTEGER or value <= -MAX_INTEGER then
     return wrong(path, 'is 2^53 or larger')
   end
   -- A double that looks whole may have been rounded to it: then only the digits in the text can tell.

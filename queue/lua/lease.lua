@@ -13,9 +13,6 @@ local known_leases, known_lease_count = {}, 0
 
 -- The fields of a lease, not to be changed; nil when the bytes are none.
 function lk.read_lease(raw)
-  if not raw then
-    return nil
-  end
   local lease = known_leases[raw]
   if lease then
     return lease

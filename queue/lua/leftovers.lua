@@ -34,7 +34,7 @@ local function walk(ctx, key, cursor, count)
   lk.write('ZREM', key, gone)
   if #ids == count then
     call('HSET', ctx.keys.meta, cursor, lk.digits(from + count - #gone))
-  elseif from > 0 then
+  else
     call('HDEL', ctx.keys.meta, cursor)
   end
   return #ids < count
@@ -44,9 +44,7 @@ end
 -- those before that time, or the retention's, has come.
 local function walk_types(ctx)
   local at, indexes = lk.whole(call('HGET', ctx.keys.meta, 'wt')) or 0, {}
-  local names = call('SMEMBERS', ctx.keys.types)
-  table.sort(names)
-  for _, name in ipairs(names) do
+  for _, name in ipairs(call('SMEMBERS', ctx.keys.types)) do
     local ty = lk.type_of(ctx.policy, name)
     lk.push2(indexes, ty.finished, ty.scheduled)
   end

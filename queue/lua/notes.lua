@@ -73,10 +73,8 @@ function lk.commit_notes(ctx, notes)
     end
   end
   if set[1] then
-    if not ctx.notes then
-      call('HSET', ctx.keys.meta, 'n', 1)
-      ctx.notes = true
-    end
+    call('HSET', ctx.keys.meta, 'n', 1)
+    ctx.notes = true
     call('HSET', ctx.keys.notes, unpack_list(set))
   end
   if del[1] then
@@ -99,9 +97,6 @@ end
 -- Which of the jobs that a claim looks at have notes: {checkpoint's bytes or ''} by id; nil when none has. Only those that have a
 -- past can have any.
 function lk.notes_of_tried(ctx, ids, pasts)
-  if not ctx.notes then
-    return nil
-  end
   local tried, found = {}, nil
   for i = 1, #ids do
     if pasts[i] then
@@ -122,9 +117,6 @@ end
 
 -- When a stored checkpoint was left, and its bytes; nil when the bytes are none.
 function lk.read_checkpoint(raw)
-  if not raw then
-    return nil
-  end
   local ok, at, head = pcall(unpack_one, raw)
   if not ok or at == -1 or type(head) ~= 'table' or type(head[1]) ~= 'number' then
     return nil

@@ -75,10 +75,7 @@ end
 
 -- The queue is gone.
 function lk.forget_offers(root)
-  if offered[root] then
-    offered[root] = nil
-    offered_count = offered_count - 1
-  end
+  offered[root] = nil
 end
 
 local function count_of(value)

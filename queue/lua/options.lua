@@ -15,7 +15,7 @@ local function check_meta(meta, text)
   if type(meta) ~= 'table' or (next(meta) == nil and byte(lk.source_of(text, {'meta'})) ~= 123) then
     return nil, 'meta must be an object of strings'
   end
-  local names, bytes = {}, 0
+  local flat, bytes = {}, 0
   for name, value in pairs(meta) do
     if type(name) ~= 'string' or type(value) ~= 'string' then
       return nil, 'meta must be an object of strings'
@@ -23,16 +23,11 @@ local function check_meta(meta, text)
     if not lk.is_utf8(name) or not lk.is_utf8(value) then
       return nil, 'meta must be valid UTF-8'
     end
-    names[#names + 1] = name
+    lk.push2(flat, name, value)
     bytes = bytes + #name + #value
   end
-  if #names > MAX_META_ENTRIES or bytes > MAX_META_BYTES then
+  if #flat > 2 * MAX_META_ENTRIES or bytes > MAX_META_BYTES then
     return nil, 'meta holds at most 32 strings and 4096 bytes in all'
-  end
-  table.sort(names)
-  local flat = {}
-  for _, name in ipairs(names) do
-    lk.push2(flat, name, meta[name])
   end
   return flat
 end
@@ -81,8 +76,8 @@ local function parse(text)
   if not find(text, '^%s*{') then
     return nil, 'the options are not a JSON object'
   end
-  local ok, doc = lk.from_json(text)
-  if not ok or type(doc) ~= 'table' then
+  local _, doc = lk.from_json(text)
+  if type(doc) ~= 'table' then
     return nil, 'the options are not valid JSON: ' .. lk.clip(tostring(doc), 200)
   end
   local why = check_names(doc) or check_strings(doc) or check_numbers(doc)

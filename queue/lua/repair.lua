@@ -45,7 +45,7 @@ local function mend_group(ctx, ty, id, raw, at, runs)
   local group = lk.read_group(ty, type(rec[8]) == 'table' and rec[8][1] or sub(raw, at)) or ''
   call('HSET', ctx.keys.group_of, id, group)
   ctx.suspicious = true
-  if runs and group ~= '' then
+  if runs then
     lk.group_found(ctx, ty, group)
   end
 end
@@ -76,7 +76,7 @@ local function mend(ctx, stage, id, raw, past)
     mended = lk.mend_letter(ctx, ty, id, job)
   elseif state ~= LIVE then
     mended = call('ZADD', ty.finished, 'NX', lk.digits(job[FINISHED]), id) == 1
-    if state == SUCCEEDED and job[KEY] ~= '' then
+    if state == SUCCEEDED then
       mended = mend_kept_key(ctx, id, job) or mended
     end
   else
@@ -170,10 +170,8 @@ local function mend_leases(ctx)
       end
     end
   until cursor == '0' or #missing_ones >= 2000
-  if missing_ones[1] then
-    call('ZADD', ctx.keys.running, unpack_list(missing_ones))
-    lk.damaged(ctx, #missing_ones / 2)
-  end
+  lk.write('ZADD', ctx.keys.running, missing_ones)
+  lk.damaged(ctx, #missing_ones / 2)
 end
 
 -- The gauges of running jobs, counted anew where their sum cannot be right.
@@ -269,11 +267,6 @@ function lk.repair(ctx)
   lk.try(ctx, mend_gauges, names)
   lk.try(ctx, mend_turns)
   local jobs = call('HLEN', ctx.keys.jobs)
-  if jobs == 0 then
-    call('HDEL', ctx.keys.meta, 'rc', 'rb')
-    lk.forget_leftovers(ctx, true)
-    return false
-  end
   local cursor = call('HGET', ctx.keys.meta, 'rc')
   local wrong, size = sample(ctx)
   if not cursor then

@@ -79,9 +79,7 @@ local function attempt_of(ctx, number, lease, who, word, outcome)
     token, by = lease[L_LOST_TOKEN], lk.read_identity(lease[L_LOST_BY]) or who
   end
   local entry = {number, lease[L_SINCE], ctx.now, by[2], by[4], token, word.version, outcome}
-  if word.class then
-    entry[9], entry[10], entry[11] = word.class, word.code, word.message
-  end
+  entry[9], entry[10], entry[11] = word.class, word.code, word.message
   return entry
 end
 

@@ -324,9 +324,7 @@ local function count_all(ctx, stage)
 end
 
 function lk.commit_counts(ctx, stage)
-  if stage.touched[1] then
-    lk.try(ctx, count_all, stage)
-  end
+  lk.try(ctx, count_all, stage)
 end
 
 -- Whose keys are whose, who is dead, and what is told of jobs beside their records.

@@ -25,8 +25,6 @@ local function own_only(ctx, ty, list)
     local line = ctx.peeked[ty][id]
     if groups[i] and groups[i] ~= line.group then
       call('ZREM', line.key, id)
-      line.damaged = true
-      lk.place_group(ctx, ty, line.group)
     else
       lk.push2(kept, id, list[2 * i])
     end
@@ -82,7 +80,7 @@ local function deal(lines, most, peeked)
       if id and taken[id] then
         -- Damage put it into two lines.
         call('ZREM', line.key, id)
-        line.at, line.damaged, progress = line.at + 1, true, true
+        line.at, progress = line.at + 1, true
       elseif id and #list < 2 * most then
         taken[id] = true
         list[#list + 1], list[#list + 2] = id, line.heads[2 * line.at + 2]
@@ -165,9 +163,7 @@ function lk.groups_served(ctx, ty, ids, bad)
     end
     -- By its last job of the call: a key that got fewer than others is the first next time.
     turns[i] = lk.digits(lk.turn_after_all(ctx, ty) + last[line])
-    if not line.damaged then
-      stands[i] = #line.heads > 2 * #own
-    end
+    stands[i] = #line.heads > 2 * #own
   end
   lk.write('HSET', ty.groups.running, counts)
   lk.place_groups(ctx, ty, order, turns, running, stands)

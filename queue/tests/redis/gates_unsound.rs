@@ -2,7 +2,7 @@
 //! no longer has.
 
 use super::common::*;
-use lanekeeper_api::policy::{Circuit, ConcurrencyKey, KeyPart, QueuePolicy, RateLimit};
+use lanekeeper_api::policy::{Circuit, ConcurrencyKey, KeyPart, LanePolicy, QueuePolicy, RateLimit};
 use lanekeeper_queue::testing::clock;
 use lanekeeper_queue::types::*;
 
@@ -208,4 +208,13 @@ async fn what_is_left_to_sort_of_a_type_goes_with_its_key() {
     assert!(noted(&bed).await, "as long as the type has one");
     bed.change(|policy| keyed(policy, false)).await;
     assert!(!noted(&bed).await);
+}
+
+#[tokio::test]
+async fn a_lane_without_job_types_has_figures_like_any_other() {
+    let spare = LanePolicy { concurrency: Some(2), ..LanePolicy::new("spare", 10_000) };
+    let bed = Bed::with(|policy| policy.lanes.push(spare)).await;
+    let stats = bed.queue.stats().await.unwrap();
+    assert_eq!(stats.lanes.last().unwrap().name, "spare");
+    assert_eq!(stats.gates, []);
 }

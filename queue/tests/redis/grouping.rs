@@ -374,3 +374,19 @@ async fn when_the_keys_of_all_jobs_are_lost_every_one_is_looked_at_at_once() {
     }
     assert_eq!(bed.raw::<u64>(&["HLEN", &bed.key("yg")]).await.unwrap(), 300);
 }
+
+#[tokio::test]
+async fn a_key_that_a_wrong_count_set_aside_goes_once_that_is_right() {
+    let bed = Bed::with(keyed(1)).await;
+    let w = worker("w");
+    bed.running(&w, of("b")).await;
+    let waiting = bed.accept(of("a")).await;
+    // As if one of its jobs ran.
+    bed.poke(&["HSET", &bed.key("yr:mail"), "a", "1"]).await;
+    bed.poke(&["ZREM", &bed.key("yt:mail"), "a"]).await;
+    bed.poke(&["ZADD", &bed.key("yp:mail"), "+inf", "a"]).await;
+    assert!(bed.claim(&w, &["fast"], 9).await.is_empty());
+    bed.queue.sweep(&w, 10).await.unwrap();
+    let got = bed.claim(&w, &["fast"], 9).await;
+    assert_eq!(got.iter().map(|job| &job.id).collect::<Vec<_>>(), [&waiting]);
+}

@@ -240,3 +240,16 @@ async fn a_class_may_be_true_or_false() {
     // A key is made of no such thing.
     assert!(matches!(bed.put(job("mail", r#"{"v":true}"#)).await, Enqueued::Rejected { .. }));
 }
+
+#[tokio::test]
+async fn a_key_that_an_answer_holds_gives_nothing_to_the_claim_of_the_same_call() {
+    let bed = Bed::with(key_of_mail(Some(2), None)).await;
+    let w = worker("w");
+    bed.accept(of("a")).await;
+    bed.accept(of("a")).await;
+    let first = bed.claim(&w, &["fast"], 1).await.remove(0);
+    let later = Outcome::Snooze { delay_ms: 60_000, why: "429".into(), holds: Holds::Key };
+    let words = [settlement(&first, later)];
+    let (_, reply) = bed.queue.settle_and_claim(&w, &words, &want(&["fast"], 5)).await.unwrap();
+    assert_eq!(reply.jobs.len(), 0);
+}
