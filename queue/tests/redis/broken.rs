@@ -80,6 +80,8 @@ async fn a_past_is_read_only_where_every_field_is_what_it_should_be() {
         packed((1, 0, "x")),
         packed((1, 0, 5, 1, 1, "x")),
         packed((1, 0, 5, 1, 1, 1, 0, 7)),
+        packed((1, 3, 5, 1, 1, 1, 0, none, 0, 9, 7, "")),
+        packed((1, 3, 5, 1, 1, 1, 0, none, 0, 9, "", 7)),
         packed(1),
         vec![0xc1],
         vec![],

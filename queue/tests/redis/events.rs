@@ -77,3 +77,19 @@ async fn an_entry_of_a_job_that_has_ended_is_no_job_that_cannot_be_read() {
     let events = bed.queue.events(None, 100).await.unwrap();
     assert!(!told(&events).iter().any(|(kind, _)| *kind == "damaged"), "{events:?}");
 }
+
+#[tokio::test]
+async fn what_fails_all_the_time_is_told_once_a_minute() {
+    let bed = Bed::still(|_| {}).await;
+    bed.poke(&["SET", &bed.key("q:report"), "x"]).await;
+    for (ms, times) in [(0, 1), (59_999, 1), (60_000, 2), (119_999, 2), (120_000, 3), (119_000, 4)] {
+        bed.at(ms).await;
+        bed.claim(&worker("w"), &["slow"], 1).await;
+        let events = bed.queue.events(None, 100).await.unwrap();
+        assert_eq!(
+            told(&events).iter().filter(|(kind, _)| *kind == "damaged").count(),
+            times,
+            "after {ms} ms"
+        );
+    }
+}

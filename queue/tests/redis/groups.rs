@@ -253,3 +253,26 @@ async fn a_key_that_an_answer_holds_gives_nothing_to_the_claim_of_the_same_call(
     let (_, reply) = bed.queue.settle_and_claim(&w, &words, &want(&["fast"], 5)).await.unwrap();
     assert_eq!(reply.jobs.len(), 0);
 }
+
+#[tokio::test]
+async fn a_key_that_waits_for_nobody_is_found_and_counts_as_damage() {
+    let bed = Bed::with(key_of_mail(Some(1), None)).await;
+    let waiting = bed.accept(of("a")).await;
+    bed.poke(&["ZREM", &bed.key("yt:mail"), "a"]).await;
+    bed.poke(&["ZADD", &bed.key("yp:mail"), "+inf", "a"]).await;
+    bed.queue.sweep(&worker("s"), 10).await.unwrap();
+    assert_eq!(bed.queue.stats().await.unwrap().damaged, 1);
+    assert_eq!(bed.claim(&worker("w"), &["fast"], 9).await[0].id, waiting);
+}
+
+#[tokio::test]
+async fn a_count_of_keys_that_something_else_overwrote_holds_up_no_other_lane() {
+    let bed = Bed::with(key_of_mail(None, None)).await;
+    let waiting = bed.accept(of("a")).await;
+    let other = bed.accept(job("report", "x")).await;
+    let claimed = async || bed.claim(&worker("w"), &["fast", "slow"], 9).await.remove(0).id;
+    bed.poke(&["SET", &bed.key("yr:mail"), "x"]).await;
+    assert_eq!(claimed().await, other);
+    bed.poke(&["DEL", &bed.key("yr:mail")]).await;
+    assert_eq!(claimed().await, waiting);
+}

@@ -183,3 +183,39 @@ async fn a_limit_holds_among_many_leases_also_where_the_type_comes_to_have_its_k
     bed.settle(&w, &first[0], success()).await;
     assert_eq!(bed.claim(&w, &["fast"], 9).await.len(), 1);
 }
+
+#[tokio::test]
+async fn lines_of_keys_that_stand_aside_go_behind_those_that_have_a_turn() {
+    let mut bed = Bed::still(keyed(Some(1), None)).await;
+    let w = worker("w");
+    accept_all(&bed, vec![of(1), of(1)]).await;
+    assert_eq!(bed.claim(&w, &["fast"], 9).await.len(), 1);
+    accept_all(&bed, (2..1_002).map(of).collect()).await;
+    assert_eq!((count(&bed, "ZCARD", "yt:mail").await, count(&bed, "ZCARD", "yp:mail").await), (1_000, 1));
+    bed.change(|policy| policy.job_types.get_mut("mail").unwrap().concurrency_key = None).await;
+    while bed.queue.sweep(&worker("s"), 100).await.unwrap().more {}
+    assert_eq!((keys(&bed, "y:mail:*").await, keys(&bed, "y[tp]:mail").await), (0, 0));
+}
+
+#[tokio::test]
+async fn keys_that_remember_what_counts_make_no_sweep_look_for_more() {
+    let by = LimitBy { path: path("t"), limits: [("x".to_owned(), 2)].into() };
+    let bed =
+        Bed::still(keyed(None, Some(RateLimit { limit: 1, per_ms: 60_000, burst: None, by: Some(by) })))
+            .await;
+    accept_all(&bed, (0..150).flat_map(|n| [of(n), of(n), of(n)]).collect()).await;
+    assert_eq!(bed.claim(&worker("w"), &["fast"], 150).await.len(), 150);
+    assert_eq!((count(&bed, "HLEN", "ya:mail").await, count(&bed, "HLEN", "yc:mail").await), (150, 150));
+    assert!(!bed.queue.sweep(&worker("s"), 100).await.unwrap().more);
+}
+
+#[tokio::test]
+async fn whoever_takes_all_that_has_a_turn_wakes_another_for_what_has_none_yet() {
+    let mut bed = Bed::new().await;
+    accept_all(&bed, (0..250).map(of).collect()).await;
+    bed.change(keyed(Some(1), None)).await;
+    bed.poke(&["DEL", &bed.key("w:fast")]).await;
+    assert_eq!(bed.claim(&worker("w"), &["fast"], 200).await.len(), 200);
+    assert_eq!(count(&bed, "LLEN", "w:fast").await, 1);
+    assert_eq!(bed.claim(&worker("v"), &["fast"], 200).await.len(), 50);
+}

@@ -337,3 +337,15 @@ async fn a_count_of_damage_that_is_none_begins_anew() {
         assert_eq!(bed.queue.stats().await.unwrap().damaged, damaged);
     }
 }
+
+#[tokio::test]
+async fn the_past_of_a_job_that_is_nowhere_else_goes_and_counts_as_damage() {
+    let bed = Bed::new().await;
+    for n in 0..3 {
+        bed.poke(&["HSET", &bed.key("a"), &format!("ghost{n}"), "x"]).await;
+    }
+    bed.accept(job("mail", "x")).await;
+    sweep(&bed).await;
+    let pasts: u64 = bed.raw(&["HLEN", &bed.key("a")]).await.unwrap();
+    assert_eq!((pasts, bed.queue.stats().await.unwrap().damaged), (0, 3));
+}
