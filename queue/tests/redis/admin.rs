@@ -323,3 +323,12 @@ async fn a_page_goes_on_behind_the_place_of_the_last_job_wherever_that_is_by_now
     let second = bed.queue.find(&Find { cursor: first.cursor, ..find }).await.unwrap();
     assert_eq!(second.jobs[0].id, made[1]);
 }
+
+#[tokio::test]
+async fn wake_lists_go_with_their_queue_also_where_only_its_policy_names_their_lanes() {
+    let bed = Bed::new().await;
+    bed.accept(job("mail", "x")).await;
+    bed.poke(&["HDEL", &bed.key("m"), "b:fast"]).await;
+    bed.queue.destroy().await.unwrap();
+    assert_eq!(bed.raw::<Vec<String>>(&["KEYS", "*"]).await.unwrap(), [""; 0]);
+}
