@@ -339,13 +339,15 @@ async fn a_count_of_damage_that_is_none_begins_anew() {
 }
 
 #[tokio::test]
-async fn the_past_of_a_job_that_is_nowhere_else_goes_and_counts_as_damage() {
-    let bed = Bed::new().await;
-    for n in 0..3 {
-        bed.poke(&["HSET", &bed.key("a"), &format!("ghost{n}"), "x"]).await;
+async fn pasts_and_cards_of_jobs_that_are_nowhere_else_go_and_count_as_damage() {
+    for key in ["a", "dc"] {
+        let bed = Bed::new().await;
+        for n in 0..3 {
+            bed.poke(&["HSET", &bed.key(key), &format!("ghost{n}"), "x"]).await;
+        }
+        bed.accept(job("mail", "x")).await;
+        sweep(&bed).await;
+        let left: u64 = bed.raw(&["HLEN", &bed.key(key)]).await.unwrap();
+        assert_eq!((left, bed.queue.stats().await.unwrap().damaged), (0, 3), "{key}");
     }
-    bed.accept(job("mail", "x")).await;
-    sweep(&bed).await;
-    let pasts: u64 = bed.raw(&["HLEN", &bed.key("a")]).await.unwrap();
-    assert_eq!((pasts, bed.queue.stats().await.unwrap().damaged), (0, 3));
 }
