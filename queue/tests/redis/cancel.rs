@@ -106,3 +106,12 @@ async fn a_cancellation_outlives_the_worker() {
     bed.settle(&s, &expired.job, retry(0)).await;
     assert_eq!(bed.state(&claimed.id).await, JobState::Cancelled);
 }
+
+#[tokio::test]
+async fn an_id_that_is_named_twice_is_called_off_once() {
+    let bed = Bed::new().await;
+    let id = bed.accept(job("mail", "x")).await;
+    let told: Vec<(String, String, String)> =
+        fcall(&bed, "lk_cancel", &[b"ada", id.as_bytes(), id.as_bytes()]).await.unwrap();
+    assert_eq!(told, [(id, "cancelled".to_owned(), "cancelled".to_owned())]);
+}

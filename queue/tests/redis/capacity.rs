@@ -174,3 +174,13 @@ async fn a_job_too_large_for_an_empty_queue_lifts_no_bound() {
     assert_eq!(taken, 5, "{outcomes:?}");
     refused(&bed.put(job("mail", "x".repeat(300))).await);
 }
+
+#[tokio::test]
+async fn a_bound_in_bytes_that_comes_later_counts_what_is_there() {
+    let mut bed = Bed::with(|policy| policy.capacity = of_jobs(100)).await;
+    for _ in 0..4 {
+        bed.accept(job("mail", "x".repeat(300))).await;
+    }
+    bed.change(|policy| policy.capacity = Some(Capacity { jobs: None, bytes: Some(1_000) })).await;
+    refused(&bed.put(job("mail", "x".repeat(300))).await);
+}

@@ -315,3 +315,17 @@ async fn one_word_of_a_sweeper_for_many_jobs_names_the_worker_that_lost_each() {
         assert_eq!(bed.job(&id).await.history[0].worker, name);
     }
 }
+
+#[tokio::test]
+async fn gates_that_something_else_overwrote_cost_no_answer() {
+    let bed = Bed::new().await;
+    let w = worker("w");
+    let running = bed.running(&w, job("mail", "x")).await;
+    bed.poke(&["SET", &bed.key("g"), "x"]).await;
+    let answer = [settlement(&running, success())];
+    assert!(
+        refusal(bed.queue.settle_and_claim(&w, &answer, &want(&["fast"], 1)).await).contains(&bed.key("g"))
+    );
+    bed.poke(&["DEL", &bed.key("g")]).await;
+    assert_eq!(bed.settle(&w, &running, success()).await, Settled::Done);
+}
