@@ -12,7 +12,9 @@ local function cancel_waiting(ctx, stage, by, id, job)
   if call('ZREM', ty.scheduled, id) == 1 then
     lk.refresh_next(ctx, ty)
   end
-  lk.stage_forget_notes(stage, id)
+  if ctx.notes then
+    lk.stage_forget_notes(stage, id)
+  end
   lk.remember(job, {job[ATTEMPTS], ctx.now, ctx.now, by, '', 0, ctx.policy.version, 'cancel'})
   lk.stage_cancelled(ctx, stage, ty, id, job, by)
   return {id, 'cancelled', 'cancelled'}

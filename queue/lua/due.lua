@@ -53,7 +53,7 @@ end
 function lk.promote(ctx, most)
   local names = call('ZRANGEBYSCORE', ctx.keys.next, '-inf', ctx.now, 'LIMIT', 0, MOST_TYPES)
   local moved, rest = promote_types(ctx, names, max(1, floor(most / max(1, #names))), most)
-  if rest[1] then
+  if rest[1] and moved < most then
     local others
     others, rest = promote_types(ctx, rest, most, most - moved)
     moved = moved + others

@@ -100,7 +100,9 @@ local function render_path(payload, doc, path, booleans)
     end
     return escape(value)
   end
-  if value >= MAX_INTEGER or value <= -MAX_INTEGER then
+  if value ~= floor(value) then
+    return wrong(path, 'is a fraction')
+  elseif value >= MAX_INTEGER or value <= -MAX_INTEGER then
     return wrong(path, 'is 2^53 or larger')
   end
   -- A double that looks whole may have been rounded to it: then only the digits in the text can tell.

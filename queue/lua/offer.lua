@@ -75,7 +75,10 @@ end
 
 -- The queue is gone.
 function lk.forget_offers(root)
-  offered[root] = nil
+  if offered[root] then
+    offered[root] = nil
+    offered_count = offered_count - 1
+  end
 end
 
 local function count_of(value)

@@ -4,6 +4,7 @@
 -- What all else can be found again from.
 function lk.require_records(ctx)
   call('HLEN', ctx.keys.jobs)
+  call('HLEN', ctx.keys.pasts)
   call('HLEN', ctx.keys.keys)
 end
 

@@ -4,7 +4,7 @@ use crate::name::QueueName;
 
 /// Commands that the functions run on a worker's behalf, and those of a connection. Functions run with their caller's
 /// rights, so a worker needs them itself; it gets no command that administers Redis, runs code or leaves the queue's keys.
-const COMMANDS: [&str; 54] = [
+const COMMANDS: [&str; 53] = [
     "fcall",
     "fcall_ro",
     "blpop",
@@ -47,7 +47,6 @@ const COMMANDS: [&str; 54] = [
     "zscore",
     "zmscore",
     "zrank",
-    "zrevrank",
     "zrange",
     "zrevrange",
     "zrangebyscore",

@@ -60,6 +60,8 @@ async fn nothing_is_rounded_or_guessed() {
         (b"{\"a\":{\"b\":[]}}", "a.b is an array or object"),
         (b"{\"a\":{\"b\":{}}}", "a.b is an array or object"),
         (b"{\"a\":{\"b\":1.5}}", "a.b is a fraction"),
+        // No JSON to others, but cjson takes it: without a digit before the point.
+        (b"{\"a\":{\"b\":-.9}}", "a.b is a fraction"),
         (b"{\"a\":{\"b\":1.0}}", "a.b is a fraction"),
         (b"{\"a\":{\"b\":1.00000000000000000001}}", "a.b is a fraction"),
         (b"{\"a\":{\"b\":1e3}}", "a.b is a fraction or in exponent notation"),
