@@ -90,13 +90,18 @@ local function size_of(spec)
   return #spec.payload + #(spec.key or '') + HEADER
 end
 
--- Removes as many finished records as stand in the way of the specs, as far as one call may.
+-- Removes as many finished records as stand in the way of the specs, as far as one call may; none for jobs that could not be put
+-- in line.
 local function make_way_for(ctx, specs)
-  local more, bytes = 0, 0
-  for _, spec in ipairs(specs) do
-    more, bytes = more + (spec.first and 0 or 1), bytes + max(0, size_of(spec))
+  local more, bytes, types = 0, 0, {}
+  for i, spec in ipairs(specs) do
+    more, bytes, types[i] = more + (spec.first and 0 or 1), bytes + max(0, size_of(spec)), spec.ty
   end
-  lk.make_room(ctx, min(excess(ctx, 1, more, bytes), lk.MAX_BATCH))
+  local over = min(excess(ctx, 1, more, bytes), lk.MAX_BATCH)
+  if over > 0 then
+    lk.require_places(ctx, types)
+  end
+  lk.make_room(ctx, over)
 end
 
 -- Of the specs those that fit in, in order; the others are refused. What takes another job's place fits where it is no larger than

@@ -273,7 +273,8 @@ function lk.pop_finished(ctx, ty, most)
   local ids = most > 0 and call('ZRANGE', ty.finished, 0, most - 1) or NONE
   if ids[1] then
     call('ZREMRANGEBYRANK', ty.finished, 0, #ids - 1)
-    lk.forget_finished(ctx, ids)
+    -- What is left of them where that fails, sweeps find.
+    lk.try(ctx, lk.forget_finished, ids)
   end
   return #ids
 end

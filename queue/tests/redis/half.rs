@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::common::*;
 use lanekeeper_api::policy::{
-    Circuit, ConcurrencyKey, KeyPart, LimitBy, OnConflict, OnDead, QueuePolicy, RateLimit,
+    Capacity, Circuit, ConcurrencyKey, KeyPart, LimitBy, OnConflict, OnDead, QueuePolicy, RateLimit,
 };
 use lanekeeper_queue::Result;
 use lanekeeper_queue::types::*;
@@ -230,13 +230,15 @@ async fn a_call_that_fails_at_a_key_has_changed_nothing() {
 }
 
 #[tokio::test]
-async fn nor_where_leases_are_over_and_jobs_are_due() {
-    let scene = Scene::set().await;
+async fn nor_where_leases_are_over_jobs_are_due_and_the_queue_is_full() {
+    let mut scene = Scene::set().await;
+    let jobs = scene.bed.raw(&["HLEN", &scene.bed.key("j")]).await.unwrap();
+    scene.bed.change(|policy| policy.capacity = Some(Capacity { jobs: Some(jobs), bytes: None })).await;
     scene.bed.at(200_000).await;
     // Served a moment ago, so that no lease lives longer for an outage.
     let lately = (NOON_MS + 199_999).to_string();
     scene.bed.poke(&["HSET", &scene.bed.key("m"), "a", &lately, "o", "0"]).await;
-    let calls = ["claim as listed", "claim by deadline", "sweep", "succeed"];
+    let calls = ["enqueue", "claim as listed", "claim by deadline", "sweep", "succeed"];
     let (failed, half) = half_done(&scene, &calls).await;
     assert!(half.is_empty(), "{half:#?}");
     assert!(failed > 20, "{failed} calls failed");
