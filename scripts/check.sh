@@ -17,6 +17,8 @@ step "generated files"
 cargo run --locked -q -p lanekeeper-api --bin crdgen -- --check --out crds --helm charts/lanekeeper/templates/crds --docs docs/reference.md
 step "licences, bans and sources of dependencies"
 scripts/deny.sh
+step "tests that docs/promises.md names"
+scripts/promises.py
 step "shell scripts parse"
 git ls-files '*.sh' .ci/run | while read -r f; do bash -n "$f"; done
 printf '\ncheck: all good\n'
