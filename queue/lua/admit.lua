@@ -41,7 +41,7 @@ function lk.read_pair(ctx, text, payload, source)
   end
   local ty = ctx.policy.types[options.type]
   if not ty then
-    return nil, rejected('unknown-type', 'the queue has no job type ' .. lk.clip(options.type, 100))
+    return nil, rejected('unknown-type', 'the queue has no job type ' .. lk.clip(lk.clean(options.type), 100))
   end
   if #payload > ctx.policy.max_payload then
     return nil, rejected('payload-too-large', fmt('the payload has %d bytes, the queue takes at most %d', #payload,

@@ -25,6 +25,8 @@ lk.TELL, lk.ASKED = 100, 1000
 lk.LEASE_GRACE = 2
 -- Orders jobs by priority first, then by due time: ms since the epoch stay below 1e13 until the year 2286.
 lk.PRIORITY_STEP = 1e13
+-- No time is as late: what stands at such a one, something else put there.
+lk.LATEST = lk.PRIORITY_STEP
 -- Bounds of what one level of priority is worth in waiting, ms.
 lk.STEP_LEAST, lk.STEP_MOST = 600000, 3600000
 -- Longest delay that is accepted: ten years.
@@ -173,6 +175,11 @@ function lk.is_utf8(s)
     end
   end
   return true
+end
+
+-- Whether any client can be told the id: lk_enqueue takes printable ASCII.
+function lk.is_id(id)
+  return not find(id, '[^\33-\126]')
 end
 
 -- A text as it may be stored: bytes that are not UTF-8 become question marks, because clients refuse them.

@@ -4,6 +4,8 @@
 local SAMPLE, NEWEST = 16, 0.3
 -- From this part of a bound on, completed records make way before their time.
 local PRESSURE = 0.9
+-- How often one call looks whether enough has made way.
+local ROUNDS = 8
 -- Bytes of a plain record's header and id, about.
 local HEADER = 36
 
@@ -39,6 +41,24 @@ function lk.is_full(ctx)
   return (capacity.jobs and jobs >= capacity.jobs) or (capacity.bytes and (bytes or 0) >= capacity.bytes) or false
 end
 
+-- The bytes of these jobs, their ids included.
+local function bytes_of(ctx, ids)
+  local bytes = 0
+  for _, id in ipairs(ids) do
+    bytes = bytes + call('HSTRLEN', ctx.keys.jobs, id) + call('HSTRLEN', ctx.keys.pasts, id) + #id
+  end
+  return bytes
+end
+
+-- Records are about to go: where they are smaller than most, the mean of those that stay is larger.
+function lk.reckon_without(ctx, ids)
+  local jobs, bytes = lk.volume(ctx)
+  local freed = bytes and bytes > 0 and bytes_of(ctx, ids)
+  if freed and jobs > #ids and freed / #ids < bytes / jobs then
+    call('HSET', ctx.keys.meta, 'sz', fmt('%.3f', (bytes - freed) / (jobs - #ids)))
+  end
+end
+
 -- Removes finished records before their time, of every type in proportion, at most `excess`; returns how many.
 function lk.make_room(ctx, excess)
   if excess <= 0 then
@@ -71,12 +91,9 @@ function lk.estimate(ctx)
   if not (capacity and capacity.bytes) then
     return
   end
-  local ids, bytes = call('HRANDFIELD', ctx.keys.jobs, SAMPLE), 0
-  for _, id in ipairs(ids) do
-    bytes = bytes + call('HSTRLEN', ctx.keys.jobs, id) + call('HSTRLEN', ctx.keys.pasts, id) + #id
-  end
+  local ids = call('HRANDFIELD', ctx.keys.jobs, SAMPLE)
   if ids[1] then
-    local last, mean = tonumber(call('HGET', ctx.keys.meta, 'sz')), bytes / #ids
+    local last, mean = tonumber(call('HGET', ctx.keys.meta, 'sz')), bytes_of(ctx, ids) / #ids
     call('HSET', ctx.keys.meta, 'sz', fmt('%.3f', last and last + NEWEST * (mean - last) or mean))
   end
 end
@@ -97,11 +114,19 @@ local function make_way_for(ctx, specs)
   for i, spec in ipairs(specs) do
     more, bytes, types[i] = more + (spec.first and 0 or 1), bytes + max(0, size_of(spec)), spec.ty
   end
-  local over = min(excess(ctx, 1, more, bytes), lk.MAX_BATCH)
-  if over > 0 then
-    lk.require_places(ctx, types)
+  local left = lk.MAX_BATCH
+  -- Again where those that went were smaller than most.
+  for round = 1, ROUNDS do
+    local over = min(excess(ctx, 1, more, bytes), left)
+    if over > 0 and round == 1 then
+      lk.require_places(ctx, types)
+    end
+    local removed = lk.make_room(ctx, over)
+    if removed == 0 then
+      break
+    end
+    left = left - removed
   end
-  lk.make_room(ctx, over)
 end
 
 -- Of the specs those that fit in, in order; the others are refused. What takes another job's place fits where it is no larger than

@@ -24,10 +24,12 @@ local function lease_all(ctx, stage, lane, ids, types, out)
   local records, pasts, read = lk.read_within(ctx, ids, lk.CLAIM_BYTES - out.bytes, out.count > 0)
   local notes = lk.notes_of_tried(ctx, ids, pasts)
   local reply, damage, bad, at = out.reply, 0, {}, #out.reply
+  -- One that no client can be told would make the whole reply unreadable.
+  local told = lk.is_id(concat(ids))
   out.full = read < #ids
   for i = 1, read do
     local ty, raw, past = types[i], records[i], pasts[i]
-    if not lk.is_live(ty, raw, past) then
+    if not lk.is_live(ty, raw, past) or not (told or lk.is_id(ids[i])) then
       damage = damage + 1
       bad[ids[i]] = true
       lk.tell_damaged(ctx, ids[i], ty, raw, past)

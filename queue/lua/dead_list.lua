@@ -94,8 +94,9 @@ end
 
 -- Where a walk begins.
 local function first_rank(filter, cursor)
-  local score, id = string.match(cursor, '^(%d+):(.*)$')
-  if score then
+  local score, id = string.match(cursor, '^([^:%s]+):(.*)$')
+  local number = tonumber(score)
+  if number and number == number then
     return lk.rank_after(filter.index, score, id, not filter.oldest)
   elseif filter.oldest and filter.since then
     return call('ZCOUNT', filter.index, '-inf', '(' .. lk.digits(filter.since))
@@ -139,6 +140,8 @@ local function walk(ctx, filter, with_cards, most, cursor, take)
 end
 
 local function group(groups, id, at, card)
+  -- Something else may have written any number there.
+  at = lk.whole(at) or 0
   local name = card[2] .. '\0' .. card[3]
   local own = groups[name]
   if not own then

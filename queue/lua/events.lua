@@ -11,7 +11,8 @@ local FAILURES_APART = 60000
 -- Notes an event. `name`: the job type or the lane it is about. News is never worth the call that brings it: where it cannot be
 -- written (an older user's rights, a foreign key in its place) the call goes on.
 function lk.event(ctx, kind, id, name, detail)
-  redis.pcall('XADD', ctx.keys.events, 'MAXLEN', '~', EVENTS, '*', 'k', kind, 'j', id or '', 'n', name or '', 'd', detail or '')
+  redis.pcall('XADD', ctx.keys.events, 'MAXLEN', '~', EVENTS, '*', 'k', kind, 'j', lk.clean(id or ''), 'n', lk.clean(name or ''),
+    'd', lk.clean(detail or ''))
 end
 
 -- Notes events that were staged: {kind, id, type, detail, ...}.
@@ -29,13 +30,17 @@ end
 
 -- Says of which job nothing can be read, and what of it: nobody would find it by a counter of damage.
 function lk.tell_damaged(ctx, id, ty, raw, past)
-  if not lk.read_job(raw, past) then
-    local why = 'it has no record'
-    if raw and lk.read_job(raw, false) then
-      why = fmt('its past (%s) cannot be read, of %d bytes', ctx.keys.pasts, #past)
-    elseif raw then
-      why = fmt('its record (%s) cannot be read, of %d bytes', ctx.keys.jobs, #raw)
-    end
+  local why
+  if not lk.is_id(id) then
+    why = 'its id holds bytes that no client can be told'
+  elseif not raw then
+    why = 'it has no record'
+  elseif not lk.read_job(raw, false) then
+    why = fmt('its record (%s) cannot be read, of %d bytes', ctx.keys.jobs, #raw)
+  elseif not lk.read_job(raw, past) then
+    why = fmt('its past (%s) cannot be read, of %d bytes', ctx.keys.pasts, #past)
+  end
+  if why then
     lk.event(ctx, 'damaged', id, ty.name, why)
   end
 end

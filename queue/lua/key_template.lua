@@ -67,7 +67,8 @@ end
 lk.source_of = source_of
 
 local function escape(s)
-  return (string.gsub(s, '[%%:]', {['%'] = '%25', [':'] = '%3A'}))
+  -- A NUL cannot stand where handlers are told of keys.
+  return (string.gsub(s, '[%%:%z]', {['%'] = '%25', [':'] = '%3A', ['\0'] = '%00'}))
 end
 
 local function wrong(path, what)

@@ -35,7 +35,7 @@ end
 local function check_names(doc)
   for name in pairs(doc) do
     if not OPTION_NAMES[name] then
-      return 'unknown option ' .. lk.clip(tostring(name), 64)
+      return 'unknown option ' .. lk.clip(lk.clean(tostring(name)), 64)
         .. '; there are type, id, key, priority, delay, runAt and meta'
     end
   end
@@ -49,8 +49,8 @@ local function check_strings(doc)
     return 'option id must be 1 to 128 printable ASCII characters without spaces'
   end
   if doc.key ~= nil and not (type(doc.key) == 'string' and #doc.key >= 1 and #doc.key <= MAX_KEY
-    and lk.is_utf8(doc.key)) then
-    return 'option key must be a string of 1 to 512 bytes in UTF-8'
+    and lk.is_utf8(doc.key) and not find(doc.key, '%z')) then
+    return 'option key must be a string of 1 to 512 bytes in UTF-8 without NUL'
   end
 end
 
@@ -78,7 +78,7 @@ local function parse(text)
   end
   local _, doc = lk.from_json(text)
   if type(doc) ~= 'table' then
-    return nil, 'the options are not valid JSON: ' .. lk.clip(tostring(doc), 200)
+    return nil, 'the options are not valid JSON: ' .. lk.clip(lk.clean(tostring(doc)), 200)
   end
   local why = check_names(doc) or check_strings(doc) or check_numbers(doc)
   if why then

@@ -6,6 +6,18 @@
 -- the turn (rank.lua). Between lanes, the order is the one the caller lists, or by deadline: the lane
 -- whose next job has the least time left of what the lane promises, critical lanes before all others.
 
+-- The priority in a score; whatever else something wrote there, it is one that there is.
+local function priority_of(score)
+  return max(0, min(floor(score / lk.PRIORITY_STEP), 9))
+end
+
+-- Priority and due time in a score.
+local function split(score)
+  local priority = priority_of(score)
+  return priority, score - priority * lk.PRIORITY_STEP
+end
+lk.split_score = split
+
 -- A line as {ids, scores}, split where the priority changes; a line of one priority is one segment, and `uniform` says that
 -- it is one. Reads at most `room` of each.
 local function segments(key, room, uniform)
@@ -18,25 +30,24 @@ local function segments(key, room, uniform)
   end
   -- A line that is shorter than there is room for has been read whole.
   local last = count < 2 * room and head[count] or call('ZRANGE', key, -1, -1, 'WITHSCORES')[2]
-  local low, high = floor(head[2] / lk.PRIORITY_STEP), floor(last / lk.PRIORITY_STEP)
+  local low, high = priority_of(head[2]), priority_of(last)
   if low == high then
     return {head}
   end
   local found = {}
-  while low and low <= high do
-    local part = call('ZRANGEBYSCORE', key, lk.digits(low * lk.PRIORITY_STEP),
-      '(' .. lk.digits((low + 1) * lk.PRIORITY_STEP), 'WITHSCORES', 'LIMIT', 0, room)
-    found[#found + 1] = part
-    local beyond = call('ZRANGEBYSCORE', key, lk.digits((low + 1) * lk.PRIORITY_STEP), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-    low = beyond[2] and floor(beyond[2] / lk.PRIORITY_STEP)
+  for priority = low, high do
+    local from = priority == low and '-inf' or lk.digits(priority * lk.PRIORITY_STEP)
+    local to = priority == high and '+inf' or '(' .. lk.digits((priority + 1) * lk.PRIORITY_STEP)
+    local part = call('ZRANGEBYSCORE', key, from, to, 'WITHSCORES', 'LIMIT', 0, room)
+    found[#found + 1] = part[1] and part or nil
   end
   return found
 end
 
 -- By what a job goes, from its score.
 local function aged(score, step)
-  local priority = floor(score / lk.PRIORITY_STEP)
-  return score - priority * lk.PRIORITY_STEP + priority * step
+  local priority, due = split(score)
+  return due + priority * step
 end
 lk.aged = aged
 
@@ -76,7 +87,7 @@ end
 -- Whether all jobs of a line have the same priority.
 function lk.is_uniform(key)
   local first, last = call('ZRANGE', key, 0, 0, 'WITHSCORES')[2], call('ZRANGE', key, -1, -1, 'WITHSCORES')[2]
-  return not first or floor(first / lk.PRIORITY_STEP) == floor(last / lk.PRIORITY_STEP)
+  return not first or priority_of(first) == priority_of(last)
 end
 
 -- The head of one line by age, {id, score, ...}, at most `most` jobs. `uniform`: all of it has the same priority.
@@ -257,7 +268,7 @@ function lk.most_urgent(ctx, lanes, most, limits)
     if scores[1] then
       -- Critical lanes go before all others, as they are listed.
       local base = lane.critical and -1e15 * (#lanes + 1 - i) or lane.promise
-      lines[#lines + 1] = {lane = lane, scores = scores, count = 0, base = base, left = scores[1] % lk.PRIORITY_STEP + base}
+      lines[#lines + 1] = {lane = lane, scores = scores, count = 0, base = base, left = select(2, split(scores[1])) + base}
     end
   end
   for _ = 1, most do
@@ -275,7 +286,7 @@ function lk.most_urgent(ctx, lanes, most, limits)
     end
     best.count = best.count + 1
     local score = best.scores[best.count + 1]
-    best.left = score and score % lk.PRIORITY_STEP + best.base
+    best.left = score and select(2, split(score)) + best.base
   end
   return turns
 end

@@ -16,7 +16,7 @@ local FIELDS = 18
 -- Values of STATE. A live job is running when it has a lease, else scheduled until it is due, else ready: so claims
 -- and promotions need not write it.
 local LIVE, SUCCEEDED, DEAD, CANCELLED, DISCARDED = 0, 3, 4, 5, 6
-local STATE_NAMES = {[3] = 'succeeded', [4] = 'dead', [5] = 'cancelled', [6] = 'discarded'}
+local STATE_NAMES = {[0] = 'live', [3] = 'succeeded', [4] = 'dead', [5] = 'cancelled', [6] = 'discarded'}
 
 -- History kept: the first attempts tell how it began, the last how it ended; those between are counted, and go before what
 -- people decided.
@@ -40,14 +40,14 @@ end
 -- The fields of a past; nil when the bytes are none.
 local function read_past(raw)
   local ok, past = pcall(unpack_blob, raw)
-  if not ok or type(past) ~= 'table' or past[1] ~= 1 or type(past[2]) ~= 'number' then
+  if not ok or type(past) ~= 'table' or past[1] ~= 1 or not STATE_NAMES[past[2]] then
     return nil
   end
   past[3], past[4], past[5], past[6] = past[3] or 0, past[4] or 0, past[5] or 0, past[6] or 0
   past[7], past[8], past[9], past[10] = past[7] or 0, past[8] or NONE, past[9] or 0, past[10] or 0
   past[11], past[12] = past[11] or '', past[12] or ''
   if not (is_whole(past[3]) and is_whole(past[4]) and is_whole(past[5]) and is_whole(past[6]) and is_whole(past[7])
-    and is_whole(past[9]) and is_whole(past[10])) or type(past[8]) ~= 'table' or type(past[11]) ~= 'string'
+    and is_whole(past[9]) and is_whole(past[10])) or (past[2] ~= LIVE and past[10] == 0) or type(past[8]) ~= 'table' or type(past[11]) ~= 'string'
     or type(past[12]) ~= 'string' then
     return nil
   end
@@ -60,7 +60,7 @@ function lk.read_job(raw, past_raw)
     return nil
   end
   local ok, at, rec = pcall(unpack_one, raw)
-  if not ok or type(rec) ~= 'table' or rec[VERSION] ~= 1 or type(rec[TYPE]) ~= 'string'
+  if not ok or type(rec) ~= 'table' or rec[VERSION] ~= 1 or type(rec[TYPE]) ~= 'string' or not lk.is_utf8(rec[TYPE])
     or not (is_whole(rec[ENQUEUED]) and is_whole(rec[PRIORITY]) and is_whole(rec[ASKED] or 0))
     or type(rec[KEY] or '') ~= 'string' then
     return nil
@@ -136,7 +136,7 @@ end
 
 function lk.state_of(ctx, id, job)
   if job[STATE] ~= LIVE then
-    return STATE_NAMES[job[STATE]] or 'dead'
+    return STATE_NAMES[job[STATE]]
   end
   if call('HEXISTS', ctx.keys.leases, id) == 1 then
     return 'running'

@@ -67,7 +67,7 @@ end
 -- Puts right what stands wrong about one job; whether anything did, and whether it can be read at all.
 local function mend(ctx, stage, id, raw, past)
   local job, at = lk.read_job(raw, past)
-  if not job then
+  if not job or not lk.is_id(id) then
     return false, false
   end
   local ty, state, mended = lk.type_of(ctx.policy, job[TYPE]), job[STATE], false

@@ -264,6 +264,9 @@ function lk.forget_finished(ctx, ids)
       gone[#gone + 1] = ids[i]
     end
   end
+  if ctx.policy.capacity then
+    lk.reckon_without(ctx, gone)
+  end
   lk.forget_jobs(ctx, gone)
 end
 

@@ -16,14 +16,14 @@ local function oldest_due(ctx, ty)
     if not head[1] then
       break
     end
-    local score = tonumber(head[2])
-    local priority = floor(score / lk.PRIORITY_STEP)
-    local due = score - priority * lk.PRIORITY_STEP
-    oldest = min(oldest or due, due)
+    local priority, due = lk.split_score(tonumber(head[2]))
+    -- What no client could be told is no time.
+    due = lk.whole(due)
+    oldest = due and min(oldest or due, due) or oldest
     from = lk.digits((priority + 1) * lk.PRIORITY_STEP)
   end
   local first = call('ZRANGE', ty.scheduled, 0, 0, 'WITHSCORES')
-  local due = first[2] and floor(tonumber(first[2]) / 10)
+  local due = first[2] and lk.whole(floor(tonumber(first[2]) / 10))
   if due and due <= ctx.now then
     oldest = min(oldest or due, due)
   end
@@ -32,7 +32,7 @@ end
 
 local function next_due(ctx, ty)
   local head = call('ZRANGEBYSCORE', ty.scheduled, '(' .. lk.digits(ctx.now * 10 + 9), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-  return head[2] and floor(tonumber(head[2]) / 10) or -1
+  return head[2] and lk.whole(floor(tonumber(head[2]) / 10)) or -1
 end
 
 local function type_stats(ctx, name, counters)
@@ -41,7 +41,7 @@ local function type_stats(ctx, name, counters)
   local due = scheduled > 0 and call('ZCOUNT', ty.scheduled, '-inf', ctx.now * 10 + 9) or 0
   local ready = call('ZCARD', ty.ready) + due
   local out = {
-    name, ty.lane and ty.lane.name or '', ready, scheduled - due, max(0, counters['r:' .. name] or 0),
+    name, ty.lane and ty.lane.name or '', ready, scheduled - due, counters['r:' .. name] or 0,
     call('ZCARD', ty.dead), ready > 0 and oldest_due(ctx, ty) or -1,
     scheduled > due and next_due(ctx, ty) or -1,
   }
@@ -73,7 +73,7 @@ local function stats(keys)
   end
   local raw, counters = call('HGETALL', ctx.keys.counters), {}
   for i = 1, #raw, 2 do
-    counters[raw[i]] = tonumber(raw[i + 1])
+    counters[raw[i]] = lk.whole(raw[i + 1])
   end
   local names = call('SMEMBERS', ctx.keys.types)
   table.sort(names)
@@ -90,7 +90,7 @@ local function stats(keys)
   local records, bytes = lk.volume(ctx)
   return {
     ctx.now, ctx.policy.version, (ctx.policy.paused or lk.gates(ctx).p) and 1 or 0, ctx.policy.closed or '', call('ZCARD', ctx.keys.dead),
-    head[2] and tonumber(head[2]) or -1, lk.whole(call('HGET', ctx.keys.meta, 'x')) or 0, lanes, types, live_workers(ctx),
+    lk.whole(head[2]) or -1, lk.whole(call('HGET', ctx.keys.meta, 'x')) or 0, lanes, types, live_workers(ctx),
     gates, records, bytes or -1, lk.is_full(ctx) and 1 or 0,
   }
 end

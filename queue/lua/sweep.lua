@@ -17,19 +17,17 @@ local function rearm(ctx, limit)
   return #ids, #ids == limit
 end
 
--- Every lease that a clock gone back left in the far future ends one lease from now. The mark that it did stands until none is left,
--- whatever happened since: an outage right after the step must not make sweeps forget them.
+-- Every lease that a clock gone back left in the far future ends one lease from now, and so does at any time what has none. The mark
+-- that the clock did stands until none is left, whatever happened since: an outage right after the step must not make sweeps forget them.
 local function bring_near(ctx, limit)
-  if not ctx.back then
-    return 0, false
-  end
   local horizon, changes = ctx.now + ctx.lease, {}
-  local far = call('ZRANGEBYSCORE', ctx.keys.running, '(' .. lk.digits(horizon), '+inf', 'LIMIT', 0, limit)
+  local from = ctx.back and '(' .. lk.digits(horizon) or lk.LATEST
+  local far = call('ZRANGEBYSCORE', ctx.keys.running, from, '+inf', 'LIMIT', 0, limit)
   for _, id in ipairs(far) do
     lk.push2(changes, horizon, id)
   end
   lk.write('ZADD', ctx.keys.running, changes)
-  if #far < limit then
+  if ctx.back and #far < limit then
     call('HDEL', ctx.keys.meta, 'back')
   end
   return #far, #far == limit
@@ -66,18 +64,13 @@ local function expire(ctx, stage, identity, limit, reply)
   end
   local leases = call('HMGET', ctx.keys.leases, unpack_list(ids))
   local records, pasts, read = lk.read_within(ctx, ids, lk.CLAIM_BYTES)
-  local bytes, damage, more = 0, 0, #ids == limit or read < #ids
+  local damage, more = 0, #ids == limit or read < #ids
   reply[7] = lk.new_token(ctx)
   for i = 1, read do
     local id = ids[i]
     local lease = lk.read_lease(leases[i])
     local job = lk.read_job(records[i], pasts[i])
-    if lease and job and job[STATE] == LIVE then
-      bytes = bytes + #records[i] + #(pasts[i] or '')
-      if bytes > lk.CLAIM_BYTES and #reply > 7 then
-        more = true
-        break
-      end
+    if lease and job and job[STATE] == LIVE and lk.is_id(id) then
       take_over(ctx, stage, identity, id, lease, records[i], pasts[i], reply)
     else
       damage = damage + 1
@@ -118,6 +111,24 @@ local function trim(ctx, limit)
     removed = removed + (count or 0)
   end
   return removed + lk.make_room(ctx, min(lk.pressure(ctx), limit - removed))
+end
+
+-- What is scheduled for no time comes back by its record.
+local function forget_timeless_of(ctx, ty, limit)
+  local found = call('ZRANGEBYSCORE', ty.scheduled, 10 * lk.LATEST, '+inf', 'LIMIT', 0, limit)
+  if found[1] then
+    call('ZREM', ty.scheduled, unpack_list(found))
+    ctx.suspicious = true
+  end
+end
+
+local function forget_timeless(ctx, limit)
+  for _, name in ipairs(call('SMEMBERS', ctx.keys.types)) do
+    lk.try(ctx, forget_timeless_of, lk.type_of(ctx.policy, name), limit)
+  end
+  for _, name in ipairs(call('ZRANGEBYSCORE', ctx.keys.next, lk.LATEST, '+inf', 'LIMIT', 0, limit)) do
+    lk.refresh_next(ctx, lk.type_of(ctx.policy, name))
+  end
 end
 
 -- Forgets idempotency keys whose time is over; an entry that a new owner took meanwhile stays.
@@ -181,6 +192,7 @@ local function tidy_up(ctx, limit, more)
   local _, promoted, more_due = lk.try(ctx, lk.promote, limit)
   local _, trimmed = lk.try(ctx, trim, limit)
   local _, more_keys = lk.try(ctx, forget_keys, limit)
+  lk.try(ctx, forget_timeless, limit)
   lk.try(ctx, forget_workers)
   lk.try(ctx, lk.forget_stray_notes)
   local _, more_repairs = lk.try(ctx, lk.repair)

@@ -56,7 +56,9 @@ impl Reply {
     }
 
     pub(crate) fn text(&mut self) -> Result<String> {
-        String::from_utf8(self.bytes()?).map_err(|_| wrong(self.function, "a string is not UTF-8"))
+        // What something else wrote into the queue must not hide all the rest of the reply.
+        Ok(String::from_utf8(self.bytes()?)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
     }
 
     /// A string that is empty where there is none.

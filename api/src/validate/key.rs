@@ -25,6 +25,9 @@ pub enum KeyError {
         "the placeholder at character {0} contains a blank: name a payload field without it, as in {{user.id}}"
     )]
     Blank(usize),
+    /// A NUL, which no handler could be told of.
+    #[error("the character {0} is a NUL, which no key can have: remove it")]
+    Nul(usize),
     /// There is no template.
     #[error("a key template must not be empty: remove the field for jobs without a key")]
     Empty,
@@ -49,6 +52,7 @@ pub fn parse_key(template: &str) -> Result<Vec<KeyPart>, KeyError> {
     for (index, c) in template.chars().enumerate() {
         let position = index + 1;
         match (c, open) {
+            ('\0', _) => return Err(KeyError::Nul(position)),
             ('{', Some(_)) => return Err(KeyError::Nested(position)),
             ('{', None) => {
                 if !text.is_empty() {
@@ -118,6 +122,7 @@ mod tests {
             ("a:{b..c}", KeyError::EmptyStep(3)),
             ("a:{.b}", KeyError::EmptyStep(3)),
             ("a:{ b }", KeyError::Blank(3)),
+            ("a\0:{b}", KeyError::Nul(2)),
             ("", KeyError::Empty),
         ] {
             assert_eq!(parse_key(template).unwrap_err(), error, "{template}");

@@ -1,6 +1,7 @@
 //! `lanekeeper cancel JOB…`.
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 
 use super::damaged;
 use crate::args::{OutputArgs, QueueArgs};
@@ -14,7 +15,7 @@ use crate::{present, target, who};
 )]
 pub(crate) struct CancelArgs {
     /// Ids of the jobs.
-    #[arg(required = true, value_name = "JOB")]
+    #[arg(required = true, value_name = "JOB", value_parser = NonEmptyStringValueParser::new())]
     jobs: Vec<String>,
     #[command(flatten)]
     output: OutputArgs,

@@ -1,6 +1,7 @@
 //! `lanekeeper get JOB`, `lanekeeper get --key KEY`.
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use lanekeeper_queue::Queue;
 use lanekeeper_queue::types::{Damage, DamagedPart, Find, Job, JobState, KeptKey};
 use serde::Serialize;
@@ -18,7 +19,7 @@ use crate::{clock, out, present, target};
 )]
 pub(crate) struct GetArgs {
     /// Id of the job.
-    #[arg(required_unless_present = "key", conflicts_with = "key")]
+    #[arg(required_unless_present = "key", conflicts_with = "key", value_parser = NonEmptyStringValueParser::new())]
     job: Option<String>,
     #[command(flatten)]
     by_key: KeyArg,

@@ -1,6 +1,7 @@
 //! `lanekeeper why`: gathers what there is to know and asks `explain`.
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use lanekeeper_api::policy::QueuePolicy;
 use lanekeeper_queue::explain::{self, Cause, Explanation, Place, PoolView, Scene};
 use lanekeeper_queue::types::{Find, Job, JobState, Stats};
@@ -22,7 +23,12 @@ Examples:\n  lanekeeper why 01K…\n  lanekeeper why --key mail:17\n  lanekeeper
 )]
 pub(crate) struct WhyArgs {
     /// Id of a job, or name of a lane or pool.
-    #[arg(value_name = "JOB|LANE|POOL", required_unless_present = "key", conflicts_with = "key")]
+    #[arg(
+        value_name = "JOB|LANE|POOL",
+        required_unless_present = "key",
+        conflicts_with = "key",
+        value_parser = NonEmptyStringValueParser::new()
+    )]
     what: Option<String>,
     #[command(flatten)]
     by_key: KeyArg,

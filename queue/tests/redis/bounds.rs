@@ -68,20 +68,25 @@ async fn follow_ups_of_one_call_are_bounded_in_bytes() {
 async fn a_queue_is_full_at_its_bounds_and_not_before() {
     let mut bed = Bed::new().await;
     let w = worker("w");
+    let mut total = 0;
     for n in 0..10u8 {
-        let running = bed.running(&w, job("mail", [n])).await;
+        let running = bed.running(&w, job("mail", [n; 920])).await;
         bed.settle(&w, &running, success()).await;
+        for key in ["j", "a"] {
+            total += bed.raw::<u64>(&["HSTRLEN", &bed.key(key), &running.id]).await.unwrap();
+        }
+        total += running.id.len() as u64;
     }
-    // A thousand bytes each, as sweeps estimate.
-    bed.poke(&["HSET", &bed.key("m"), "sz", "1000"]).await;
+    // As sweeps estimate: about a thousand bytes each.
+    bed.poke(&["HSET", &bed.key("m"), "sz", &format!("{:.1}", total as f64 / 10.0)]).await;
     let some = |jobs, bytes| Some(Capacity { jobs, bytes });
     for (capacity, full, bytes) in [
         (some(Some(10), None), true, None),
         (some(Some(11), None), false, None),
-        (some(None, Some(10_000)), true, Some(10_000)),
-        (some(None, Some(10_001)), false, Some(10_000)),
-        (some(Some(10), Some(99_999)), true, Some(10_000)),
-        (some(Some(11), Some(10_000)), true, Some(10_000)),
+        (some(None, Some(total)), true, Some(total)),
+        (some(None, Some(total + 1)), false, Some(total)),
+        (some(Some(10), Some(99_999)), true, Some(total)),
+        (some(Some(11), Some(total)), true, Some(total)),
         (None, false, None),
     ] {
         bed.change(|policy| policy.capacity = capacity).await;
@@ -89,7 +94,7 @@ async fn a_queue_is_full_at_its_bounds_and_not_before() {
         assert_eq!((stats.full, stats.bytes), (full, bytes), "{capacity:?}");
     }
     // Finished records make way by bytes as well: as many as the new job needs.
-    bed.change(|policy| policy.capacity = some(None, Some(10_000))).await;
+    bed.change(|policy| policy.capacity = some(None, Some(total))).await;
     for (payload, left) in [(500, 10), (1_500, 9)] {
         bed.accept(job("mail", vec![b'x'; payload])).await;
         assert_eq!(bed.queue.stats().await.unwrap().records, left, "{payload}");

@@ -174,3 +174,35 @@ async fn a_bound_in_bytes_that_comes_later_counts_what_is_there() {
     bed.change(|policy| policy.capacity = Some(Capacity { jobs: None, bytes: Some(1_000) })).await;
     refused(&bed.put(job("mail", "x".repeat(300))).await);
 }
+
+#[tokio::test]
+async fn small_completed_records_make_way_for_no_more_than_they_took() {
+    const BYTES: u64 = 200_000;
+    let bed = Bed::with(|policy| {
+        policy.capacity = Some(Capacity { jobs: None, bytes: Some(BYTES) });
+        policy.job_types.get_mut("mail").unwrap().completed.keep = 1_000;
+    })
+    .await;
+    let w = worker("w");
+    for _ in 0..4 {
+        bed.queue.enqueue(&vec![job("mail", "{}"); 200]).await.unwrap();
+        let running = bed.claim(&w, &["fast"], 200).await;
+        let ended: Vec<_> = running.iter().map(|job| settlement(job, success())).collect();
+        bed.queue.settle(&w, &ended).await.unwrap();
+    }
+    for _ in 0..20 {
+        // They see what success added to the records.
+        bed.queue.sweep(&w, 100).await.unwrap();
+    }
+    let mut refused = 0;
+    while refused < 5 {
+        let large = bed.put(job("mail", vec![b'x'; 10_000])).await;
+        refused += u32::from(matches!(large, Enqueued::Rejected { .. }));
+    }
+    let mut bytes = 0;
+    for key in ["j", "a"] {
+        let values: Vec<Vec<u8>> = bed.raw(&["HVALS", &bed.key(key)]).await.unwrap();
+        bytes += values.iter().map(|value| value.len() as u64 + 14).sum::<u64>();
+    }
+    assert!((BYTES / 2..BYTES * 11 / 10).contains(&bytes), "{bytes} of {BYTES}");
+}

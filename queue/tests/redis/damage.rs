@@ -163,6 +163,34 @@ async fn a_damaged_past_is_a_damaged_job() {
 }
 
 #[tokio::test]
+async fn a_past_of_no_known_state_or_without_its_end_ends_no_job() {
+    let bed = Bed::new().await;
+    // {version, state}; a success says when it was.
+    for state in [1, 2, 3, 5, 7, 9] {
+        let id = bed.accept(job("mail", "x")).await;
+        let conn = &mut bed.queue.connection();
+        let past = [0x92, 1, state];
+        let () = redis::cmd("HSET").arg(bed.key("a")).arg(&id).arg(&past).query_async(conn).await.unwrap();
+        assert!(bed.claim(&worker("w"), &["fast"], 5).await.is_empty(), "{state}");
+        for _ in 0..20 {
+            bed.queue.sweep(&worker("s"), 100).await.unwrap();
+        }
+        let kept: bool = bed.raw(&["HEXISTS", &bed.key("j"), &id]).await.unwrap();
+        assert!(kept, "{state}");
+        let told = bed.queue.events(None, 1000).await.unwrap();
+        assert!(told.iter().any(|event| event.job.as_deref() == Some(&id)), "{state}: {told:?}");
+        // As it is once somebody has taken the damage away.
+        bed.poke(&["HDEL", &bed.key("a"), &id]).await;
+        for _ in 0..20 {
+            bed.queue.sweep(&worker("s"), 100).await.unwrap();
+        }
+        let claimed = bed.claim(&worker("w"), &["fast"], 5).await;
+        assert_eq!(ids(&claimed), [&id], "{state}");
+        bed.settle(&worker("w"), &claimed[0], success()).await;
+    }
+}
+
+#[tokio::test]
 async fn texts_are_utf8_to_the_letter_of_the_standard() {
     let bed = Bed::new().await;
     let root = bed.queue.name().root();

@@ -46,6 +46,7 @@ async fn invalid_options_are_refused_in_words() {
         (r#"{"type":"mail","id":""}"#, "option id"),
         (r#"{"type":"mail","id":"a b"}"#, "option id"),
         (r#"{"type":"mail","id":"a\u0000"}"#, "option id"),
+        (r#"{"type":"mail","key":"a\u0000"}"#, "option key"),
         (r#"{"type":"mail","id":7}"#, "option id"),
         (r#"{"type":"mail","key":""}"#, "option key"),
         (r#"{"type":"mail","key":false}"#, "option key"),
@@ -85,6 +86,9 @@ async fn invalid_options_are_refused_in_words() {
     refused(&bed, "[".repeat(5000), "invalid-options", "not a JSON object").await;
     refused(&bed, format!(r#"{{"type":{}"#, "[".repeat(5000)), "invalid-options", "not valid JSON").await;
     refused(&bed, r#"{"type":"nope"}"#, "unknown-type", "no job type nope").await;
+    // The reply is text whatever the options were.
+    refused(&bed, b"{\"type\":\"\xff\"}", "unknown-type", "no job type ?").await;
+    refused(&bed, b"{\"type\":\"mail\",\"\xff\":1}", "invalid-options", "unknown option ?").await;
     let stats = bed.queue.stats().await.unwrap();
     assert!(stats.lanes.iter().flat_map(|l| &l.types).all(|t| t.enqueued_total == 0 && t.ready == 0));
 }

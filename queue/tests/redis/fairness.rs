@@ -136,6 +136,20 @@ async fn critical_lanes_go_before_every_deadline() {
 }
 
 #[tokio::test]
+async fn by_deadline_a_claim_goes_on_behind_many_jobs_whose_records_are_gone() {
+    let bed = Bed::new().await;
+    for n in 0..6 {
+        let id = bed.accept(job("mail", n.to_string())).await;
+        if n < 5 {
+            bed.poke(&["HDEL", &bed.key("j"), &id]).await;
+        }
+    }
+    let mut wish = want(&["fast", "slow"], 1);
+    wish.order = ClaimOrder::Deadline;
+    assert_eq!(sent(&bed.claim_reply(&worker("w"), &wish).await.jobs), ["5"]);
+}
+
+#[tokio::test]
 async fn the_limit_of_a_type_holds_over_all_rounds_of_a_claim() {
     let bed = Bed::new().await;
     for n in 0..6 {

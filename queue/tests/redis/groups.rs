@@ -276,3 +276,17 @@ async fn a_count_of_keys_that_something_else_overwrote_holds_up_no_other_lane() 
     bed.poke(&["DEL", &bed.key("yr:mail")]).await;
     assert_eq!(claimed().await, waiting);
 }
+
+#[tokio::test]
+async fn jobs_that_wait_since_before_their_type_had_a_key_do_not_count_as_running() {
+    let mut bed = Bed::new().await;
+    let w = worker("w");
+    // It runs in the nameless group until a sweep says its own.
+    bed.running(&w, of("a")).await;
+    for _ in 0..10 {
+        bed.accept(of("b")).await;
+    }
+    bed.change(key_of_mail(Some(1), None)).await;
+    bed.queue.sweep(&w, 200).await.unwrap();
+    assert_eq!(bed.claim(&w, &["fast"], 5).await.len(), 1, "one of b, of which none ran");
+}

@@ -36,6 +36,7 @@ mod notes;
 mod offering;
 mod offers;
 mod order;
+mod places;
 mod policies;
 mod rank;
 mod reconnect;

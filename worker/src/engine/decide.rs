@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lanekeeper_api::duration::Duration as Length;
 use lanekeeper_api::policy::{DEFAULT_MAX_HOLD_MS, Handler, JobTypePolicy, OnThrottle};
 use lanekeeper_queue::retry;
 use lanekeeper_queue::types::{AttemptError, Claimed, DeadReason, Holds, Outcome, Spends};
@@ -74,7 +75,12 @@ fn put_off(
     holds: Holds,
     now_ms: u64,
 ) -> Outcome {
-    if holds == Holds::Job && now_ms.saturating_add(delay_ms) > retry::end_ms(policy, job) {
+    let end_ms = retry::end_ms(policy, job);
+    if holds == Holds::Job && now_ms.saturating_add(delay_ms) > end_ms {
+        let [wait, left] = [delay_ms, end_ms.saturating_sub(now_ms)].map(Length::from_millis);
+        let mut error = error;
+        error.message =
+            format!("it was to wait for {wait} and is given up after {left} more\n{}", error.message);
         return Outcome::Dead { reason: DeadReason::GaveUp, error, spends: Spends::Nothing };
     }
     Outcome::Snooze { delay_ms, why: error.message, holds }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::notes::{given, note};
+use super::object::Object;
 use super::{Failure, MAX_TEXT, Notes, code};
 
 /// What a handler gives back for a job that is done.
@@ -26,7 +27,7 @@ struct Structured<'a> {
     #[serde(borrow, default)]
     result: Option<&'a RawValue>,
     #[serde(borrow)]
-    enqueue: Vec<FollowUp<'a>>,
+    enqueue: Vec<Object<FollowUp<'a>>>,
 }
 
 /// An answer that asks to come again later: a JSON object with `snooze`, and what the next attempt is to know.
@@ -38,7 +39,7 @@ struct Later<'a> {
     #[serde(default)]
     reason: Option<String>,
     #[serde(default)]
-    progress: Option<Progress>,
+    progress: Option<Object<Progress>>,
     #[serde(borrow, default, deserialize_with = "given")]
     checkpoint: Option<&'a RawValue>,
 }
@@ -115,13 +116,15 @@ impl Answer {
             let later: Later<'_> =
                 serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
             notes.tell(note(later.progress, later.checkpoint, most).map_err(wrong)?);
-            let why = later.reason.unwrap_or_else(|| "the handler asked to come again".to_owned());
+            let why = later
+                .reason
+                .unwrap_or_else(|| format!("the handler asked to come again in {}", later.snooze));
             return Err(Failure::snooze(later.snooze.to_std(), why));
         }
         match serde_json::from_slice::<Structured<'_>>(&bytes) {
             Ok(answer) => Ok(Self {
                 result: answer.result.map(|raw| raw.get().as_bytes().to_vec()).unwrap_or_default(),
-                follow_ups: answer.enqueue.into_iter().map(FollowUp::job).collect(),
+                follow_ups: answer.enqueue.into_iter().map(|Object(job)| job.job()).collect(),
             }),
             Err(error) => Err(wrong(error.to_string())),
         }
@@ -220,7 +223,7 @@ mod tests {
         };
         assert_eq!(
             later(r#"{"snooze": "1h30m"}"#),
-            (5_400_000, "the handler asked to come again".into(), None)
+            (5_400_000, "the handler asked to come again in 1h30m".into(), None)
         );
         let text = r#" {"checkpoint": "op-17", "progress": {"done": 1}, "snooze": 2500, "reason": "still renders"} "#;
         let (after, why, note) = later(text);
@@ -232,6 +235,7 @@ mod tests {
             r#"{"snooze": 1.5}"#,
             r#"{"snooze": null}"#,
             r#"{"snooze": "5m", "enqueue": []}"#,
+            r#"{"snooze": "5m", "progress": [1, 2, "u", "m"]}"#,
             r#"{"snooze": "5m", "result": 1}"#,
             r#"{"snooze": "5m", "checkpoint": "longer than ten"}"#,
             r#"{"snooze": "5m""#,
@@ -281,6 +285,8 @@ mod tests {
         for text in [
             r#"{"enqueue": [{"payload": 1}]}"#,
             r#"{"enqueue": [{"type": "mail"}]}"#,
+            r#"{"enqueue": [["mail", {"n": 1}, "id", "k", 1, 0, null, {}]]}"#,
+            r#"{"enqueue": [[]]}"#,
             r#"{"enqueue": {"type": "mail", "payload": 1}}"#,
             r#"{"enqueue": [{"type": "mail", "payload": 1, "dely": 5}]}"#,
             r#"{"enqueue": [], "results": 1}"#,

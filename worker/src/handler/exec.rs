@@ -190,7 +190,7 @@ fn with_tail(what: &str, stderr: &[u8]) -> String {
     if text.is_empty() { what.to_owned() } else { format!("{what}\n{}", &text[from..]) }
 }
 
-/// The job, as environment variables. A NUL cannot stand in one and is left out.
+/// The job, as environment variables. A NUL cannot stand in one and is left out; no key has any.
 fn environment(job: &JobContext) -> Vec<(&'static str, String)> {
     let mut env = vec![
         ("LANEKEEPER_JOB_ID", job.job.id.clone()),

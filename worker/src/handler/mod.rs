@@ -8,6 +8,7 @@ mod builtin;
 pub mod exec;
 pub mod http;
 mod notes;
+mod object;
 mod stop;
 
 use std::fmt;

@@ -7,6 +7,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::Notify;
 
+use super::object::Object;
+
 /// Bytes kept of a progress' unit and of its message.
 const UNIT_MOST: usize = 32;
 const MESSAGE_MOST: usize = 512;
@@ -124,7 +126,7 @@ impl Notes {
 #[serde(deny_unknown_fields)]
 pub(crate) struct JsonNote<'a> {
     #[serde(default)]
-    pub(crate) progress: Option<Progress>,
+    pub(crate) progress: Option<Object<Progress>>,
     #[serde(borrow, default, deserialize_with = "given")]
     pub(crate) checkpoint: Option<&'a RawValue>,
 }
@@ -138,9 +140,13 @@ where
 }
 
 /// The note that these say, with a checkpoint of at most `most` bytes; or what is wrong with it.
-pub(crate) fn note(progress: Option<Progress>, left: Option<&RawValue>, most: usize) -> Result<Note, String> {
+pub(crate) fn note(
+    progress: Option<Object<Progress>>,
+    left: Option<&RawValue>,
+    most: usize,
+) -> Result<Note, String> {
     let checkpoint = left.map(|left| bytes_of(left, most)).transpose()?;
-    Ok(Note { progress, checkpoint })
+    Ok(Note { progress: progress.map(|Object(progress)| progress), checkpoint })
 }
 
 fn bytes_of(left: &RawValue, most: usize) -> Result<Vec<u8>, String> {

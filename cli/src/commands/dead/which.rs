@@ -1,5 +1,6 @@
 //! Which dead letters are meant.
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 use lanekeeper_api::duration::Duration;
 use lanekeeper_queue::types::{DeadFilter, ReviewState};
@@ -163,7 +164,7 @@ impl FilterArgs {
 #[derive(Debug, Args)]
 pub(super) struct Which {
     /// Ids of the jobs.
-    #[arg(value_name = "JOB")]
+    #[arg(value_name = "JOB", value_parser = NonEmptyStringValueParser::new())]
     pub(super) jobs: Vec<String>,
     #[command(flatten)]
     pub(super) filter: FilterArgs,

@@ -32,7 +32,7 @@ fn member<'a>(doc: &'a Value, path: &[String]) -> Option<&'a Value> {
 
 fn value_at(doc: &Value, path: &[String]) -> Option<String> {
     match member(doc, path)? {
-        Value::String(text) => Some(text.replace('%', "%25").replace(':', "%3A")),
+        Value::String(text) => Some(text.replace('%', "%25").replace(':', "%3A").replace('\0', "%00")),
         Value::Number(number) => {
             let n = number.as_i64()?;
             (n > -MAX_INTEGER && n < MAX_INTEGER).then(|| n.to_string())

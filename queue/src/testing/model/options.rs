@@ -13,7 +13,7 @@ pub(super) fn valid(options: &EnqueueOptions) -> bool {
         .id
         .as_ref()
         .is_none_or(|id| (1..=128).contains(&id.len()) && id.bytes().all(|byte| (33..=126).contains(&byte)));
-    let key = options.key.as_ref().is_none_or(|key| (1..=512).contains(&key.len()));
+    let key = options.key.as_ref().is_none_or(|key| (1..=512).contains(&key.len()) && !key.contains('\0'));
     let bytes: usize = options.meta.iter().map(|(name, value)| name.len() + value.len()).sum();
     id && key
         && options.priority.is_none_or(|priority| priority <= 9)

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use super::MAX_CHECKPOINT;
 use crate::handler::notes::{given, note};
+use crate::handler::object::Object;
 use crate::handler::{Answer, Failure, MAX_TEXT, Notes, code};
 
 /// Most of an error's body that goes into the history.
@@ -130,7 +131,7 @@ impl Verdict {
 #[derive(Deserialize)]
 struct Left<'a> {
     #[serde(default)]
-    progress: Option<Progress>,
+    progress: Option<Object<Progress>>,
     #[serde(borrow, default, deserialize_with = "given")]
     checkpoint: Option<&'a RawValue>,
 }
