@@ -41,22 +41,17 @@ function lk.is_full(ctx)
   return (capacity.jobs and jobs >= capacity.jobs) or (capacity.bytes and (bytes or 0) >= capacity.bytes) or false
 end
 
--- The bytes of these jobs, their ids included.
-local function bytes_of(ctx, ids)
-  local bytes = 0
-  for _, id in ipairs(ids) do
-    bytes = bytes + call('HSTRLEN', ctx.keys.jobs, id) + call('HSTRLEN', ctx.keys.pasts, id) + #id
-  end
-  return bytes
-end
-
--- Records are about to go: where they are smaller than most, the mean of those that stay is larger.
+-- Records are about to go, and with them what each of them counted for when it came: those that stay have another mean size.
 function lk.reckon_without(ctx, ids)
   local jobs, bytes = lk.volume(ctx)
-  local freed = bytes and bytes > 0 and bytes_of(ctx, ids)
-  if freed and jobs > #ids and freed / #ids < bytes / jobs then
-    call('HSET', ctx.keys.meta, 'sz', fmt('%.3f', (bytes - freed) / (jobs - #ids)))
+  if not bytes or bytes == 0 or jobs <= #ids then
+    return
   end
+  for _, id in ipairs(ids) do
+    bytes = bytes - call('HSTRLEN', ctx.keys.jobs, id) - #id
+  end
+  jobs = jobs - #ids
+  call('HSET', ctx.keys.meta, 'sz', fmt('%.3f', max(HEADER, bytes / jobs)))
 end
 
 -- Removes finished records before their time, of every type in proportion, at most `excess`; returns how many.
@@ -91,9 +86,12 @@ function lk.estimate(ctx)
   if not (capacity and capacity.bytes) then
     return
   end
-  local ids = call('HRANDFIELD', ctx.keys.jobs, SAMPLE)
+  local ids, bytes = call('HRANDFIELD', ctx.keys.jobs, SAMPLE), 0
+  for _, id in ipairs(ids) do
+    bytes = bytes + call('HSTRLEN', ctx.keys.jobs, id) + call('HSTRLEN', ctx.keys.pasts, id) + #id
+  end
   if ids[1] then
-    local last, mean = tonumber(call('HGET', ctx.keys.meta, 'sz')), bytes_of(ctx, ids) / #ids
+    local last, mean = tonumber(call('HGET', ctx.keys.meta, 'sz')), bytes / #ids
     call('HSET', ctx.keys.meta, 'sz', fmt('%.3f', last and last + NEWEST * (mean - last) or mean))
   end
 end

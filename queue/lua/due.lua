@@ -13,7 +13,7 @@ local function promote_type(ctx, ty, room)
     local ready = {}
     for i = 1, #found, 2 do
       -- Something else may have written any number there.
-      local score = max(0, tonumber(found[i + 1]))
+      local score = max(0, floor(tonumber(found[i + 1])))
       local priority = score % 10
       lk.push2(ready, priority * lk.PRIORITY_STEP + (score - priority) / 10, found[i])
     end

@@ -125,8 +125,10 @@ function lk.is_live(ty, raw, past)
   return raw and sub(raw, 2, ty.stamp_end) == ty.stamp and (not past or byte(past, 3) == LIVE)
 end
 
+-- A time that there is not, which something else wrote, would keep it waiting for ever: then it is due at once.
 function lk.due_of(job)
-  return job[DUE] > 0 and job[DUE] or job[ENQUEUED] + job[ASKED]
+  local due = job[DUE] > 0 and job[DUE] or job[ENQUEUED] + job[ASKED]
+  return due < lk.LATEST and due or 0
 end
 
 -- Where a ready job stands: by priority, then by due time. Claims let age outweigh priority, see order.lua.

@@ -113,13 +113,14 @@ local function trim(ctx, limit)
   return removed + lk.make_room(ctx, min(lk.pressure(ctx), limit - removed))
 end
 
--- What is scheduled for no time comes back by its record.
+-- What is scheduled for no time comes back by its record; and what is due is known to be.
 local function forget_timeless_of(ctx, ty, limit)
   local found = call('ZRANGEBYSCORE', ty.scheduled, 10 * lk.LATEST, '+inf', 'LIMIT', 0, limit)
   if found[1] then
     call('ZREM', ty.scheduled, unpack_list(found))
     ctx.suspicious = true
   end
+  lk.refresh_next(ctx, ty)
 end
 
 local function forget_timeless(ctx, limit)

@@ -206,3 +206,25 @@ async fn small_completed_records_make_way_for_no_more_than_they_took() {
     }
     assert!((BYTES / 2..BYTES * 11 / 10).contains(&bytes), "{bytes} of {BYTES}");
 }
+
+#[tokio::test]
+async fn what_comes_and_goes_leaves_nothing_in_the_estimate() {
+    let bed = Bed::with(|policy| {
+        policy.capacity = Some(Capacity { jobs: None, bytes: Some(100_000_000) });
+        policy.job_types.get_mut("mail").unwrap().completed.keep = 20;
+    })
+    .await;
+    let w = worker("w");
+    for n in 0..400 {
+        let size = if n % 20 == 0 { 30_000 } else { 10 };
+        let running = bed.running(&w, job("mail", vec![b'x'; size])).await;
+        bed.settle(&w, &running, success()).await;
+    }
+    let mut bytes = 0;
+    for key in ["j", "a"] {
+        let values: Vec<Vec<u8>> = bed.raw(&["HVALS", &bed.key(key)]).await.unwrap();
+        bytes += values.iter().map(|value| value.len() as u64 + 14).sum::<u64>();
+    }
+    let estimate = bed.queue.stats().await.unwrap().bytes.unwrap();
+    assert!((bytes / 2..bytes * 2).contains(&estimate), "{estimate} in place of {bytes}");
+}

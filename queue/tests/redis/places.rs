@@ -8,7 +8,7 @@ use super::half::{CALLS, Scene};
 use super::junk::READS;
 use lanekeeper_queue::types::*;
 
-const SCORES: [&str; 4] = ["inf", "-inf", "1e300", "-5"];
+const SCORES: [&str; 5] = ["inf", "-inf", "1e300", "-5", "5.5"];
 /// Neither a text nor an id.
 const NAME: &[u8] = b"\xff\xfe";
 
@@ -127,4 +127,35 @@ async fn whatever_stands_in_an_index_every_job_comes_to_its_end() {
         }
     }
     assert!(stuck.is_empty(), "{stuck:#?}");
+}
+
+#[tokio::test]
+async fn a_job_whose_record_or_past_names_no_time_is_due_at_once() {
+    let bed = Bed::new().await;
+    let (w, far) = (worker("w"), 1_u64 << 52);
+    let enqueued = [0x94, 1, 0xa4].into_iter().chain(*b"mail\xcf").chain(far.to_be_bytes()).chain(*b"\x05x");
+    let past = [0x93, 1, 0, 0xcf].into_iter().chain(far.to_be_bytes());
+    for (key, value) in [("j", enqueued.collect::<Vec<u8>>()), ("a", past.collect())] {
+        let id = bed.accept(job("mail", "x")).await;
+        let conn = &mut bed.queue.connection();
+        let () = redis::cmd("HSET").arg(bed.key(key)).arg(&id).arg(value).query_async(conn).await.unwrap();
+        bed.poke(&["ZREM", &bed.key("q:mail"), &id]).await;
+        for _ in 0..20 {
+            bed.queue.sweep(&w, 100).await.unwrap();
+        }
+        let claimed = bed.claim(&w, &["fast"], 5).await;
+        assert_eq!(ids(&claimed), [&id], "{key}");
+        bed.settle(&w, &claimed[0], success()).await;
+        assert!(!bed.queue.sweep(&w, 100).await.unwrap().more, "{key}: nothing is left to mend");
+    }
+}
+
+#[tokio::test]
+async fn a_due_time_with_a_fraction_is_one_without() {
+    let bed = Bed::still(|_| {}).await;
+    let later = with(job("mail", "x"), |options| options.delay = Some(1_000));
+    let [first, second] = [bed.accept(later.clone()).await, bed.accept(later).await];
+    bed.poke(&["ZINCRBY", &bed.key("s:mail"), "0.5", &first]).await;
+    bed.at(2_000).await;
+    assert_eq!(ids(&bed.claim(&worker("w"), &["fast"], 5).await), [&first, &second]);
 }
