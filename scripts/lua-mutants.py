@@ -31,7 +31,7 @@ TIMES, EXTRA = 6, 20
 # Modules of queue/tests/redis that belong to a file, besides the one of its own name.
 MODULES = {
     "admit": "clock endings enqueue keys refusals grouping", "base": "clock enqueue damage exact", "by_id": "cancel words",
-    "cancel": "news grouping", "capacity": "bounds", "claim": "order fairness gates clock waking words bounds offers",
+    "cancel": "news grouping", "capacity": "bounds foreign", "claim": "order fairness gates clock waking words bounds offers",
     "configure": "policies gates_change words refusals laneless", "context": "policies lease clock laneless words refusals",
     "dead_letter": "dead letters review bounds", "dead_list": "dead letters admin words laneless", "dead_replay": "review clock",
     "dead_review": "review news", "destroy": "many admin gates clock", "due": "fairness clock", "enqueue": "enqueue", "events": "events words",

@@ -2,7 +2,7 @@
 
 use super::common::*;
 use super::offers::waiting;
-use lanekeeper_api::policy::{ConcurrencyKey, KeyPart};
+use lanekeeper_api::policy::{Capacity, ConcurrencyKey, KeyPart};
 use lanekeeper_queue::types::*;
 
 /// A string in the place of a key.
@@ -79,6 +79,14 @@ async fn what_only_counts_or_wakes_fails_no_enqueue() {
             assert!(damaged(&bed).await > 0, "{key}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_spoilt_schedule_stops_no_enqueue_that_needs_neither_it_nor_room() {
+    let bed =
+        Bed::with(|policy| policy.capacity = Some(Capacity { jobs: Some(5), bytes: Some(100_000) })).await;
+    spoil(&bed, "s:mail").await;
+    bed.accept(job("mail", "x")).await;
 }
 
 #[tokio::test]
