@@ -34,7 +34,7 @@ MODULES = {
     "cancel": "news grouping", "capacity": "bounds foreign", "claim": "order fairness gates clock waking words bounds offers",
     "configure": "policies gates_change words refusals laneless", "context": "policies lease clock laneless words refusals",
     "dead_letter": "dead letters review bounds", "dead_list": "dead letters admin words laneless", "dead_replay": "review clock",
-    "dead_review": "review news", "destroy": "many admin gates clock", "due": "fairness clock", "enqueue": "enqueue", "events": "events words",
+    "dead_review": "review news", "destroy": "many admin gates clock", "due": "fairness clock", "enqueue": "enqueue", "events": "events words foreign",
     "extend": "lease notes words broken", "find": "admin words letters", "follow_up": "endings bounds news",
     "gates": "gates gates_change clock news waking", "get": "admin words", "group": "gates",
     "regroup": "many grouping gates_change repair groups", "read": "large order broken", "groups": "gates gates_change grouping repair waking refusals", "key_template": "keys keys", "lease": "lease broken cancel",

@@ -1,4 +1,4 @@
--- What the calls share that act on jobs by their ids: root [by why] id...  ->  {id, outcome, state} per id, of as many different
+-- What the calls share that act on jobs by their ids: root [by why meant] id...  ->  {id, outcome, state} per id, of as many different
 -- ids, from the first, as a call reads (lk.CLAIM_BYTES): the rest is for another call.
 
 local function read_ids(args, from)
@@ -16,7 +16,7 @@ local function read_ids(args, from)
 end
 
 -- Replies with what `act(ctx, stage, id, job)` (nil: none that can be read) answers for every id, once; then writes what they staged. The ids
--- begin at argument `from`; what stands before them is who asks and why.
+-- begin at argument `from`; what stands before them is who asks, why, and what is meant.
 function lk.by_id(keys, args, from, act)
   local ctx, failure = lk.open(keys)
   if failure then

@@ -11,16 +11,18 @@ local UUID = X4 .. X4 .. '%-' .. X4 .. '%-' .. X4 .. '%-' .. X4 .. '%-' .. X4 ..
 -- Bytes of records that one call looks at for want of cards, about.
 local BARE_BYTES = 1048576
 
--- Letters without digits tell errors apart. A long word with digits is an id or a hash; a short one is a name with a number.
+-- Letters without digits tell errors apart. A long word with digits is an id or a hash; a short one is a name with a number, unless
+-- it is a duration, which may have other units each time.
 local function mask_word(word)
   if not find(word, '[0-9]') then
     return word
   end
-  return #word >= 8 and '#' or (string.gsub(word, '[0-9]+', '#'))
+  local long = #word >= 8 or string.gsub(word, '[0-9]+m?[dhms]', '') == ''
+  return long and '#' or (string.gsub(word, '[0-9]+', '#'))
 end
 
 -- A message without what differs from job to job. In this order: quoted parts become `*`; UUIDs, words of 8 or more
--- characters with a digit, and all other runs of digits become `#`, and `#`s with nothing but punctuation between them
+-- characters with a digit, durations (1m30s, 250ms) and all other runs of digits become `#`, and `#`s with nothing but punctuation between them
 -- one; white space becomes one blank.
 function lk.normalized(message)
   local gsub = string.gsub
@@ -58,9 +60,13 @@ function lk.is_acknowledged(job)
   return text_at(job[HISTORY][#job[HISTORY]], 8) == 'acknowledge'
 end
 
+-- What people decided about a dead job, as its card says it.
+function lk.review_of(job)
+  return job[STATE] == DISCARDED and 'd' or (lk.is_acknowledged(job) and 'a') or 'o'
+end
+
 local function make_card(job)
-  local state = job[STATE] == DISCARDED and 'd' or (lk.is_acknowledged(job) and 'a') or 'o'
-  return {1, job[TYPE], lk.fingerprint(job), state, job[KEY]}
+  return {1, job[TYPE], lk.fingerprint(job), lk.review_of(job), job[KEY]}
 end
 
 local function read_card(raw)

@@ -1,9 +1,9 @@
--- lk_dead_replay root by why id...  ->  {outcome, state} per id
+-- lk_dead_replay root by why meant id...  ->  {outcome, state} per id
 -- lk_dead_edit root by why id payload  ->  the same, for one job that gets another payload
 --
 -- replayed: ready again with all its tries, its history kept, with who replayed it and why. Also what was discarded can be.
 -- key-conflict: another job owns its idempotency key now. payload-too-large: as in lk_enqueue.
--- wrong-state, not-found as in lk_cancel. Not allowed at OOM: it adds work.
+-- meant: as in lk_dead_ack. wrong-state, not-found as in lk_cancel, and wrong-state of what is not meant. Not allowed at OOM: it adds work.
 -- A new payload changes neither id nor idempotency key nor concurrency key. The payload that the job was enqueued with stays
 -- readable in its record, however often it is edited.
 
@@ -33,11 +33,11 @@ local function shorten(job)
   end
 end
 
-local function replay_one(ctx, stage, word, id, job, claimed)
+local function replay_one(ctx, stage, word, code, id, job, claimed)
   if not job then
     return {id, 'not-found', ''}
   end
-  if job[STATE] ~= DEAD and job[STATE] ~= DISCARDED then
+  if (job[STATE] ~= DEAD and job[STATE] ~= DISCARDED) or not lk.is_meant(word, job) then
     return {id, 'wrong-state', lk.state_of(ctx, id, job)}
   end
   local key = job[KEY]
@@ -49,7 +49,7 @@ local function replay_one(ctx, stage, word, id, job, claimed)
   lk.stage_no_card(stage, id)
   lk.stage_event(stage, 'replayed', id, ty, lk.clip(word.by, 128))
   shorten(job)
-  lk.remember_word(ctx, job, 'replay', word.code, word.by, word.why)
+  lk.remember_word(ctx, job, 'replay', code, word)
   job[TRIES], job[CRASHES], job[STATE], job[FINISHED], job[REASON] = 0, 0, LIVE, 0, ''
   job[COUNTS_FROM], job[DUE] = ctx.now, ctx.now
   lk.stage_waiting(ctx, stage, ty, id, job[PRIORITY], ctx.now)
@@ -62,9 +62,9 @@ local function replay_one(ctx, stage, word, id, job, claimed)
 end
 
 local function replay(keys, args)
-  local claimed, word = {}, {by = args[1], why = args[2], code = 'Replayed'}
-  return lk.by_id(keys, args, 3, function(ctx, stage, id, job)
-    return replay_one(ctx, stage, word, id, job, claimed)
+  local claimed, word, wrong = {}, lk.read_word(args)
+  return wrong or lk.by_id(keys, args, 4, function(ctx, stage, id, job)
+    return replay_one(ctx, stage, word, 'Replayed', id, job, claimed)
   end)
 end
 
@@ -73,13 +73,12 @@ local function edit(keys, args)
     return lk.error('LKARGS', 'lk_dead_edit takes who asks, why, one id and a payload')
   end
   local payload = args[4]
-  local why = args[2] == '' and 'with another payload' or args[2]
-  local word = {by = args[1], why = why, code = 'PayloadReplaced'}
+  local word = {by = args[1], why = args[2] == '' and 'with another payload' or args[2]}
   return lk.by_id(keys, {args[1], args[2], args[3]}, 3, function(ctx, stage, id, job)
     if #payload > ctx.policy.max_payload then
       return {id, 'payload-too-large', job and lk.state_of(ctx, id, job) or ''}
     end
-    local reply = replay_one(ctx, stage, word, id, job, {})
+    local reply = replay_one(ctx, stage, word, 'PayloadReplaced', id, job, {})
     if reply[2] == 'replayed' then
       lk.push2(stage.record_set, id, lk.with_payload(call('HGET', ctx.keys.jobs, id), payload))
     end

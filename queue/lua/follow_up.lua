@@ -32,9 +32,10 @@ local function conflict_of(ctx, specs, brought, freed)
   return nil, ids, keys
 end
 
--- Notes what an answer takes that is stored.
-function lk.note_brought(brought, specs)
+-- Notes what the answer of a job takes that is stored.
+function lk.note_brought(brought, specs, id, ty)
   for _, spec in ipairs(specs) do
+    spec.tells_of, spec.tells_of_type = id, ty.name
     brought[#brought + 1] = spec
   end
   for id in pairs(specs.ids) do
@@ -151,6 +152,28 @@ function lk.on_dead(ctx, id, job, payload, ty, word)
   if spec.unkeyed then
     lk.event(ctx, 'news-unkeyed', id, ty.name, lk.clip('onDead: ' .. spec.unkeyed, 1024))
   end
-  spec.tells_of, spec.tells_of_type = id, ty.name
+  spec.tells_of, spec.tells_of_type, spec.is_news = id, ty.name, true
   return spec
+end
+
+-- Says of the jobs that ends were to bring which did not come, because another one stands for them: once per answer. Refused, by a
+-- key that has an owner, is only news here: follow-ups were before their success was taken.
+function lk.tell_brought(ctx, replies)
+  local doubled, order = {}, {}
+  for i, spec in ipairs(ctx.brought) do
+    local id, outcome, state = unpack_list(replies[i], 1, 3)
+    local why = outcome == 'duplicate' and fmt('job %s (%s) stands for it', id, state) or (not id and state)
+    if why and spec.is_news then
+      lk.event(ctx, 'news-lost', spec.tells_of, spec.tells_of_type, 'onDead: ' .. why)
+    elseif why and doubled[spec.tells_of] then
+      doubled[spec.tells_of].more = doubled[spec.tells_of].more + 1
+    elseif why then
+      local first = {spec = spec, more = 0, why = fmt('the follow-up job of type %s is a duplicate: %s', spec.ty.name, why)}
+      doubled[spec.tells_of], order[#order + 1] = first, first
+    end
+  end
+  for _, first in ipairs(order) do
+    local others = first.more > 0 and fmt(', and so are %d more', first.more) or ''
+    lk.event(ctx, 'follow-up-duplicate', first.spec.tells_of, first.spec.tells_of_type, first.why .. others)
+  end
 end

@@ -275,8 +275,8 @@ function lk.closed_gates(ctx)
     paused(name, gates['p:' .. name])
     local room, gate, till = lk.lane_room(ctx, lane, 1)
     if room == 1 and lane.circuit and read(ctx, 'o', name) then
-      -- Half open: the next job is a probe, and nothing follows before it has ended.
-      room, gate, till = 0, 'circuit', nil
+      -- Half open: the next job, which may go at once, is a probe, and nothing follows before it has ended.
+      room, gate, till = 0, 'circuit', ctx.now
     end
     if room == 0 and gate ~= 'paused' then
       local _, since = held_till(ctx, name)

@@ -233,7 +233,7 @@ function lk.settle_all(ctx, stage, who, list)
           ends[#ends + 1] = {ty, id, word}
         end
         if specs then
-          lk.note_brought(brought, specs)
+          lk.note_brought(brought, specs, id, ty)
         end
       else
         damage = damage + 1
@@ -270,12 +270,7 @@ function lk.commit_settled(ctx, stage)
     lk.admit(ctx, bringing, ctx.brought, replies)
     lk.commit_jobs(ctx, bringing)
     lk.commit_counts(ctx, bringing)
-    for i, spec in ipairs(ctx.brought) do
-      -- Only news is refused here, and that by a key that has another owner.
-      if not replies[i][1] then
-        lk.event(ctx, 'news-lost', spec.tells_of, spec.tells_of_type, 'onDead: ' .. replies[i][3])
-      end
-    end
+    lk.tell_brought(ctx, replies)
   end
 end
 

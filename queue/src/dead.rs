@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::admin::read_page;
 use crate::client::Queue;
 use crate::error::Result;
-use crate::types::{Acted, DeadFilter, DeadGroup, IdPage, Page};
+use crate::types::{Acted, DeadAct, DeadFilter, DeadGroup, IdPage, Meant, Page};
 use crate::wire::Reply;
 
 impl Queue {
@@ -84,7 +84,7 @@ impl Queue {
     /// # Errors
     /// When Redis cannot be reached or the queue has no policy.
     pub async fn dead_ack(&self, ids: &[String], by: &str, why: &str) -> Result<Vec<Acted>> {
-        self.act("lk_dead_ack", &[by, why], ids).await
+        self.dead_act(DeadAct::Acknowledge, ids, by, why, None).await
     }
 
     /// Takes dead jobs out of the dead letters without a replay, and frees their keys. Their records stay.
@@ -92,7 +92,7 @@ impl Queue {
     /// # Errors
     /// When Redis cannot be reached or the queue has no policy.
     pub async fn dead_discard(&self, ids: &[String], by: &str, why: &str) -> Result<Vec<Acted>> {
-        self.act("lk_dead_discard", &[by, why], ids).await
+        self.dead_act(DeadAct::Discard, ids, by, why, None).await
     }
 
     /// Gives dead or discarded jobs all their tries again; `by` and `why` go into their history.
@@ -100,7 +100,28 @@ impl Queue {
     /// # Errors
     /// When Redis cannot be reached or is full, or the queue has no policy.
     pub async fn dead_replay(&self, ids: &[String], by: &str, why: &str) -> Result<Vec<Acted>> {
-        self.act("lk_dead_replay", &[by, why], ids).await
+        self.dead_act(DeadAct::Replay, ids, by, why, None).await
+    }
+
+    /// Any of the three. Of jobs that a filter found, `meant` says what it asked for: what was decided about since, or ran and died
+    /// again, is left alone and answers `wrong-state`.
+    ///
+    /// # Errors
+    /// As of the three.
+    pub async fn dead_act(
+        &self,
+        act: DeadAct,
+        ids: &[String],
+        by: &str,
+        why: &str,
+        meant: Option<&Meant>,
+    ) -> Result<Vec<Acted>> {
+        let function = match act {
+            DeadAct::Acknowledge => "lk_dead_ack",
+            DeadAct::Discard => "lk_dead_discard",
+            DeadAct::Replay => "lk_dead_replay",
+        };
+        self.act(function, &[by, why, &meant.map(Meant::word).unwrap_or_default()], ids).await
     }
 
     /// Replays one job with another payload; the first one stays readable.

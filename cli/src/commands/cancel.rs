@@ -30,5 +30,5 @@ pub(crate) async fn run(args: &CancelArgs) -> Result<()> {
     for batch in args.jobs.chunks(lanekeeper_queue::MAX_BATCH) {
         acted.extend(opened.queue.cancel(batch, &by).await.map_err(|error| opened.failure(&error))?);
     }
-    present::acted::report(&damaged::told_apart(&opened, acted).await?, args.output.json())
+    present::acted::report(&damaged::told_apart(&opened, acted).await?, None, args.output.json())
 }

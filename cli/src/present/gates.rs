@@ -16,10 +16,11 @@ pub(crate) fn words(gate: &ClosedGate, lane: Option<&LanePolicy>, now_ms: u64) -
             format!("paused{by}{since}{why}")
         }
         Gate::Hold => format!("held, opens {}", next.unwrap_or_else(|| "soon".to_owned())),
-        Gate::Circuit => next.map_or_else(
-            || "circuit open, a job probes".to_owned(),
-            |next| format!("circuit open, next probe {next}"),
-        ),
+        Gate::Circuit => match gate.until_ms {
+            None => "circuit open, a job probes".to_owned(),
+            Some(until) if until <= now_ms => "circuit open, the next job probes".to_owned(),
+            Some(until) => format!("circuit open, next probe {}", relative(now_ms, until)),
+        },
         Gate::Concurrency => lane
             .and_then(|lane| lane.concurrency)
             .map_or_else(|| "at its concurrency".to_owned(), |most| format!("at its concurrency of {most}")),
@@ -49,6 +50,7 @@ mod tests {
         assert_eq!(said(Gate::Hold, Some(61_000)), "held, opens in 1m");
         assert_eq!(said(Gate::Circuit, Some(11_000)), "circuit open, next probe in 10s");
         assert_eq!(said(Gate::Circuit, None), "circuit open, a job probes");
+        assert_eq!(said(Gate::Circuit, Some(1_000)), "circuit open, the next job probes");
         assert_eq!(said(Gate::Concurrency, None), "at its concurrency of 3");
         assert_eq!(said(Gate::Rate, Some(1_120)), "rate spent, next in 120ms");
     }

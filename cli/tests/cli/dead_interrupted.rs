@@ -67,6 +67,27 @@ async fn a_killed_replay_has_told_how_to_go_on() {
     }
 }
 
+/// What a run has listed waits for its turn as long as the rate says.
+#[tokio::test]
+async fn what_somebody_discards_while_a_replay_runs_is_not_replayed() {
+    let world = World::new().await;
+    world.many_dead("report", "slow", 20).await;
+    let replay = ["dead", "replay", "--type", "report", "--rate", "1/s", "--yes", "-o", "json"];
+    let child = world.command().args(replay).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let started = Instant::now();
+    while world.queue.stats().await.unwrap().dead == 20 {
+        assert!(started.elapsed() < DEADLINE, "nothing was replayed");
+        tokio::task::yield_now().await;
+    }
+    let discard = ["dead", "discard", "--type", "report", "--why", "do not run", "--yes", "-o", "json"];
+    let discarded = world.run(&discard).exits(0).json()["outcomes"]["discarded"].as_u64().unwrap();
+    let ran: Ran = child.wait_with_output().unwrap().into();
+    let replayed = ran.exits(0).json()["outcomes"]["replayed"].as_u64().unwrap();
+    assert_eq!(replayed + discarded, 20);
+    let stand = world.run(&["dead", "groups", "--review", "discarded", "-o", "json"]).exits(0).json();
+    assert_eq!(stand["groups"][0]["count"].as_u64(), Some(discarded), "{stand}");
+}
+
 /// What was replayed may die again: naming all ids once more would replay it twice.
 #[tokio::test]
 async fn an_interrupted_replay_by_ids_names_those_that_remain() {

@@ -66,6 +66,39 @@ impl Review {
     }
 }
 
+/// What is done to dead letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeadAct {
+    /// Note that somebody saw them.
+    Acknowledge,
+    /// Take them out of the dead letters.
+    Discard,
+    /// Make them ready again, with all their tries.
+    Replay,
+}
+
+/// What a filter asked for that found dead letters, as far as that can change until something is done to them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Meant {
+    /// In this review state; none: whatever nobody discarded.
+    pub state: Option<ReviewState>,
+    /// Dead (discarded ones: discarded) until then, ms, included.
+    pub until_ms: u64,
+}
+
+impl Meant {
+    /// As the library reads it.
+    pub(crate) fn word(&self) -> String {
+        let states = match self.state {
+            None => "oa",
+            Some(ReviewState::Open) => "o",
+            Some(ReviewState::Acknowledged) => "a",
+            Some(ReviewState::Discarded) => "d",
+        };
+        format!("{states} {}", self.until_ms)
+    }
+}
+
 /// Which dead letters. Nothing set: all that nobody discarded, newest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -10,7 +10,7 @@ mod stats;
 mod work;
 
 pub use admin::{Acted, Configured, Damage, DamagedPart, Event, Find, KeptKey, Page, Toggled};
-pub use dead::{DeadFilter, DeadGroup, IdPage, Review, ReviewState};
+pub use dead::{DeadAct, DeadFilter, DeadGroup, IdPage, Meant, Review, ReviewState};
 pub use enqueue::{EnqueueOptions, Enqueued, NewJob};
 pub use job::{Attempt, Job, JobState, KeyStanding, Lease, Position};
 pub use note::{CheckpointLeft, MAX_CHECKPOINT, Note, Progress, ProgressTold};

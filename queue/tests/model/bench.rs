@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use lanekeeper_queue::testing::model::{Op, Reply};
+use lanekeeper_queue::testing::model::{Op, Reply, Word};
 use lanekeeper_queue::testing::{TestRedis, clock};
-use lanekeeper_queue::types::{DeadFilter, Enqueued, Find, Job, Settled};
+use lanekeeper_queue::types::{DeadAct, DeadFilter, Enqueued, Find, Job, Settled};
 use lanekeeper_queue::{Error, Queue, Result, Waker, library_source};
 use redis::aio::ConnectionManagerConfig;
 use tokio::sync::Mutex;
@@ -186,9 +186,9 @@ impl Bench {
             Op::Standing(id) => Reply::Standing(queue.key_standing(id).await?),
             Op::Position(id) => Reply::Position(queue.position(id).await?),
             Op::Cancel { ids, by } => Reply::Acted(queue.cancel(ids, by).await?),
-            Op::Acknowledge { ids, word } => Reply::Acted(queue.dead_ack(ids, &word.by, &word.why).await?),
-            Op::Discard { ids, word } => Reply::Acted(queue.dead_discard(ids, &word.by, &word.why).await?),
-            Op::Replay { ids, word } => Reply::Acted(queue.dead_replay(ids, &word.by, &word.why).await?),
+            Op::Acknowledge { ids, word } => act(queue, DeadAct::Acknowledge, ids, word).await?,
+            Op::Discard { ids, word } => act(queue, DeadAct::Discard, ids, word).await?,
+            Op::Replay { ids, word } => act(queue, DeadAct::Replay, ids, word).await?,
             Op::Edit { id, word, payload } => {
                 Reply::Acted(vec![queue.dead_edit(id, &word.by, &word.why, payload).await?])
             }
@@ -257,4 +257,8 @@ fn without_reasons(mut settled: Vec<Settled>) -> Vec<Settled> {
         }
     }
     settled
+}
+
+async fn act(queue: &Queue, act: DeadAct, ids: &[String], word: &Word) -> Result<Reply> {
+    Ok(Reply::Acted(queue.dead_act(act, ids, &word.by, &word.why, word.meant.as_ref()).await?))
 }

@@ -1,7 +1,7 @@
 //! The generator's hand on dead letters.
 
 use lanekeeper_queue::testing::model::{Given, Model, Op, Reply, Word};
-use lanekeeper_queue::types::{DeadFilter, JobState, ReviewState};
+use lanekeeper_queue::types::{DeadFilter, JobState, Meant, ReviewState};
 use rand::Rng;
 use rand::seq::IndexedRandom;
 
@@ -16,14 +16,15 @@ impl Generator {
             9 => "ö".repeat(600),
             _ => "the mail server is back".to_owned(),
         };
-        Word { by, why }
+        Word { by, why, meant: None }
     }
 
     /// Somebody looks at dead letters and decides.
     pub fn review(&mut self, model: &Model, now_ms: u64) -> Op {
         let dead = [JobState::Dead, JobState::Dead, JobState::Discarded];
         let mut ids = self.ids(model, now_ms, &dead);
-        let word = self.word();
+        let mut word = self.word();
+        word.meant = self.meant(now_ms);
         match self.rng.random_range(0..4) {
             0 => Op::Acknowledge { ids, word },
             1 => {
@@ -33,6 +34,14 @@ impl Generator {
             }
             _ => Op::Discard { ids, word },
         }
+    }
+
+    /// What a filter may have asked for that found letters.
+    pub fn meant(&mut self, now_ms: u64) -> Option<Meant> {
+        let states = [ReviewState::Open, ReviewState::Acknowledged, ReviewState::Discarded];
+        let state = self.chance(0.7).then(|| *states.choose(&mut self.rng).expect("not empty"));
+        let ago = [0, 1, 1_000, 60_000].choose(&mut self.rng).expect("not empty");
+        self.chance(0.4).then_some(Meant { state, until_ms: now_ms.saturating_sub(*ago) })
     }
 
     pub fn filter(&mut self, model: &Model, now_ms: u64) -> DeadFilter {

@@ -1,7 +1,7 @@
 //! The generator: random operations, most of them meaningful in the state at hand.
 
 use lanekeeper_api::policy::QueuePolicy;
-use lanekeeper_queue::testing::model::{Model, Op};
+use lanekeeper_queue::testing::model::{Model, Op, Word};
 use lanekeeper_queue::types::{Find, Held, Holds, JobState, Outcome, Settlement, WorkerIdentity, WorkerInfo};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -169,7 +169,7 @@ impl Generator {
             }
             770..800 => Op::Replay {
                 ids: self.ids(model, now_ms, &[JobState::Dead, JobState::Discarded]),
-                word: self.word(),
+                word: Word { meant: self.meant(now_ms), ..self.word() },
             },
             800..840 => self.review(model, now_ms),
             840..885 => self.configure(model),

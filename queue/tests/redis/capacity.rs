@@ -228,3 +228,44 @@ async fn what_comes_and_goes_leaves_nothing_in_the_estimate() {
     let estimate = bed.queue.stats().await.unwrap().bytes.unwrap();
     assert!((bytes / 2..bytes * 2).contains(&estimate), "{estimate} in place of {bytes}");
 }
+
+#[tokio::test]
+async fn the_last_record_that_goes_leaves_an_estimate_that_is_a_number() {
+    let bed = Bed::still(|policy| {
+        policy.capacity = Some(Capacity { jobs: None, bytes: Some(1 << 20) });
+        policy.job_types.get_mut("mail").unwrap().completed.for_ms = 1_000;
+    })
+    .await;
+    let w = worker("w");
+    let running = bed.running(&w, job("mail", vec![b'x'; 100])).await;
+    bed.settle(&w, &running, success()).await;
+    // It sees what success added to the record.
+    bed.queue.sweep(&w, 100).await.unwrap();
+    bed.at(5_000).await;
+    for _ in 0..3 {
+        bed.queue.sweep(&w, 100).await.unwrap();
+    }
+    assert_eq!(bed.queue.stats().await.unwrap().records, 0);
+    bed.accept(job("mail", vec![b'x'; 1_000])).await;
+    let bytes = bed.queue.stats().await.unwrap().bytes.unwrap();
+    assert!((1_000..1_200).contains(&bytes), "{bytes}");
+}
+
+#[tokio::test]
+async fn records_smaller_than_most_make_way_until_there_is_room() {
+    let mut bed = Bed::with(|policy| {
+        policy.capacity = Some(Capacity { jobs: None, bytes: Some(1 << 20) });
+        policy.job_types.get_mut("mail").unwrap().completed.keep = 1_000;
+    })
+    .await;
+    let w = worker("w");
+    for n in 0..100 {
+        let size = if n < 80 { 150 } else { 2_500 };
+        let running = bed.running(&w, job("mail", vec![b'x'; size])).await;
+        bed.settle(&w, &running, success()).await;
+    }
+    let bytes = bed.queue.stats().await.unwrap().bytes.unwrap();
+    bed.change(|policy| policy.capacity = Some(Capacity { jobs: None, bytes: Some(bytes) })).await;
+    bed.accept(job("mail", vec![b'x'; 2_000])).await;
+    assert!(bed.queue.stats().await.unwrap().records > 80, "no more than had to");
+}

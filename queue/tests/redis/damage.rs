@@ -86,7 +86,7 @@ async fn names_and_messages_that_are_not_utf8_poison_no_record() {
     let id = bed.dead(job("mail", "x")).await;
     for function in ["lk_dead_replay", "lk_dead_discard", "lk_dead_ack"] {
         let mut call = redis::cmd("FCALL");
-        call.arg(function).arg(1).arg(bed.queue.name().root()).arg(b"\xff").arg("").arg(&id);
+        call.arg(function).arg(1).arg(bed.queue.name().root()).arg(b"\xff").arg("").arg("").arg(&id);
         let refused = call.query_async::<redis::Value>(&mut bed.queue.connection()).await.unwrap_err();
         assert_eq!(refused.code(), Some("LKARGS"), "{refused}");
     }

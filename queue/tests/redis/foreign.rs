@@ -280,3 +280,26 @@ async fn a_job_that_nobody_can_read_is_told_by_name() {
         assert_eq!(event.detail.as_deref(), Some(&*words));
     }
 }
+
+#[tokio::test]
+async fn a_job_of_a_name_that_is_no_text_is_told_though_its_record_can_be_read() {
+    let bed = Bed::new().await;
+    let id = bed.accept(job("mail", "x")).await;
+    let record: Vec<u8> = bed.raw(&["HGET", &bed.key("j"), &id]).await.unwrap();
+    let name = b"\xff\xfe";
+    let conn = &mut bed.queue.connection();
+    let () = redis::cmd("HSET").arg(bed.key("j")).arg(name).arg(record).query_async(conn).await.unwrap();
+    let () = redis::cmd("ZADD").arg(bed.key("q:mail")).arg(0).arg(name).query_async(conn).await.unwrap();
+    assert_eq!(ids(&bed.claim(&worker("w"), &["fast"], 5).await), [&id]);
+    let told = bed.queue.events(None, 100).await.unwrap();
+    let damaged: Vec<_> = told.iter().filter_map(|event| event.detail.as_deref()).collect();
+    assert!(damaged.contains(&"its id holds bytes that no client can be told"), "{damaged:?}");
+    for _ in 0..20 {
+        bed.queue.sweep(&worker("s"), 100).await.unwrap();
+    }
+    assert_eq!(
+        bed.raw::<u64>(&["ZCARD", &bed.key("q:mail")]).await.unwrap(),
+        0,
+        "nobody puts it in line again"
+    );
+}

@@ -158,13 +158,15 @@ async fn a_circuit_opens_on_failures_in_a_row_and_one_probe_closes_it() {
     let wait = reply.next_due_ms.unwrap() - reply.now_ms;
     assert!((201..=400).contains(&wait), "twice as long: {wait}");
     tokio::time::sleep(Duration::from_millis(wait + 1)).await;
-    let gates = bed.queue.stats().await.unwrap().gates;
+    let Stats { gates, now_ms, .. } = bed.queue.stats().await.unwrap();
     assert_eq!(
         (gates.len(), gates[0].gate, gates[0].until_ms),
-        (1, Gate::Circuit, None),
-        "half open is not open"
+        (1, Gate::Circuit, Some(now_ms)),
+        "half open is not open: the next job goes at once"
     );
     let probe = bed.claim(&w, &["fast"], 5).await;
+    let gates = bed.queue.stats().await.unwrap().gates;
+    assert_eq!((gates[0].gate, gates[0].until_ms), (Gate::Circuit, None), "it probes");
     bed.settle(&w, &probe[0], success()).await;
     assert!(bed.queue.stats().await.unwrap().gates.is_empty());
     assert_eq!(bed.claim(&w, &["fast"], 9).await.len(), 2, "closed: the rest goes");

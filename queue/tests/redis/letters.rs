@@ -184,3 +184,20 @@ async fn letters_are_counted_by_their_cards_however_large_their_jobs_are() {
     let (count, cursor) = groups().await;
     assert!((4..8).contains(&count) && !cursor.is_empty(), "{count} {cursor}");
 }
+
+#[tokio::test]
+async fn how_long_it_took_does_not_tell_errors_apart() {
+    let bed = Bed::new().await;
+    let mut prints = Vec::new();
+    for took in ["16s96ms", "16s113ms", "1m", "2d3h", "9ms"] {
+        let running = bed.running(&worker("w"), job("mail", "x")).await;
+        let message = format!("given up at an age of {took}, no answer");
+        bed.settle(&worker("w"), &running, dead(&message)).await;
+        prints.push(bed.job(&running.id).await.fingerprint.unwrap());
+    }
+    prints.dedup();
+    assert_eq!(prints.len(), 1);
+    let other = bed.running(&worker("w"), job("mail", "x")).await;
+    bed.settle(&worker("w"), &other, dead("given up at an age of 16x, no answer")).await;
+    assert_ne!(bed.job(&other.id).await.fingerprint.unwrap(), prints[0], "no unit of time");
+}

@@ -203,3 +203,47 @@ async fn news_come_without_the_keys_that_nothing_gives_and_this_is_told() {
     assert_eq!(bed.claim(&worker("n"), &["slow"], 9).await.len(), 3);
     assert_eq!(bed.queue.stats().await.unwrap().damaged, 0);
 }
+
+#[tokio::test]
+async fn what_an_end_brings_and_another_job_stands_for_is_told_of() {
+    let path = |field: &str| Some(vec![KeyPart::Path(vec![field.into()])]);
+    let bed = Bed::with(|policy| {
+        policy.job_types.get_mut("mail").unwrap().on_dead = Some(OnDead { r#type: "report".into() });
+        policy.job_types.get_mut("report").unwrap().key = path("type");
+        policy.job_types.get_mut("reset").unwrap().key = path("k");
+    })
+    .await;
+    let (w, mut last) = (worker("w"), None);
+    since(&bed, &mut last).await;
+    let of = |key: &str| job("reset", format!(r#"{{"k":"{key}"}}"#));
+    // One of its own key, which its success keeps, one of another's, a new one, and that again.
+    let parent = bed.running(&w, of("a")).await;
+    let other = bed.accept(with(of("b"), |options| options.delay = Some(60_000))).await;
+    let follow_ups = vec![of("c"), of("a"), of("b"), of("c")];
+    let outcome = Outcome::Success { result: vec![], follow_ups };
+    assert_eq!(bed.settle(&w, &parent, outcome).await, Settled::Done);
+    let words = format!(
+        "the follow-up job of type reset is a duplicate: job {} (succeeded) stands for it, and so are 2 more",
+        parent.id
+    );
+    assert_eq!(told(&since(&bed, &mut last).await), [("follow-up-duplicate", "reset", words.as_str())]);
+    for new in bed.claim(&w, &["fast"], 9).await {
+        bed.settle(&w, &new, success()).await;
+    }
+    let next = bed.running(&w, job("mail", "z")).await;
+    let outcome = Outcome::Success { result: vec![], follow_ups: vec![of("b")] };
+    bed.settle(&w, &next, outcome).await;
+    let words =
+        format!("the follow-up job of type reset is a duplicate: job {other} (scheduled) stands for it");
+    assert_eq!(told(&since(&bed, &mut last).await), [("follow-up-duplicate", "mail", words.as_str())]);
+    // News of the second death finds that of the first.
+    let first = bed.dead(job("mail", "x")).await;
+    let news = bed.queue.find(&Find { limit: 9, job_type: Some("report".into()), ..Find::default() }).await;
+    let news = news.unwrap().jobs[0].id.clone();
+    assert!(news.starts_with(&first));
+    since(&bed, &mut last).await;
+    bed.dead(job("mail", "y")).await;
+    let words = format!("onDead: job {news} (ready) stands for it");
+    let events = since(&bed, &mut last).await;
+    assert!(told(&events).contains(&("news-lost", "mail", words.as_str())), "{events:?}");
+}

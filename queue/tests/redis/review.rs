@@ -349,3 +349,47 @@ async fn what_people_decided_outlasts_the_attempts_of_a_long_history() {
     assert_eq!((found.history.len(), found.history_dropped), (30, 38));
     assert!(found.history.iter().all(|entry| entry.outcome != "acknowledge"));
 }
+
+#[tokio::test]
+async fn what_a_filter_found_is_left_alone_once_it_is_something_else() {
+    let bed = Bed::still(|_| {}).await;
+    let (mut ids, mut since) = (Vec::new(), 0);
+    for _ in 0..4 {
+        ids.push(died(&bed, job("mail", "x"), "no").await);
+        since = bed.job(&ids[0]).await.finished_ms.unwrap();
+    }
+    let [first, second, third, fourth] = ids.as_slice() else { unreachable!() };
+    let act = async |act, id: &str, state, until_ms| {
+        let meant = Meant { state, until_ms };
+        let acted = bed.queue.dead_act(act, &[id.to_owned()], "anna", "by filter", Some(&meant)).await;
+        outcomes(&acted.unwrap())[0].to_owned()
+    };
+    let (open, acknowledged, discarded) =
+        (Some(ReviewState::Open), Some(ReviewState::Acknowledged), Some(ReviewState::Discarded));
+    bed.at(1_000).await;
+    // Somebody discarded it meanwhile, or acknowledged it.
+    bed.queue.dead_discard(&[first.clone()], "bert", "do not run").await.unwrap();
+    bed.queue.dead_ack(&[second.clone()], "bert", "mine").await.unwrap();
+    for state in [None, open, acknowledged] {
+        assert_eq!(act(DeadAct::Replay, first, state, since + 5_000).await, "wrong-state", "{state:?}");
+    }
+    for one in [DeadAct::Replay, DeadAct::Discard, DeadAct::Acknowledge] {
+        assert_eq!(act(one, second, open, since).await, "wrong-state", "{one:?}");
+        assert_eq!(act(one, third, acknowledged, since).await, "wrong-state", "{one:?}");
+        assert_eq!(act(one, third, open, since - 1).await, "wrong-state", "{one:?}: it died later");
+    }
+    assert_eq!(act(DeadAct::Replay, first, discarded, since).await, "wrong-state", "discarded later");
+    assert_eq!(act(DeadAct::Acknowledge, fourth, open, since).await, "acknowledged");
+    assert_eq!(act(DeadAct::Discard, second, None, since).await, "discarded");
+    assert_eq!(act(DeadAct::Replay, fourth, acknowledged, since).await, "replayed");
+    assert_eq!(act(DeadAct::Replay, third, open, since).await, "replayed");
+    let taken_back = bed.job(first).await.finished_ms.unwrap();
+    assert_eq!(act(DeadAct::Replay, first, discarded, taken_back).await, "replayed");
+    // It died again, which was not there to be meant.
+    let w = worker("w");
+    for again in bed.claim(&w, &["fast"], 9).await {
+        bed.settle(&w, &again, dead("again")).await;
+    }
+    assert_eq!(act(DeadAct::Replay, third, None, since).await, "wrong-state");
+    assert_eq!(bed.state(third).await, JobState::Dead);
+}

@@ -3,6 +3,8 @@
 use std::io::Read;
 use std::path::Path;
 
+use lanekeeper_queue::types::DeadAct;
+
 use super::ActArgs;
 use crate::commands::damaged;
 use crate::failure::{Failure, Result};
@@ -21,7 +23,7 @@ pub(super) async fn run(args: &ActArgs, file: &Path, why: &str) -> Result<()> {
     let acted = acted.map_err(|error| opened.failure(&error))?;
     let too_large = acted.outcome == "payload-too-large";
     let acted = damaged::told_apart(&opened, vec![acted]).await?;
-    match present::acted::report(&acted, args.output.json()) {
+    match present::acted::report(&acted, Some(DeadAct::Replay), args.output.json()) {
         Err(failure) if too_large => Err(failure.advice(limit(&opened, payload.len() as u64).await?)),
         reported => reported,
     }

@@ -22,7 +22,7 @@ pub(super) async fn run(opened: &Opened, ids: &[String], act: Act, json: bool) -
     } else {
         out::print(&meant.join("\n"))?;
         for one in &refused {
-            let (outcome, meaning) = (&one.outcome, present::acted::meaning(one));
+            let (outcome, meaning) = (&one.outcome, present::acted::meaning(one, Some(act.into())));
             out::note(&format!("{} would answer {outcome}: {meaning}", one.id));
         }
         let count = human::count(meant.len() as u64, "job");

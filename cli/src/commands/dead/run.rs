@@ -1,7 +1,7 @@
 //! Acts on many dead letters, batch by batch: at a rate, with a progress bar, to be interrupted at any time.
 //!
 //! Nothing is remembered between runs: what was acted on does not pass the filter any more, so the same command goes on where
-//! one that was interrupted or killed ended. But what was replayed may have died again by then, and only the run knows when it
+//! one that was interrupted or killed ended. Nor does a run by filters act on what passed when it was listed and does no more. But what was replayed may have died again by then, and only the run knows when it
 //! began: a run by filters says at its start until when the letters died that it means, for whoever kills it; one that is
 //! interrupted says it again, or names the ids that it left.
 
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use indicatif::ProgressBar;
-use lanekeeper_queue::types::{Acted, DeadFilter};
+use lanekeeper_queue::types::{Acted, DeadAct, DeadFilter, Meant};
 use serde_json::json;
 use tokio::signal::unix::Signal;
 use tokio::time::Instant;
@@ -51,6 +51,16 @@ impl Act {
     }
 }
 
+impl From<Act> for DeadAct {
+    fn from(act: Act) -> Self {
+        match act {
+            Act::Acknowledge => Self::Acknowledge,
+            Act::Discard => Self::Discard,
+            Act::Replay => Self::Replay,
+        }
+    }
+}
+
 /// Where the ids come from.
 pub(super) enum Source {
     /// Named; those before `at` were answered for.
@@ -72,6 +82,12 @@ impl Source {
         let since = filter.since_ms.map_or_else(String::new, |since| format!("--since {since} "));
         let until = filter.until_ms.unwrap_or_default();
         Some(format!("the same command with {since}--until {until} does the rest, and nothing twice"))
+    }
+
+    /// What the filter asked for: what it found may be decided about by somebody else, or run and die again, before its turn comes.
+    fn meant(&self) -> Option<Meant> {
+        let Self::Filter { filter, .. } = self else { return None };
+        Some(Meant { state: filter.state, until_ms: filter.until_ms.unwrap_or(u64::MAX) })
     }
 
     /// So many of the ids named were answered for.
@@ -118,7 +134,7 @@ impl Run<'_> {
         bar.finish_and_clear();
         match ended {
             Err(failure) => Err(self.stopped(failure, &account, &source)),
-            Ok(()) if named => present::acted::report(&account.listed, json),
+            Ok(()) if named => present::acted::report(&account.listed, Some(self.act.into()), json),
             Ok(()) => self.report(&account, json),
         }
     }
@@ -137,7 +153,7 @@ impl Run<'_> {
                 wait(next_at, interrupt).await?;
                 let now = Instant::now();
                 account.in_doubt = ids.len();
-                let acted = self.act(&ids).await?;
+                let acted = self.act(&ids, source.meant()).await?;
                 account.in_doubt = 0;
                 source.answered(ids.len());
                 account.add(acted, named);
@@ -170,13 +186,8 @@ impl Run<'_> {
         }
     }
 
-    async fn act(&self, ids: &[String]) -> Result<Vec<Acted>> {
-        let queue = &self.opened.queue;
-        let acted = match self.act {
-            Act::Acknowledge => queue.dead_ack(ids, self.by, self.why).await,
-            Act::Discard => queue.dead_discard(ids, self.by, self.why).await,
-            Act::Replay => queue.dead_replay(ids, self.by, self.why).await,
-        };
+    async fn act(&self, ids: &[String], meant: Option<Meant>) -> Result<Vec<Acted>> {
+        let acted = self.opened.queue.dead_act(self.act.into(), ids, self.by, self.why, meant.as_ref()).await;
         damaged::told_apart(self.opened, acted.map_err(|error| self.opened.failure(&error))?).await
     }
 
@@ -190,7 +201,7 @@ impl Run<'_> {
         } else if account.outcomes.is_empty() {
             out::note(&format!("no dead letters in {} to act on", self.opened.queue.name()));
         } else {
-            out::print(&present::acted::summary(&account.outcomes, &account.listed))?;
+            out::print(&present::acted::summary(&account.outcomes, &account.listed, self.act.into()))?;
         }
         let refused = account.listed.len() as u64 + account.left_out;
         if refused == 0 {

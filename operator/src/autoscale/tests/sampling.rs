@@ -199,6 +199,7 @@ fn a_lane_that_opens_within_the_start_up_time_is_soon() {
     let (near, far) = (Some(NOW + 5_400), Some(NOW + 5_600));
     assert_eq!(soon(5, &[("fast", Gate::Hold, near)]), 1);
     assert_eq!(soon(5, &[("fast", Gate::Circuit, near)]), 1, "someone has to probe");
+    assert_eq!(soon(5, &[("fast", Gate::Circuit, Some(NOW))]), 1, "also when nobody was there in time");
     assert_eq!(soon(5, &[("fast", Gate::Hold, far)]), 0);
     assert_eq!(soon(0, &[("fast", Gate::Hold, near)]), 0, "nothing waits for it");
     assert_eq!(

@@ -72,6 +72,8 @@ fn an_open_circuit() {
     world.says(&job(JobState::Ready), 0, Cause::CircuitOpen, &words);
     world.stats.gates[0].until_ms = None;
     world.says(&job(JobState::Ready), 0, Cause::CircuitOpen, &["one job probes"]);
+    world.stats.gates[0].until_ms = Some(NOW);
+    world.says(&job(JobState::Ready), 0, Cause::CircuitOpen, &["the next job probes"]);
 }
 
 #[test]

@@ -61,15 +61,21 @@ impl Model {
         let Some(review) = Review::of(self.state_of(id, job, now_ms), &job.history) else { return false };
         let at_ms = job.finished_ms.unwrap_or_default();
         let lane = self.rules(&job.job_type).lane.map(|lane| lane.name.as_str());
-        let reviewed =
-            filter.state.map_or(review.state != ReviewState::Discarded, |state| review.state == state);
-        reviewed
+        reviewed(filter.state, review.state)
             && filter.lane.as_ref().is_none_or(|wanted| lane == Some(wanted.as_str()))
             && filter.job_type.as_ref().is_none_or(|wanted| job.job_type == *wanted)
             && filter.fingerprint.as_ref().is_none_or(|wanted| fingerprint(&job.history) == *wanted)
             && filter.since_ms.is_none_or(|since| at_ms >= since)
             && filter.until_ms.is_none_or(|until| at_ms <= until)
             && filter.key.as_ref().is_none_or(|pattern| fits(pattern, job.key.as_deref().unwrap_or_default()))
+    }
+
+    /// Whether a dead or discarded job is still what was asked for.
+    fn is_meant(&self, word: &Word, id: &str, job: &Job, now_ms: u64) -> bool {
+        let Some(meant) = word.meant else { return true };
+        let review = Review::of(self.state_of(id, job, now_ms), &job.history);
+        review.is_some_and(|review| reviewed(meant.state, review.state))
+            && job.finished_ms.unwrap_or_default() <= meant.until_ms
     }
 
     pub(super) fn acknowledge(&mut self, ids: &[String], word: &Word, now_ms: u64) -> Vec<Acted> {
@@ -80,7 +86,7 @@ impl Model {
         let version = self.version();
         let Some(job) = self.jobs.get(id) else { return acted(id, "not-found", None) };
         let seen = job.history.last().is_some_and(|last| last.outcome == "acknowledge");
-        if job.place != Place::Dead || seen {
+        if job.place != Place::Dead || seen || !self.is_meant(word, id, job, now_ms) {
             return acted(id, "wrong-state", Some(self.state_of(id, job, now_ms)));
         }
         let job = self.jobs.get_mut(id).expect("it was there a moment ago");
@@ -95,7 +101,7 @@ impl Model {
     fn discard_one(&mut self, id: &str, word: &Word, now_ms: u64) -> Acted {
         let version = self.version();
         let Some(job) = self.jobs.get(id) else { return acted(id, "not-found", None) };
-        if job.place != Place::Dead {
+        if job.place != Place::Dead || !self.is_meant(word, id, job, now_ms) {
             return acted(id, "wrong-state", Some(self.state_of(id, job, now_ms)));
         }
         let key = job.key.clone();
@@ -115,7 +121,7 @@ impl Model {
             let state = self.jobs.get(id).map(|job| self.state_of(id, job, now_ms));
             return vec![acted(id, "payload-too-large", state)];
         }
-        let mut word = word.clone();
+        let mut word = Word { meant: None, ..word.clone() };
         if word.why.is_empty() {
             "with another payload".clone_into(&mut word.why);
         }
@@ -131,7 +137,7 @@ impl Model {
     fn replay_one(&mut self, id: &str, code: &str, word: &Word, now_ms: u64) -> Acted {
         let Some(job) = self.jobs.get(id) else { return acted(id, "not-found", None) };
         let state = self.state_of(id, job, now_ms);
-        if !matches!(job.place, Place::Dead | Place::Discarded) {
+        if !matches!(job.place, Place::Dead | Place::Discarded) || !self.is_meant(word, id, job, now_ms) {
             return acted(id, "wrong-state", Some(state));
         }
         if job.key.as_ref().is_some_and(|key| self.taken(id, key, now_ms)) {
@@ -199,6 +205,11 @@ impl Job {
             error: why,
         });
     }
+}
+
+/// Whether a letter in this state of review is among those wanted.
+fn reviewed(wanted: Option<ReviewState>, state: ReviewState) -> bool {
+    wanted.map_or(state != ReviewState::Discarded, |wanted| wanted == state)
 }
 
 /// Whether a text fits a pattern in which `*` stands for anything: by trying every length for each.

@@ -77,12 +77,13 @@ fn without_uuids(text: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Long words with a digit, and other runs of digits, become a `#`.
+/// Long words with a digit, durations, and other runs of digits become a `#`.
 fn words(text: &[u8]) -> Vec<u8> {
     let of_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
     let mut out: Vec<u8> = Vec::new();
     for part in text.chunk_by(|a, b| of_word(a) == of_word(b)) {
-        if part.len() >= 8 && of_word(&part[0]) && part.iter().any(u8::is_ascii_digit) {
+        let long = part.len() >= 8 && of_word(&part[0]) && part.iter().any(u8::is_ascii_digit);
+        if long || is_duration(part) {
             out.push(b'#');
         } else {
             for run in part.chunk_by(|a, b| a.is_ascii_digit() == b.is_ascii_digit()) {
@@ -91,6 +92,21 @@ fn words(text: &[u8]) -> Vec<u8> {
         }
     }
     out
+}
+
+/// Numbers, each with a unit.
+fn is_duration(word: &[u8]) -> bool {
+    let (mut at, mut some) = (0, false);
+    while at < word.len() {
+        let digits = word[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let unit = &word[at + digits..];
+        let length = if unit.starts_with(b"ms") { 2 } else { 1 };
+        if digits == 0 || !unit.first().is_some_and(|byte| b"dhms".contains(byte)) {
+            return false;
+        }
+        (at, some) = (at + digits + length, true);
+    }
+    some
 }
 
 /// From a `#` to the last one that only punctuation parts from it: one.
@@ -168,6 +184,8 @@ mod tests {
             ("job 01KAB3XYZ9QRST of sha256 user7", "job # of sha# user#"),
             ("id 6f1b2c3d-aaaa-bbbb-cccc-ddddeeeeffff gone", "id # gone"),
             ("at 2026-11-22T10:00:01Z, 1,234.5 s", "at #T#Z, # s"),
+            ("no answer in 16s96ms, 1m or 250ms", "no answer in #, # or #"),
+            ("s3 said 5x, m5 mms", "s# said #x, m# mms"),
             ("an `unclosed \"quote", "an `unclosed \"quote"),
             ("", ""),
         ] {

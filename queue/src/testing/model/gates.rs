@@ -269,8 +269,8 @@ impl Model {
             closed.extend(pause_of(&lane.name));
             let mut room = self.lane_room(lane, 1, now_us);
             if room.is_ok() && lane.circuit.is_some() && self.gates.open.contains_key(&lane.name) {
-                // The next job is a probe.
-                room = Err((Gate::Circuit, None));
+                // The next job, at once, is a probe.
+                room = Err((Gate::Circuit, Some(now_us / 1_000)));
             }
             let Err((gate, until_ms)) = room else { continue };
             let since_ms = match gate {

@@ -3,7 +3,7 @@
 use lanekeeper_api::policy::QueuePolicy;
 
 use crate::types::{
-    ClaimRequest, DeadFilter, Find, Held, NewJob, Note, Settlement, WorkerIdentity, WorkerInfo,
+    ClaimRequest, DeadFilter, Find, Held, Meant, NewJob, Note, Settlement, WorkerIdentity, WorkerInfo,
 };
 
 /// One call of `Queue`, by the name of its method where nothing else is said.
@@ -160,4 +160,6 @@ pub struct Word {
     pub by: String,
     /// Why; may be empty.
     pub why: String,
+    /// Of jobs that a filter found: what it asked for. Nothing of `dead_edit`.
+    pub meant: Option<Meant>,
 }
