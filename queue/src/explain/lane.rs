@@ -69,6 +69,9 @@ fn nothing_waits(name: &str, running: u64, scene: &Scene<'_>) -> Explanation {
         found.also.extend(gate.also);
         found.advice = gate.advice;
     }
+    if scene.stats.full {
+        found.also.push("The queue is full by its spec.capacity: new jobs are refused.".to_owned());
+    }
     found
 }
 

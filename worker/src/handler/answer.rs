@@ -132,53 +132,50 @@ impl Answer {
 }
 
 /// What a text asks for.
-#[derive(Default)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Asks {
     for_jobs: bool,
     to_wait: bool,
 }
 
-impl<'de> Deserialize<'de> for Asks {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(AsksVisitor)
-    }
-}
+/// Reads names of members into what stays when the reading fails; a value that is cut off ends it.
+struct Members<'a>(&'a mut Asks);
 
-/// Reads names of members; a value that is cut off ends the reading.
-struct AsksVisitor;
-
-impl<'de> serde::de::Visitor<'de> for AsksVisitor {
-    type Value = Asks;
+impl<'de> serde::de::Visitor<'de> for Members<'_> {
+    type Value = ();
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Asks, A::Error> {
-        let mut found = Asks::default();
+    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Ok(Some(name)) = map.next_key::<String>() {
-            found.for_jobs |= name == "enqueue";
-            found.to_wait |= name == "snooze";
+            self.0.for_jobs |= name == "enqueue";
+            self.0.to_wait |= name == "snooze";
             if map.next_value::<serde::de::IgnoredAny>().is_err() {
                 break;
             }
         }
-        Ok(found)
+        Ok(())
     }
 }
 
 /// Whether the text is a JSON object, or the beginning of one, with a member `enqueue` or `snooze` at its top.
 fn asks(bytes: &[u8]) -> Asks {
+    let mut found = Asks::default();
     if bytes.trim_ascii_start().first() != Some(&b'{') {
-        return Asks::default();
+        return found;
     }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    // Whatever follows the object, or is missing of it, is for the strict reading to judge.
-    Asks::deserialize(&mut reader).unwrap_or_else(|_| cut_off(bytes))
+    match reader.deserialize_map(Members(&mut found)) {
+        // Whatever follows the object, or is missing of it, is for the strict reading to judge.
+        Err(error) if !error.is_eof() => named(bytes),
+        _ => found,
+    }
 }
 
-/// An object that ends in the middle of a member: whether that member, or one before it, may be `enqueue` or `snooze`.
-fn cut_off(bytes: &[u8]) -> Asks {
+/// Behind what is no JSON nobody can tell members from values: whether the names stand anywhere.
+fn named(bytes: &[u8]) -> Asks {
     let names = |name: &[u8]| bytes.windows(name.len()).any(|window| window == name);
     Asks { for_jobs: names(b"\"enqueue\""), to_wait: names(b"\"snooze\"") }
 }
@@ -304,5 +301,16 @@ mod tests {
         assert!(cut(br#"{"enqueue": [{"type": "ma"#, false).is_err());
         assert!(cut(br#"{"snooze": "5"#, false).is_err());
         assert!(cut(br#"{"a": 1, "enqueue"#, false).is_ok(), "its name was not read to its end");
+        assert!(cut(br#"{"a": "long", "enqueue": [], "b": "lo"#, false).is_err());
+        assert!(cut(br#"{"a": None, "enqueue": [], "b": "lo"#, false).is_err(), "no JSON: nobody can tell");
+        // Names that stand elsewhere ask for nothing.
+        for text in [
+            r#"{"action": "enqueue", "log": "lo"#,
+            r#"{"order": {"snooze": "5m"}, "log": "lo"#,
+            r#"{"order": [{"enqueue": []}], "log": {"a": ["lo"#,
+            r#"{"order": {"enqueue": [{"#,
+        ] {
+            assert_eq!(cut(text.as_bytes(), false).unwrap(), Answer::default(), "{text}");
+        }
     }
 }

@@ -206,6 +206,9 @@ fn environment(job: &JobContext) -> Vec<(&'static str, String)> {
     if let Some(parent) = job.traceparent() {
         env.push(("LANEKEEPER_TRACEPARENT", parent.to_owned()));
     }
+    if let Some(meta) = job.meta_json() {
+        env.push(("LANEKEEPER_META", meta));
+    }
     for (_, value) in &mut env {
         value.retain(|c| c != '\0');
     }
@@ -261,5 +264,11 @@ mod tests {
         assert_eq!(get("LANEKEEPER_DEADLINE"), Some("1700000003000"));
         assert_eq!(get("LANEKEEPER_IDEMPOTENCY_KEY"), Some("k:1"));
         assert!(env.iter().all(|(name, _)| !name.contains("REDIS")));
+        assert_eq!(get("LANEKEEPER_META"), None);
+        let mut job = context(b"", Duration::from_secs(2));
+        job.job.meta = [("tenant".into(), "a\0c".into()), ("traceparent".into(), "00-a".into())].into();
+        let env = environment(&job);
+        let meta = env.iter().find(|(name, _)| *name == "LANEKEEPER_META").unwrap();
+        assert_eq!(meta.1, r#"{"tenant":"a\u0000c"}"#);
     }
 }

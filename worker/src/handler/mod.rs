@@ -127,6 +127,14 @@ impl JobContext {
         self.job.meta.get("traceparent").map(String::as_str)
     }
 
+    /// What was given as `meta` at the enqueue but for the trace context, as a JSON object; none where there is nothing.
+    pub(crate) fn meta_json(&self) -> Option<String> {
+        let given =
+            self.job.meta.iter().filter(|(name, _)| !["traceparent", "tracestate"].contains(&name.as_str()));
+        let given: std::collections::BTreeMap<_, _> = given.collect();
+        (!given.is_empty()).then(|| serde_json::to_string(&given).expect("texts can always be written"))
+    }
+
     /// The trace id out of `traceparent`, for log lines; empty when there is none.
     #[must_use]
     pub fn trace_id(&self) -> &str {

@@ -78,12 +78,13 @@ fn an_open_circuit() {
 
 #[test]
 fn a_closed_lane_in_which_nothing_waits_says_both() {
-    let shut = |gate| {
+    let idle = |gate| {
         let mut world = closed(Some("fast"), gate, Some(NOW + 10_000), Some(NOW - 60_000));
         world.stats.lanes[0].types[0].ready = 0;
         world.stats.lanes[0].types[0].running = 0;
-        explain::lane("fast", None, &world.scene())
+        world
     };
+    let shut = |gate| explain::lane("fast", None, &idle(gate).scene());
     let words =
         ["Nothing waits", "What comes now would wait. The circuit of lane fast is open", "lanekeeper get"];
     expect(&shut(Gate::Circuit), Cause::Idle, &words);
@@ -91,6 +92,9 @@ fn a_closed_lane_in_which_nothing_waits_says_both() {
     expect(&shut(Gate::Paused), Cause::Idle, &["Lane fast was paused", "resume apps/saas --lane fast"]);
     // The rate of what has just gone says nothing of what comes.
     assert_eq!(shut(Gate::Rate).also, Vec::<String>::new());
+    let mut full = idle(Gate::Rate);
+    full.stats.full = true;
+    expect(&explain::lane("fast", None, &full.scene()), Cause::Idle, &["full by its spec.capacity"]);
 }
 
 #[test]

@@ -50,6 +50,9 @@ impl Template {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type(&job.job.payload)));
         headers.extend(self.headers.clone());
         headers.insert(HeaderName::from_static("idempotency-key"), escaped_value(job.idempotency_key())?);
+        if let Some(meta) = job.meta_json() {
+            headers.insert(HeaderName::from_static("lanekeeper-meta"), escaped_value(&meta)?);
+        }
         let mut set = |name: &'static str, value: &str| -> Result<(), Failure> {
             headers.insert(HeaderName::from_static(name), header_value(value)?);
             Ok(())
@@ -146,6 +149,7 @@ mod tests {
     fn a_request_carries_the_contract() {
         let mut job = context(br#"{"a":1}"#, Duration::from_secs(10));
         job.job.meta.insert("traceparent".into(), "00-aa-bb-01".into());
+        job.job.meta.insert("tenant".into(), "ä".into());
         job.job.key = Some("schön\n100%".into());
         job.job.checkpoint = Some(b"page \xff".to_vec());
         let request = template("http://u:pw@h:81/jobs?x=1").unwrap().request(&job).unwrap();
@@ -161,6 +165,7 @@ mod tests {
         assert_eq!(get("lanekeeper-token"), "7");
         assert_eq!(get("lanekeeper-deadline"), "1700000011000");
         assert_eq!(get("traceparent"), "00-aa-bb-01");
+        assert_eq!(get("lanekeeper-meta"), r#"{"tenant":"%C3%A4"}"#);
         assert_eq!(get("content-type"), "application/json");
         assert_eq!(get("lanekeeper-checkpoint"), "cGFnZSD/");
         assert_eq!(get("x-team"), "a");

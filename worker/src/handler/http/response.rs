@@ -26,7 +26,8 @@ pub(super) enum Verdict {
     Success,
     Hold(Duration),
     Retry,
-    Redirect(String),
+    /// To where, if the answer says so.
+    Redirect(Option<String>),
     Permanent,
 }
 
@@ -39,7 +40,7 @@ pub(super) fn classify(status: StatusCode, headers: &HeaderMap, now_ms: u64) -> 
         408 | 425 | 500..=599 => Verdict::Retry,
         300..=399 => {
             let to = headers.get(LOCATION).and_then(|v| v.to_str().ok()).and_then(|v| v.split('?').next());
-            Verdict::Redirect(to.unwrap_or("nowhere").to_owned())
+            Verdict::Redirect(to.map(str::to_owned))
         }
         _ => Verdict::Permanent,
     }
@@ -118,9 +119,13 @@ impl Verdict {
                 other => Err(other),
             },
             Self::Retry => Err(Failure::transient(code::HTTP_STATUS, says())),
-            Self::Redirect(to) => Err(Failure::permanent(
+            Self::Redirect(Some(to)) => Err(Failure::permanent(
                 code::HTTP_REDIRECT,
                 format!("{host} answered {status} to {to}: redirects are not followed, name the final URL"),
+            )),
+            Self::Redirect(None) => Err(Failure::permanent(
+                code::HTTP_REDIRECT,
+                format!("{host} answered {status}, which is no success; answer with a status of 2xx"),
             )),
             Self::Permanent => Err(Failure::permanent(code::HTTP_STATUS, says())),
         }
@@ -205,7 +210,10 @@ mod tests {
         let failure = end(Verdict::Permanent, 404);
         assert_eq!(failure.error().class, ErrorClass::Permanent);
         assert_eq!(failure.error().message, "mailer:80 answered 404 Not Found\nno such user");
-        assert!(end(Verdict::Redirect("http://x/".into()), 302).error().message.contains("to http://x/"));
+        let redirect =
+            |to: Option<&str>| end(Verdict::Redirect(to.map(str::to_owned)), 302).error().message.clone();
+        assert!(redirect(Some("http://x/")).contains("to http://x/"));
+        assert!(!redirect(None).contains("final URL"), "there is none to name");
         assert_eq!(end(Verdict::Retry, 500).error().class, ErrorClass::Transient);
         assert!(matches!(end(Verdict::Hold(Duration::from_secs(3)), 429),
             Failure::Retry { retry_after: Some(after), .. } if after.as_secs() == 3));
