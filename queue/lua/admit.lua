@@ -19,6 +19,13 @@ function lk.read_group(ty, payload)
   return group, class and #class <= CLASS_MOST and class or nil
 end
 
+-- The group that the record of a job gives, whose payload begins at `at`: by the payload that it was enqueued with. '' where that gives
+-- none.
+function lk.group_in(ty, raw, at)
+  local _, rec = unpack_one(raw)
+  return lk.read_group(ty, type(rec[8]) == 'table' and rec[8][1] or sub(raw, at)) or ''
+end
+
 -- The idempotency key that the type makes from the payload; or nil and why not.
 local function read_key(ty, payload)
   local key, why = lk.render_key(ty.key, payload)

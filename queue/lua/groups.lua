@@ -142,6 +142,29 @@ function lk.set_aside(ctx, ty, group, failure)
   lk.failed(ctx, failure)
 end
 
+-- Bytes of records that one call reads for groups.
+local NAMING_BYTES = 1048576
+
+-- Jobs from before their type had a key get the group that their payloads say; those that say none are in the nameless one, which knows no
+-- bounds. Returns how many of the ids, from the first, have one by then: reading takes time.
+function lk.name_groups(ctx, ty, ids)
+  local unnamed = {}
+  for i, group in ipairs(call('HMGET', ctx.keys.group_of, unpack_list(ids))) do
+    unnamed[#unnamed + 1] = not group and i or nil
+  end
+  local some, named = {}, {}
+  for i, at in ipairs(unnamed) do
+    some[i] = ids[at]
+  end
+  local records, pasts, read = lk.read_within(ctx, some, NAMING_BYTES)
+  for i = 1, read do
+    local job, at = lk.read_job(records[i], pasts[i])
+    lk.push2(named, some[i], job and lk.group_in(ty, records[i], at) or '')
+  end
+  lk.write('HSET', ctx.keys.group_of, named)
+  return read < #some and unnamed[read + 1] - 1 or #ids
+end
+
 -- The groups of jobs, in the order in which they come, and the places of each one's jobs in the list.
 local function by_group(ctx, ids)
   local places, order = {}, {}
@@ -163,15 +186,14 @@ function lk.line_up(ctx, ty, pairs_of)
     scores[#scores + 1], ids[#ids + 1] = pairs_of[i], pairs_of[i + 1]
   end
   local order, places = by_group(ctx, ids)
+  if places[''] then
+    lk.name_groups(ctx, ty, ids)
+    order, places = by_group(ctx, ids)
+  end
   for _, group in ipairs(order) do
-    local entries, nameless = {}, {}
+    local entries = {}
     for _, i in ipairs(places[group]) do
       lk.push2(entries, scores[i], ids[i])
-      lk.push2(nameless, ids[i], '')
-    end
-    if group == '' then
-      -- From before the type had a key: from now on they have a line.
-      call('HSET', ctx.keys.group_of, unpack_list(nameless))
     end
     -- A line that something else overwrote fails no other's jobs.
     lk.number(ctx, 'ZADD', line_of(ty, group), unpack_list(entries))

@@ -42,6 +42,10 @@ function lk.regroup(ctx, ty)
     return false
   end
   local ids, rest, head = lk.page(ty.ready, REGROUP, state)
+  local named = ids[1] and lk.name_groups(ctx, ty, ids) or 0
+  if named < #ids then
+    ids, rest = {unpack_list(ids, 1, named)}, head[2 * named] .. ':' .. head[2 * named - 1]
+  end
   local lost = strays(ctx, ty, head, ids)
   if lost[1] then
     lk.line_up(ctx, ty, lost)

@@ -34,15 +34,13 @@ local function mend_waiting(ctx, stage, ty, id, job)
   return false
 end
 
--- Says again which group a live job is in, by the payload that it was enqueued with. Jobs from before their type had a key
--- have none, so this is no damage, but worth a look at all others; those of them that run were counted in the nameless group, and
--- count in their own now.
+-- Says again which group a live job is in. Those that run since before their type had a key have none, so this is no damage, but worth
+-- a look at all others; they were counted in the nameless group, and count in their own now.
 local function mend_group(ctx, ty, id, raw, at, runs)
   if not ty.groups or call('HEXISTS', ctx.keys.group_of, id) == 1 then
     return
   end
-  local _, rec = unpack_one(raw)
-  local group = lk.read_group(ty, type(rec[8]) == 'table' and rec[8][1] or sub(raw, at)) or ''
+  local group = lk.group_in(ty, raw, at)
   call('HSET', ctx.keys.group_of, id, group)
   ctx.suspicious = true
   if runs then

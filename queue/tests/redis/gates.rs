@@ -282,9 +282,19 @@ async fn jobs_from_before_their_type_had_a_key_are_served_and_the_queue_leaves_n
     bed.accept(with(job("mail", of("a", 9)), |o| o.delay = Some(1))).await;
     bed.change(by_vendor).await;
     accept_all(&bed, "mail", (10..13).map(|n| of("a", n))).await;
-    let mut got = bed.claim(&w, &["fast"], 99).await;
-    got.extend(bed.claim(&w, &["fast"], 99).await);
-    assert_eq!(got.len(), 8, "six without a group, two of the group");
+    let mut served = 0;
+    while served < 9 {
+        let got = bed.claim(&w, &["fast"], 99).await;
+        assert!(
+            (1..=2).contains(&got.len()),
+            "two of the key at once, also of those from before: {}",
+            got.len()
+        );
+        served += got.len();
+        for job in &got {
+            bed.settle(&w, job, success()).await;
+        }
+    }
     bed.claim(&w, &["fast"], 99).await;
     let remembered: Vec<String> = bed.raw(&["HKEYS", &bed.key("g")]).await.unwrap();
     assert!(remembered.is_empty(), "nobody looks for jobs from before any more: {remembered:?}");

@@ -18,9 +18,9 @@ use crate::types::KeyStanding;
 pub(super) enum Group {
     /// That of a key, rendered at the enqueue.
     Of(String),
-    /// None, so that nothing bounds it; such jobs take turns with the groups as if they were one.
+    /// None, for its payload gives none, so that nothing bounds it; such jobs take turns with the groups as if they were one.
     Outside,
-    /// It came when its type had no key. When it has one, the library says which of the two above.
+    /// It came when its type had no key. When it has one, the library says from when on it is which of the two above.
     Open,
 }
 
@@ -327,7 +327,7 @@ impl Model {
             let payload = job.original.as_ref().unwrap_or(&job.payload);
             let own = self.key_rules(&job.job_type).and_then(|rules| key::render(&rules.key, payload));
             let group = match said.as_str() {
-                "" => Group::Outside,
+                "" if own.is_none() => Group::Outside,
                 _ if own.as_ref() == Some(said) => Group::Of(said.clone()),
                 _ => {
                     wrong = Some(format!("job {id} is in the group {said:?}, its payload says {own:?}"));
