@@ -115,6 +115,9 @@ impl Crew {
     /// Asks all to drain and waits for their clean end.
     pub async fn drain(mut self) -> Result<()> {
         for place in 0..self.places.len() {
+            if let Some(pid) = self.pid(place) {
+                until_it_heeds_sigterm(pid).await?;
+            }
             self.signal(place, Signal::SIGTERM)?;
         }
         for (name, child) in &mut self.places {
@@ -128,4 +131,20 @@ impl Crew {
     pub fn size(&self) -> usize {
         self.places.len()
     }
+}
+
+/// A worker that was started a moment ago may not have asked for the signal yet, and would end by it.
+async fn until_it_heeds_sigterm(pid: u32) -> Result<()> {
+    let heeds = || -> Option<bool> {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?.trim();
+        Some(u64::from_str_radix(caught, 16).ok()? >> (Signal::SIGTERM as i32 - 1) & 1 == 1)
+    };
+    for _ in 0..1_000 {
+        if heeds().unwrap_or(true) {
+            return Ok(());
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    anyhow::bail!("worker process {pid} does not heed SIGTERM after 10 s")
 }
