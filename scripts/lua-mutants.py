@@ -30,20 +30,20 @@ KILLERS_OF_FILE, KILLERS_OF_ALL = 12, 6
 TIMES, EXTRA = 6, 20
 # Modules of queue/tests/redis that belong to a file, besides the one of its own name.
 MODULES = {
-    "admit": "clock endings enqueue keys refusals grouping", "base": "clock enqueue damage exact", "by_id": "cancel words",
-    "cancel": "news grouping", "capacity": "bounds foreign", "claim": "order fairness gates clock waking words bounds offers",
+    "admit": "clock endings enqueue keys refusals grouping backlog", "base": "clock enqueue damage exact", "by_id": "cancel words",
+    "cancel": "news grouping backlog", "capacity": "bounds foreign", "claim": "order fairness gates clock waking words bounds offers",
     "configure": "policies gates_change words refusals laneless", "context": "policies lease clock laneless words refusals",
     "dead_letter": "dead letters review bounds", "dead_list": "dead letters admin words laneless", "dead_replay": "review clock",
     "dead_review": "review news", "destroy": "many admin gates clock", "due": "fairness clock", "enqueue": "enqueue", "events": "events words foreign",
     "extend": "lease notes words broken", "find": "admin words letters", "follow_up": "endings bounds news",
     "gates": "gates gates_change clock news waking", "get": "admin words", "group": "gates",
-    "regroup": "many grouping gates_change repair groups", "read": "large order broken", "groups": "gates gates_change grouping repair waking refusals", "key_template": "keys keys", "lease": "lease broken cancel",
+    "regroup": "many grouping backlog gates_change repair groups", "read": "large order broken", "groups": "gates gates_change grouping backlog repair waking refusals", "key_template": "keys keys", "lease": "lease broken cancel",
     "leases": "lease words", "leave": "lease", "notes": "notes letters clock words", "offer": "offers offering", "options": "enqueue words",
     "order": "order fairness exact bounds rank", "pass_on": "order words", "pause": "gates words news waking", "position": "order",
-    "record": "junk settle damage broken exact", "repair": "repair review broken grouping mending",
+    "record": "junk settle damage broken exact", "repair": "repair review broken grouping backlog mending",
     "settle": "settle endings words laneless",
     "stage": "order admin keys gates events damage letters clock laneless waking mending news",
-    "stats": "lifecycle order clock laneless", "sweep": "lease robust broken words letters mending laneless", "turns": "gates grouping gates_change waking rank", "version": "robust", "whole": "half foreign junk",
+    "stats": "lifecycle order clock laneless", "sweep": "lease robust broken words letters mending laneless", "turns": "gates grouping backlog gates_change waking rank", "version": "robust", "whole": "half foreign junk",
 }
 
 

@@ -22,8 +22,8 @@ local function mask_word(word)
 end
 
 -- A message without what differs from job to job. In this order: quoted parts become `*`; UUIDs, words of 8 or more
--- characters with a digit, durations (1m30s, 250ms) and all other runs of digits become `#`, and `#`s with nothing but punctuation between them
--- one; white space becomes one blank.
+-- characters with a digit, durations (1m30s, 250ms) and all other runs of digits become `#`, and `#`s with nothing but punctuation
+-- between them one; white space becomes one blank.
 function lk.normalized(message)
   local gsub = string.gsub
   local text = ' ' .. lk.clip(message, READ)

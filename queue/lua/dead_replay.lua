@@ -3,7 +3,8 @@
 --
 -- replayed: ready again with all its tries, its history kept, with who replayed it and why. Also what was discarded can be.
 -- key-conflict: another job owns its idempotency key now. payload-too-large: as in lk_enqueue.
--- meant: as in lk_dead_ack. wrong-state, not-found as in lk_cancel, and wrong-state of what is not meant. Not allowed at OOM: it adds work.
+-- meant: as in lk_dead_ack. wrong-state, not-found as in lk_cancel, and wrong-state of what is not meant. Not allowed at OOM: it adds
+-- work.
 -- A new payload changes neither id nor idempotency key nor concurrency key. The payload that the job was enqueued with stays
 -- readable in its record, however often it is edited.
 

@@ -8,8 +8,8 @@
 -- meant: '' for jobs that somebody named; of those that a filter found 'states until': which review states ('o', 'a', 'd', as on cards)
 --   it asked for, and until when, ms, they died or were discarded. What was found may have been decided about, or have run and died
 --   again, before the call comes.
--- wrong-state: it is no dead letter, was acknowledged (discarded) before, or is not what is meant. An entry whose record is missing or damaged is
--- removed by a discard, and answers not-found.
+-- wrong-state: it is no dead letter, was acknowledged (discarded) before, or is not what is meant. An entry whose record is missing or
+-- damaged is removed by a discard, and answers not-found.
 
 -- Remembers what somebody decided about a dead job.
 function lk.remember_word(ctx, job, outcome, code, word)

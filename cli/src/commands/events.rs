@@ -22,7 +22,7 @@ const PAGE: u32 = 1000;
 #[command(
     after_help = "A queue keeps about its last 10,000 events: dead, cancelled, replayed, acknowledged, discarded, lease-expired, paused, \
 resumed, held,\ncircuit-opened, probe-failed, circuit-closed, policy, damaged (a job or key that cannot be read), news-lost (news of a death\n\
-that did not come: `onDead`), news-unkeyed, follow-up-duplicate (another job stands for what a success enqueued). Successes and retries stand in the jobs' own histories.\n\n\
+that did not come: `onDead`), news-unkeyed, follow-up-duplicate (another job stands for what a success enqueued). Successes and retries\nstand in the jobs' own histories.\n\n\
 Examples:\n  lanekeeper events apps/saas --limit 50\n  lanekeeper events --follow -o json | jq -c 'select(.kind == \"dead\")'"
 )]
 pub(crate) struct EventsArgs {

@@ -16,11 +16,11 @@ pub(crate) fn words(gate: &ClosedGate, lane: Option<&LanePolicy>, now_ms: u64) -
             format!("paused{by}{since}{why}")
         }
         Gate::Hold => format!("held, opens {}", next.unwrap_or_else(|| "soon".to_owned())),
-        Gate::Circuit => match gate.until_ms {
-            None => "circuit open, a job probes".to_owned(),
-            Some(until) if until <= now_ms => "circuit open, the next job probes".to_owned(),
-            Some(until) => format!("circuit open, next probe {}", relative(now_ms, until)),
-        },
+        Gate::Circuit if gate.next_probes(now_ms) => "circuit open, the next job probes".to_owned(),
+        Gate::Circuit => next.map_or_else(
+            || "circuit open, a job probes".to_owned(),
+            |next| format!("circuit open, next probe {next}"),
+        ),
         Gate::Concurrency => lane
             .and_then(|lane| lane.concurrency)
             .map_or_else(|| "at its concurrency".to_owned(), |most| format!("at its concurrency of {most}")),

@@ -122,7 +122,7 @@ fn circuit(lane: &str, policy: Option<&LanePolicy>, gate: &ClosedGate, scene: &S
         .and_then(|lane| lane.circuit)
         .map_or_else(|| "too many attempts".to_owned(), |circuit| count(circuit.failures.into(), "attempt"));
     let probe = match gate.until_ms {
-        Some(until) if until <= scene.stats.now_ms => "the next job probes whether it works again".to_owned(),
+        _ if gate.next_probes(scene.stats.now_ms) => "the next job probes whether it works again".to_owned(),
         Some(until) => format!("the next probe is in {}", duration(until.saturating_sub(scene.stats.now_ms))),
         None => "one job probes whether it works again".to_owned(),
     };

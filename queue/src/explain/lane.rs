@@ -7,7 +7,7 @@ use super::pool::trouble;
 use super::slots::Slots;
 use super::words::{count, duration};
 use super::{Cause, Explanation, PoolView, Scene};
-use crate::types::{ClosedGate, Gate, Job};
+use crate::types::Job;
 
 /// A worker with a free slot takes a job at once: what has waited longer beside one is held, or the figures are behind.
 const AT_ONCE_MS: u64 = 1_000;
@@ -77,12 +77,8 @@ fn nothing_waits(name: &str, running: u64, scene: &Scene<'_>) -> Explanation {
 
 /// Whether what comes now would be let through, as a probe.
 fn next_probes(lane: &str, scene: &Scene<'_>) -> bool {
-    let of_lane = |gate: &&ClosedGate| gate.lane.as_deref() == Some(lane);
-    let mut gates = scene.stats.gates.iter().filter(of_lane);
-    !scene.stats.paused
-        && gates.all(|gate| {
-            gate.gate == Gate::Circuit && gate.until_ms.is_some_and(|until| until <= scene.stats.now_ms)
-        })
+    let mut gates = scene.stats.gates.iter().filter(|gate| gate.lane.as_deref() == Some(lane));
+    !scene.stats.paused && gates.all(|gate| gate.next_probes(scene.stats.now_ms))
 }
 
 /// Workers have room and jobs wait all the same: what is known of the first in line, and where to look.

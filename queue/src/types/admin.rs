@@ -64,8 +64,8 @@ pub struct Event {
     pub at_ms: u64,
     /// `dead`, `cancelled`, `replayed`, `acknowledged`, `discarded`, `lease-expired`, `paused`, `resumed`, `held`, `circuit-opened`,
     /// `probe-failed`, `circuit-closed`, `policy`, `damaged` (a job that cannot be read, or without one a key at which
-    /// calls fail), `news-lost` (of a death), `news-unkeyed` (they came, but without the keys of their job type), `follow-up-duplicate` (of a
-    /// job that succeeded: another job stands for what its answer enqueued); later libraries may know more.
+    /// calls fail), `news-lost` (of a death), `news-unkeyed` (they came, but without the keys of their job type),
+    /// `follow-up-duplicate` (of a job that succeeded: another job stands for what its answer enqueued); later libraries may know more.
     pub kind: String,
     /// The job.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -77,6 +77,18 @@ pub enum DeadAct {
     Replay,
 }
 
+impl DeadAct {
+    /// The outcome of those to which it was done.
+    #[must_use]
+    pub fn done(self) -> &'static str {
+        match self {
+            Self::Acknowledge => "acknowledged",
+            Self::Discard => "discarded",
+            Self::Replay => "replayed",
+        }
+    }
+}
+
 /// What a filter asked for that found dead letters, as far as that can change until something is done to them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Meant {

@@ -98,6 +98,14 @@ pub struct ClosedGate {
     pub why: Option<String>,
 }
 
+impl ClosedGate {
+    /// Whether it is a circuit that lets the next job through, as a probe.
+    #[must_use]
+    pub fn next_probes(&self, now_ms: u64) -> bool {
+        self.gate == Gate::Circuit && self.until_ms.is_some_and(|until| until <= now_ms)
+    }
+}
+
 /// Figures of one lane.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::cloned_ref_to_slice_refs, reason = "tests")]
 
 mod admin;
+mod backlog;
 mod bounds;
 mod broken;
 mod cancel;

@@ -9,6 +9,7 @@ mod run;
 mod which;
 
 use clap::{Args, Subcommand};
+use lanekeeper_queue::types::DeadAct;
 
 use super::get::{fetch, server_now};
 use crate::args::{OutputArgs, QueueArgs};
@@ -123,11 +124,11 @@ pub(crate) async fn run(command: &DeadCommand) -> Result<()> {
         DeadCommand::Ls(args) => list::run(args).await,
         DeadCommand::Groups(args) => list::groups(args).await,
         DeadCommand::Show(args) => show(args).await,
-        DeadCommand::Ack(args) => plan::run(&args.act, run::Act::Acknowledge, &args.why).await,
-        DeadCommand::Discard(args) => plan::run(&args.act, run::Act::Discard, &args.why).await,
+        DeadCommand::Ack(args) => plan::run(&args.act, DeadAct::Acknowledge, &args.why).await,
+        DeadCommand::Discard(args) => plan::run(&args.act, DeadAct::Discard, &args.why).await,
         DeadCommand::Replay(args) => match &args.payload {
             Some(file) => edit::run(&args.act, file, &args.why).await,
-            None => plan::run(&args.act, run::Act::Replay, &args.why).await,
+            None => plan::run(&args.act, DeadAct::Replay, &args.why).await,
         },
     }
 }

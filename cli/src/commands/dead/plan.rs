@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use lanekeeper_queue::types::{DeadFilter, DeadGroup};
+use lanekeeper_queue::types::{DeadAct, DeadFilter, DeadGroup};
 
-use super::run::{Act, Run, Source};
+use super::run::{Run, Source};
 use super::{ActArgs, list, predict};
 use crate::commands::get::server_now;
 use crate::failure::Result;
@@ -12,7 +12,7 @@ use crate::target::{self, Opened};
 use crate::{human, out, present, who};
 
 /// Does what was asked, or says what it would do.
-pub(super) async fn run(args: &ActArgs, act: Act, why: &str) -> Result<()> {
+pub(super) async fn run(args: &ActArgs, act: DeadAct, why: &str) -> Result<()> {
     args.which.check()?;
     let opened = target::open(&args.queue).await?;
     if args.which.jobs.is_empty() {
@@ -22,14 +22,14 @@ pub(super) async fn run(args: &ActArgs, act: Act, why: &str) -> Result<()> {
     }
 }
 
-async fn by_filter(args: &ActArgs, act: Act, why: &str, opened: &Opened) -> Result<()> {
+async fn by_filter(args: &ActArgs, act: DeadAct, why: &str, opened: &Opened) -> Result<()> {
     let now_ms = server_now(&opened.queue).await;
     let mut filter = args.which.filter.filter(now_ms)?;
     predict::check(act, filter.state)?;
     // What dies from now on is not meant: also not what is replayed here and dies again.
     filter.until_ms = Some(filter.until_ms.unwrap_or(u64::MAX).min(now_ms));
     filter.oldest_first = true;
-    if act == Act::Acknowledge && filter.state.is_none() {
+    if act == DeadAct::Acknowledge && filter.state.is_none() {
         filter.state = Some(lanekeeper_queue::types::ReviewState::Open);
     }
     let groups = count(opened, &filter).await?;
@@ -56,7 +56,7 @@ async fn by_filter(args: &ActArgs, act: Act, why: &str, opened: &Opened) -> Resu
     if total > 0 {
         let letters = human::count(total, "dead letter");
         let question =
-            format!("{} {letters} of {} in {}?", act.verb(), opened.queue.name(), opened.whereabouts);
+            format!("{} {letters} of {} in {}?", verb(act), opened.queue.name(), opened.whereabouts);
         out::confirm(&question, args.yes)?;
     }
     let source = Source::Filter { filter: Box::new(filter), cursor: None };
@@ -76,7 +76,7 @@ async fn count(opened: &Opened, filter: &DeadFilter) -> Result<Vec<DeadGroup>> {
     groups
 }
 
-async fn by_ids(args: &ActArgs, act: Act, why: &str, opened: &Opened) -> Result<()> {
+async fn by_ids(args: &ActArgs, act: DeadAct, why: &str, opened: &Opened) -> Result<()> {
     let json = args.output.json();
     // A job that is named twice is meant once.
     let mut seen = HashSet::new();
@@ -87,4 +87,12 @@ async fn by_ids(args: &ActArgs, act: Act, why: &str, opened: &Opened) -> Result<
     let by = who::actor();
     let run = Run { opened, act, by: &by, why, rate: args.rate, total: ids.len() as u64 };
     run.all(Source::Ids { ids, at: 0 }, json).await
+}
+
+fn verb(act: DeadAct) -> &'static str {
+    match act {
+        DeadAct::Acknowledge => "Acknowledge",
+        DeadAct::Discard => "Discard",
+        DeadAct::Replay => "Replay",
+    }
 }

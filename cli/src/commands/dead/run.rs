@@ -1,9 +1,9 @@
 //! Acts on many dead letters, batch by batch: at a rate, with a progress bar, to be interrupted at any time.
 //!
 //! Nothing is remembered between runs: what was acted on does not pass the filter any more, so the same command goes on where
-//! one that was interrupted or killed ended. Nor does a run by filters act on what passed when it was listed and does no more. But what was replayed may have died again by then, and only the run knows when it
-//! began: a run by filters says at its start until when the letters died that it means, for whoever kills it; one that is
-//! interrupted says it again, or names the ids that it left.
+//! one that was interrupted or killed ended. Nor does a run by filters act on what passed when it was listed and does no more. But
+//! what was replayed may have died again by then, and only the run knows when it began: a run by filters says at its start until when
+//! the letters died that it means, for whoever kills it; one that is interrupted says it again, or names the ids that it left.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,42 +24,6 @@ use crate::{human, out, present};
 const BATCH: u32 = 200;
 /// Refusals listed one by one.
 const LISTED: usize = 1000;
-
-/// What is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Act {
-    Acknowledge,
-    Discard,
-    Replay,
-}
-
-impl Act {
-    pub(super) fn verb(self) -> &'static str {
-        match self {
-            Self::Acknowledge => "Acknowledge",
-            Self::Discard => "Discard",
-            Self::Replay => "Replay",
-        }
-    }
-
-    pub(super) fn done(self) -> &'static str {
-        match self {
-            Self::Acknowledge => "acknowledged",
-            Self::Discard => "discarded",
-            Self::Replay => "replayed",
-        }
-    }
-}
-
-impl From<Act> for DeadAct {
-    fn from(act: Act) -> Self {
-        match act {
-            Act::Acknowledge => Self::Acknowledge,
-            Act::Discard => Self::Discard,
-            Act::Replay => Self::Replay,
-        }
-    }
-}
 
 /// Where the ids come from.
 pub(super) enum Source {
@@ -101,7 +65,7 @@ impl Source {
 /// One run.
 pub(super) struct Run<'a> {
     pub(super) opened: &'a Opened,
-    pub(super) act: Act,
+    pub(super) act: DeadAct,
     pub(super) by: &'a str,
     pub(super) why: &'a str,
     pub(super) rate: Option<Rate>,
@@ -134,7 +98,7 @@ impl Run<'_> {
         bar.finish_and_clear();
         match ended {
             Err(failure) => Err(self.stopped(failure, &account, &source)),
-            Ok(()) if named => present::acted::report(&account.listed, Some(self.act.into()), json),
+            Ok(()) if named => present::acted::report(&account.listed, Some(self.act), json),
             Ok(()) => self.report(&account, json),
         }
     }
@@ -187,7 +151,7 @@ impl Run<'_> {
     }
 
     async fn act(&self, ids: &[String], meant: Option<Meant>) -> Result<Vec<Acted>> {
-        let acted = self.opened.queue.dead_act(self.act.into(), ids, self.by, self.why, meant.as_ref()).await;
+        let acted = self.opened.queue.dead_act(self.act, ids, self.by, self.why, meant.as_ref()).await;
         damaged::told_apart(self.opened, acted.map_err(|error| self.opened.failure(&error))?).await
     }
 
@@ -201,7 +165,7 @@ impl Run<'_> {
         } else if account.outcomes.is_empty() {
             out::note(&format!("no dead letters in {} to act on", self.opened.queue.name()));
         } else {
-            out::print(&present::acted::summary(&account.outcomes, &account.listed, self.act.into()))?;
+            out::print(&present::acted::summary(&account.outcomes, &account.listed, self.act))?;
         }
         let refused = account.listed.len() as u64 + account.left_out;
         if refused == 0 {

@@ -233,8 +233,10 @@ async fn rejected(opened: &Opened, job: &NewJob, reason: &str, message: &str, js
     }
     let failure = Failure::failed(format!("rejected:{reason}: {message}"));
     if reason == QUEUE_FULL {
-        return failure
-            .advice("enqueue it again once jobs have ended, make room (`lanekeeper dead replay` or `discard`; `dead.keepReviewedFor` bounds how long discarded ones stay), or raise spec.capacity of the JobQueue");
+        return failure.advice(
+            "enqueue it again once jobs have ended, make room (`lanekeeper dead replay` or `discard`; \
+             `dead.keepReviewedFor` bounds how long discarded ones stay), or raise spec.capacity of the JobQueue",
+        );
     }
     if reason != "unknown-type" {
         return failure;
