@@ -75,7 +75,7 @@ end
 -- What a full queue holds, for people: dead letters count until somebody replays or discards them, discarded ones as long as
 -- `dead.keepReviewedFor` says.
 local function holding(ctx, out, what, most)
-  out.letters = out.letters or fmt(', of them %.0f dead letters and %.0f discarded ones, and its capacity is ',
+  out.letters = out.letters or fmt(' (dead letters: %.0f, discarded: %.0f), and its capacity is ',
     call('ZCARD', ctx.keys.dead), call('ZCARD', ctx.keys.discarded))
   return 'the queue holds ' .. what .. out.letters .. lk.digits(most)
 end

@@ -173,7 +173,7 @@ function lk.tell_brought(ctx, replies)
     end
   end
   for _, first in ipairs(order) do
-    local others = first.more > 0 and fmt(', and so are %d more', first.more) or ''
+    local others = first.more > 0 and fmt(', likewise %d more', first.more) or ''
     lk.event(ctx, 'follow-up-duplicate', first.spec.tells_of, first.spec.tells_of_type, first.why .. others)
   end
 end

@@ -27,7 +27,10 @@ async fn a_full_queue_refuses_new_jobs_and_nothing_else() {
         (0..5).map(|n| with(job("reset", "x"), |o| o.key = Some(format!("r{}", n % 4)))).collect();
     let outcomes = bed.queue.enqueue(&five).await.unwrap();
     assert!(outcomes[..2].iter().all(|one| matches!(one, Enqueued::Accepted { .. })), "{outcomes:?}");
-    assert!(refused(&outcomes[2]).ends_with("0 discarded ones, and its capacity is 3"), "{outcomes:?}");
+    assert!(
+        refused(&outcomes[2]).ends_with("(dead letters: 0, discarded: 0), and its capacity is 3"),
+        "{outcomes:?}"
+    );
     refused(&outcomes[3]);
     assert!(
         matches!(&outcomes[4], Enqueued::Duplicate { .. }),

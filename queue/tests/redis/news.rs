@@ -223,7 +223,7 @@ async fn what_an_end_brings_and_another_job_stands_for_is_told_of() {
     let outcome = Outcome::Success { result: vec![], follow_ups };
     assert_eq!(bed.settle(&w, &parent, outcome).await, Settled::Done);
     let words = format!(
-        "the follow-up job of type reset is a duplicate: job {} (succeeded) stands for it, and so are 2 more",
+        "the follow-up job of type reset is a duplicate: job {} (succeeded) stands for it, likewise 2 more",
         parent.id
     );
     assert_eq!(told(&since(&bed, &mut last).await), [("follow-up-duplicate", "reset", words.as_str())]);
