@@ -18,7 +18,7 @@ use crate::{out, pools, present};
 #[derive(Debug, Args)]
 #[command(
     after_help = "The cause is a stable name that programs may match (`-o json`, field `cause`). A name that is both a lane and a \
-pool means the lane; lane/NAME, pool/NAME and job/ID leave no doubt. A job type means its lane.\n\n\
+pool means the lane; lane/NAME, pool/NAME and job/ID leave no doubt. A job type means its lane, one that the\npolicy no longer has the jobs that wait for it.\n\n\
 Examples:\n  lanekeeper why 01K…\n  lanekeeper why --key mail:17\n  lanekeeper why user-fast\n  lanekeeper why pool/interactive -o json | jq -r .cause"
 )]
 pub(crate) struct WhyArgs {
@@ -45,6 +45,8 @@ enum Kind {
     Job,
     Lane,
     Pool,
+    /// A job type that no lane claims any more.
+    Type,
 }
 
 /// Everything that an answer is made from.
@@ -77,14 +79,11 @@ pub(crate) async fn run(args: &WhyArgs) -> Result<()> {
     };
     let (kind, name) = subject(&what, &seen);
     let job = if kind == Kind::Job { find(&opened, name).await? } else { None };
-    let explanation = match kind {
-        Kind::Job => explain_job(&opened, name, job.as_ref(), &seen).await?,
-        Kind::Lane => explain_lane(&opened, name, &seen).await?,
-        Kind::Pool if seen.pools.is_none() => {
-            return Err(Failure::invalid("pools cannot be seen through a Redis alone")
-                .advice("ask where they run: in the directory of the local mode, or with --context"));
-        }
-        Kind::Pool => explain::pool(name, &seen.scene()),
+    let orphans =
+        (kind == Kind::Job && job.is_none()).then(|| explain::orphans(name, &seen.scene())).flatten();
+    let (kind, explanation) = match orphans {
+        Some(orphans) => (Kind::Type, orphans),
+        None => (kind, explain(&opened, kind, name, job.as_ref(), &seen).await?),
     };
     if args.output.json() {
         let queue = opened.queue.name().to_string();
@@ -99,6 +98,24 @@ pub(crate) async fn run(args: &WhyArgs) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+async fn explain(
+    opened: &Opened,
+    kind: Kind,
+    name: &str,
+    job: Option<&Job>,
+    seen: &Seen,
+) -> Result<Explanation> {
+    match kind {
+        Kind::Job | Kind::Type => explain_job(opened, name, job, seen).await,
+        Kind::Lane => explain_lane(opened, name, seen).await,
+        Kind::Pool if seen.pools.is_none() => {
+            Err(Failure::invalid("pools cannot be seen through a Redis alone")
+                .advice("ask where they run: in the directory of the local mode, or with --context"))
+        }
+        Kind::Pool => Ok(explain::pool(name, &seen.scene())),
+    }
 }
 
 async fn look(opened: &Opened) -> Result<Seen> {

@@ -217,6 +217,8 @@ fn jobs_that_nothing_will_run_any_more_are_told() {
     ] {
         wait_for(warning, || up.log().contains(warning).then_some(()));
     }
+    let why = place.run(&["why", "lost", "-q", "apps/saas"]).exits(0);
+    why.prints(&["UnknownType: 1 job of type lost waits", "until the JobQueue has the job type again"]);
     up.signal("-INT");
     assert_eq!(up.ended(), Some(0), "{}", up.log());
 }

@@ -6,6 +6,7 @@
 mod gates;
 mod job;
 mod lane;
+mod orphans;
 mod per_worker;
 mod pool;
 mod slots;
@@ -20,6 +21,7 @@ use lanekeeper_api::policy::QueuePolicy;
 
 pub use job::{Place, job};
 pub use lane::lane;
+pub use orphans::orphans;
 pub use pool::pool;
 pub use words::duration;
 

@@ -25,6 +25,20 @@ fn lanes() {
     expect(&lane(&world), Cause::Working, &["2 jobs run"]);
 }
 
+#[test]
+fn types_that_no_lane_claims() {
+    let mut world = World::new();
+    assert_eq!(explain::orphans("mail", &world.scene()), None, "a lane has it");
+    world.stats.lanes[0].name = String::new();
+    let words = ["1 job of type mail waits", "5 s", "0 dead letters", "no such job type"];
+    expect(&explain::orphans("mail", &world.scene()).unwrap(), Cause::UnknownType, &words);
+    world.stats.lanes[0].types[0].ready = 0;
+    assert_eq!(explain::orphans("mail", &world.scene()), None, "nothing of it is left");
+    world.stats.lanes[0].types[0].dead = 2;
+    let words = ["0 jobs of type mail wait", "2 dead letters"];
+    expect(&explain::orphans("mail", &world.scene()).unwrap(), Cause::UnknownType, &words);
+}
+
 /// A world in which a critical lane with a due job shares pool and worker with the other one.
 pub(super) fn with_critical(busy: u32) -> World {
     let mut world = World::new().pool(1, 1).worker(busy);
