@@ -1,8 +1,8 @@
 -- Jobs that the end of another one brings: follow-ups in a handler's answer, and `onDead`. They are stored by the same call
 -- as that end, or not at all.
 
--- Most follow-up jobs of one answer.
-local FOLLOW_UPS = 100
+-- Most follow-up jobs of one answer, and most bytes that it may take to ask for them: what is more is refused for itself alone.
+local FOLLOW_UPS, ASKED_BYTES = 100, 2 * lk.MAX_BYTES
 -- Bytes of payloads that one call carries into the news of deaths, and of those that it reads for the keys of news.
 local OBITUARY_BYTES, KEYS_BYTES = 524288, 8388608
 
@@ -49,6 +49,9 @@ end
 -- The follow-ups of a success, msgpack {{options as JSON, payload}, ...}, as specs for lk.admit; or nil and why not. `brought`:
 -- what earlier successes of the call bring. `freed`: the job that succeeds, where its key is free with that.
 function lk.read_follow_ups(ctx, blob, brought, freed)
+  if #blob > ASKED_BYTES then
+    return nil, fmt('an answer may ask for jobs in %d bytes, this one takes %d', ASKED_BYTES, #blob)
+  end
   local list = lk.decode(blob)
   if not list then
     return nil, 'they are not msgpack'
@@ -84,11 +87,13 @@ function lk.too_many_follow_ups(list)
   for i = 1, #list do
     local blob = type(list[i]) == 'table' and list[i][7]
     if type(blob) == 'string' and blob ~= '' then
-      local asked = lk.decode(blob)
-      jobs, bytes = jobs + (asked and #asked or 0), bytes + #blob
+      local asked = #blob <= ASKED_BYTES and lk.decode(blob)
+      if asked and #asked <= FOLLOW_UPS then
+        jobs, bytes = jobs + #asked, bytes + #blob
+      end
     end
   end
-  if jobs > lk.MAX_PAIRS or bytes > 2 * lk.MAX_BYTES then
+  if jobs > lk.MAX_PAIRS or bytes > ASKED_BYTES then
     return lk.error('LKLIMIT', fmt('the answers of one call may enqueue %d jobs, these ask for %d', lk.MAX_PAIRS, jobs))
   end
 end

@@ -65,6 +65,30 @@ async fn follow_ups_of_one_call_are_bounded_in_bytes() {
 }
 
 #[tokio::test]
+async fn an_answer_that_alone_asks_for_too_much_is_refused_alone() {
+    let bed = Bed::new().await;
+    let w = worker("w");
+    bed.queue.enqueue_all(&vec![job("mail", "x"); 4]).await.unwrap();
+    let claimed = bed.claim(&w, &["fast"], 4).await;
+    let asking = |follow_ups| Outcome::Success { result: vec![], follow_ups };
+    let many = |count: usize| asking(vec![job("report", "x"); count]);
+    let large = asking(vec![job("report", vec![b'x'; 250_000]); 9]);
+    let words: Vec<Settlement> = [many(101), many(1_000), large, many(100)]
+        .into_iter()
+        .zip(&claimed)
+        .map(|(word, job)| settlement(job, word))
+        .collect();
+    let settled = bed.queue.settle(&w, &words).await.unwrap();
+    for (settled, why) in settled.iter().zip(["this one has 101", "this one has 1000", "in 2097152 bytes"]) {
+        assert!(matches!(settled, Settled::Refused { why: told } if told.contains(why)), "{settled:?}");
+    }
+    assert_eq!(settled[3], Settled::Done);
+    assert_eq!(bed.state(&claimed[0].id).await, JobState::Running, "who settles decides");
+    let reports: u64 = bed.raw(&["ZCARD", &bed.key("q:report")]).await.unwrap();
+    assert_eq!(reports, 100);
+}
+
+#[tokio::test]
 async fn a_queue_is_full_at_its_bounds_and_not_before() {
     let mut bed = Bed::new().await;
     let w = worker("w");

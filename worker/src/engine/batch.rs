@@ -13,7 +13,7 @@ use crate::metrics::Ending;
 /// Most settlements in a call, and about the most bytes of answers and messages.
 pub(super) const MOST: usize = 100;
 const BYTES: usize = 1024 * 1024;
-/// A settlement that Redis itself refuses this often is dropped: its lease lapses and the sweep decides.
+/// A settlement that Redis itself refuses this often is not sent again.
 const REFUSALS: u32 = 5;
 
 /// Settlements on their way to Redis; they stay held until it has answered.
@@ -43,34 +43,7 @@ impl Batch {
     pub(super) fn settled(self, shared: &Shared, results: &[Settled]) {
         shared.table().batch_settled(self.number);
         for ((unsettled, settlement), result) in self.taken.iter().zip(&self.settlements).zip(results) {
-            match result {
-                Settled::Done => continue,
-                Settled::Refused { why } => {
-                    tracing::warn!(
-                        job = settlement.id,
-                        why,
-                        "a follow-up job was refused: the job goes to the dead letters"
-                    );
-                    shared.table().push(refused(settlement, why));
-                    continue;
-                }
-                Settled::Stale => {}
-            }
-            // One that was sent before without an answer was most likely recorded then.
-            if unsettled.sent > 0 {
-                tracing::debug!(
-                    job = settlement.id,
-                    token = settlement.token,
-                    "settled by an earlier call, or lost"
-                );
-                continue;
-            }
-            shared.metrics.stale_settlements.inc();
-            tracing::warn!(
-                job = settlement.id,
-                token = settlement.token,
-                "the lease is another's by now: this attempt's outcome was refused"
-            );
+            answered(shared, unsettled, settlement, result);
         }
     }
 
@@ -94,15 +67,19 @@ impl Batch {
         for (mut unsettled, settlement) in self.taken.drain(..).zip(self.settlements.drain(..)) {
             if reached {
                 let one = std::slice::from_ref(&settlement);
-                let Err(error) = bounded(shared.queue.settle(&shared.options.identity, one)).await else {
-                    continue;
+                let error = match bounded(shared.queue.settle(&shared.options.identity, one)).await {
+                    Ok(results) => {
+                        results.iter().for_each(|result| answered(shared, &unsettled, &settlement, result));
+                        continue;
+                    }
+                    Err(error) => error,
                 };
                 // Once Redis is gone the rest would only wait for it one after the other.
                 reached = error.refused();
                 unsettled.sent += 1;
                 unsettled.refused += u32::from(reached);
                 if unsettled.refused >= REFUSALS {
-                    tracing::error!(job = settlement.id, %error, "Redis refuses this settlement; its lease will lapse");
+                    give_up(shared, &settlement, &error);
                     continue;
                 }
             }
@@ -111,6 +88,56 @@ impl Batch {
         }
         shared.table().put_back(self.number, again);
     }
+}
+
+/// What Redis said of one settlement.
+fn answered(shared: &Shared, unsettled: &Unsettled, settlement: &Settlement, result: &Settled) {
+    match result {
+        Settled::Done => {}
+        Settled::Refused { why } => {
+            tracing::warn!(
+                job = settlement.id,
+                why,
+                "a follow-up job was refused: the job goes to the dead letters"
+            );
+            shared.table().push(refused(settlement, why));
+        }
+        // One that was sent before without an answer was most likely recorded then.
+        Settled::Stale if unsettled.sent > 0 => {
+            tracing::debug!(
+                job = settlement.id,
+                token = settlement.token,
+                "settled by an earlier call, or lost"
+            );
+        }
+        Settled::Stale => {
+            shared.metrics.stale_settlements.inc();
+            tracing::warn!(
+                job = settlement.id,
+                token = settlement.token,
+                "the lease is another's by now: this attempt's outcome was refused"
+            );
+        }
+    }
+}
+
+/// Redis refuses this outcome whenever it is sent. Without another one the lease would lapse and the job run again, to the same
+/// end, for ever: so it is settled as dead, in words that Redis takes. Where it refuses these too, the lease lapses.
+fn give_up(shared: &Shared, settlement: &Settlement, error: &CallError) {
+    let given_up =
+        matches!(&settlement.outcome, Outcome::Dead { error, .. } if error.code == code::SETTLEMENT_REFUSED);
+    if given_up {
+        tracing::error!(job = settlement.id, %error, "Redis refuses this settlement; its lease will lapse");
+        return;
+    }
+    tracing::error!(job = settlement.id, %error, "Redis refuses this settlement: the job goes to the dead letters");
+    let error = AttemptError {
+        class: ErrorClass::Ambiguous,
+        code: code::SETTLEMENT_REFUSED.to_owned(),
+        message: format!("the attempt ended, but Redis refuses to record how: {error}"),
+    };
+    let outcome = Outcome::Dead { reason: DeadReason::PermanentError, error, spends: Spends::Try };
+    shared.table().push(Settlement { outcome, note: None, ..settlement.clone() });
 }
 
 /// What becomes of a success whose follow-up jobs cannot be stored: a person has to look, for trying again would do the

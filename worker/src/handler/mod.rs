@@ -248,6 +248,8 @@ pub mod code {
     pub const ANSWER_INVALID: &str = "AnswerInvalid";
     /// The queue refused a follow-up job of the answer.
     pub const FOLLOW_UP_REFUSED: &str = "FollowUpRefused";
+    /// The queue refuses to record how the attempt ended, whenever it is asked.
+    pub const SETTLEMENT_REFUSED: &str = "SettlementRefused";
     /// The handler panicked.
     pub const PANICKED: &str = "HandlerPanicked";
     /// The handler was told to stop (drain, cancellation, lost lease).

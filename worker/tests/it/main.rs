@@ -14,4 +14,5 @@ mod lost_replies;
 mod offers;
 mod outage;
 mod process;
+mod refused;
 mod throttle;
