@@ -293,3 +293,11 @@ pub async fn fcall<T: redis::FromRedisValue>(
 pub fn identity(worker: &WorkerIdentity) -> Vec<u8> {
     rmp_serde::to_vec(&(&worker.boot, &worker.name, &worker.pool, &worker.node)).unwrap()
 }
+
+/// The library as a program of another version has it.
+pub fn under_number(version: i64) -> String {
+    let number = |version: i64| format!("LIBRARY_FINGERPRINT = {version}, '");
+    let mine = number(lanekeeper_queue::LIBRARY_VERSION);
+    assert!(lanekeeper_queue::library_source().contains(&mine));
+    lanekeeper_queue::library_source().replacen(&mine, &number(version), 1)
+}

@@ -216,11 +216,7 @@ async fn a_damaged_policy_is_replaced_under_the_next_generation() {
 async fn a_policy_that_a_newer_program_may_have_written_is_no_damage() {
     let bed = Bed::new().await;
     bed.poke(&["SET", &bed.key("p"), "{}"]).await;
-    let newer = lanekeeper_queue::library_source().replacen(
-        "LIBRARY_FINGERPRINT = 5, '",
-        "LIBRARY_FINGERPRINT = 99, '",
-        1,
-    );
+    let newer = under_number(99);
     bed.poke(&["FUNCTION", "LOAD", "REPLACE", &newer]).await;
     assert!(refusal(bed.queue.replaceable_policy().await).contains("stored policy"));
 }

@@ -3,7 +3,7 @@
 use super::common::*;
 use lanekeeper_api::policy::{ConcurrencyKey, KeyPart, QueuePolicy};
 use lanekeeper_queue::client::{Safety, install_library, safety};
-use lanekeeper_queue::testing::TestRedis;
+use lanekeeper_queue::testing::{TestRedis, clock};
 use lanekeeper_queue::types::*;
 use lanekeeper_queue::{Error, Queue, RedisOptions, library_source, worker_acl};
 
@@ -247,22 +247,18 @@ async fn libraries_are_upgraded_and_never_downgraded() {
     let bed = Bed::new().await;
     let mut conn = bed.queue.connection();
     assert!(!install_library(&mut conn).await.unwrap(), "already there");
-    let load = |from: &'static str, to: &'static str| {
+    let load = |source: String| {
         let mut conn = bed.queue.connection();
         async move {
-            let source = library_source().replacen(from, to, 1);
             assert_ne!(source, library_source());
-            let mut cmd = redis::cmd("FUNCTION");
-            cmd.arg("LOAD").arg("REPLACE").arg(source);
-            let _: redis::Value = cmd.query_async(&mut conn).await.unwrap();
+            clock::load(&mut conn, &source).await.unwrap();
         }
     };
-    let fingerprint = "LIBRARY_FINGERPRINT = 5, '";
-    load(fingerprint, "LIBRARY_FINGERPRINT = 0, '").await;
+    load(under_number(0)).await;
     assert!(install_library(&mut conn).await.unwrap(), "an older one is replaced");
-    load(fingerprint, "LIBRARY_FINGERPRINT = 5, 'x").await;
+    load(library_source().replacen(", '", ", 'x", 1)).await;
     assert!(install_library(&mut conn).await.unwrap(), "another build of the same version is replaced");
-    load(fingerprint, "LIBRARY_FINGERPRINT = 99, '").await;
+    load(under_number(99)).await;
     assert!(!install_library(&mut conn).await.unwrap(), "a newer one stays");
     let (version, _): (i64, String) = bed.raw(&["FCALL", "lk_version", "0"]).await.unwrap();
     assert_eq!(version, 99);
