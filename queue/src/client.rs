@@ -141,8 +141,9 @@ impl<'a> Call<'a> {
         let first: redis::RedisResult<Value> = self.cmd.query_async(&mut conn).await;
         let outcome = match first {
             Err(error) if is_function_missing(&error) => {
-                install_library(&mut conn).await.map_err(|_| Error::NoLibrary)?;
-                tracing::info!(queue = %self.queue.name, "loaded the function library");
+                if install_library(&mut conn).await.map_err(|_| Error::NoLibrary)? {
+                    tracing::info!(queue = %self.queue.name, "loaded the function library");
+                }
                 self.cmd.query_async(&mut conn).await
             }
             outcome => outcome,
